@@ -1,0 +1,17 @@
+//! From observed traffic to verdicts.
+//!
+//! A [`Trial`] remembers what a stage has seen (its [`Tally`]) and asks a judge what it means. Judges are interchangeable:
+//! each takes the same observations and gives the same [`Assessment`]. Nothing here is journaled; the journal holds the
+//! decisions that the release draws from assessments, and a [checkpoint](Trial::checkpoint) lets a restarted shell go on.
+
+mod assessment;
+mod reading;
+mod slices;
+mod tally;
+mod threshold;
+mod trial;
+mod window;
+
+pub use assessment::{Assessment, CriterionAssessment, Verdict};
+pub use tally::{SplitCheck, Tally};
+pub use trial::{Checkpoint, Trial};

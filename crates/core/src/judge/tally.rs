@@ -1,0 +1,89 @@
+//! What a stage has seen so far: how many requests, and in which proportion.
+
+use serde::{Deserialize, Serialize};
+
+use super::slices::Slices;
+use crate::{
+    WeightBps,
+    traffic::{Arm, Observation},
+};
+
+/// Requests of a stage since its weight was proven.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Compared requests by [`Arm::index`].
+    pub compared: [u64; 2],
+    /// Requests by weight, compared or forced, by [`Arm::index`].
+    pub open: [u64; 2],
+    /// Errors among the open requests by [`Arm::index`].
+    pub errors: [u64; 2],
+    /// Requests that a declared rule sent to the canary.
+    pub matched: u64,
+    /// Compared requests that were assigned at the stage's own weight, by [`Arm::index`]: what the split is checked with.
+    pub at_weight: [u64; 2],
+}
+
+/// Whether the data plane really splits as it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum SplitCheck {
+    /// Fewer than 100 requests: nothing can be said.
+    TooFew,
+    /// The measured share agrees with the weight.
+    Agrees {
+        /// The canary's measured share, 0 to 1.
+        share: f64,
+    },
+    /// The measured share is more than five standard deviations and half a percentage point away.
+    Differs {
+        /// The canary's measured share, 0 to 1.
+        share: f64,
+    },
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, observation: &Observation, slices: &Slices, weight: WeightBps) {
+        for arm in Arm::BOTH {
+            let open = slices.open(arm);
+            add(&mut self.compared[arm.index()], slices.compared(arm).requests());
+            add(&mut self.open[arm.index()], open.requests());
+            add(&mut self.errors[arm.index()], open.errors());
+        }
+        add(&mut self.matched, slices.matched(Arm::Canary).requests());
+        for cell in observation.cells.iter().filter(|cell| cell.weight == weight && cell.assignment.is_compared()) {
+            // Client aborts were assigned like any other request, so they count for the split.
+            add(&mut self.at_weight[cell.arm.index()], cell.counts.all());
+        }
+    }
+
+    /// Canary requests that count towards a stage's `min_requests`: compared ones; where there is nothing to compare with,
+    /// all by weight; and in a stage without weight the matched ones.
+    #[must_use]
+    pub fn canary_requests(&self, weight: WeightBps) -> u64 {
+        match weight {
+            WeightBps::ZERO => self.matched,
+            WeightBps::FULL => self.open[Arm::Canary.index()],
+            _ => self.compared[Arm::Canary.index()],
+        }
+    }
+
+    /// The canary's share of the compared traffic of this stage, 0 to 1; `None` without traffic.
+    #[must_use]
+    pub fn measured_share(&self) -> Option<f64> {
+        let total = self.at_weight[0].saturating_add(self.at_weight[1]);
+        (total > 0).then(|| self.at_weight[Arm::Canary.index()] as f64 / total as f64)
+    }
+
+    /// Compares the measured share with the weight (binomial, five standard deviations: once in three million looks).
+    #[must_use]
+    pub fn split(&self, weight: WeightBps) -> SplitCheck {
+        let total = self.at_weight[0].saturating_add(self.at_weight[1]);
+        let Some(share) = self.measured_share().filter(|_| total >= 100) else { return SplitCheck::TooFew };
+        let asked = weight.share();
+        let deviation = (asked * (1.0 - asked) / total as f64).sqrt();
+        if (share - asked).abs() > 5.0 * deviation + 0.005 { SplitCheck::Differs { share } } else { SplitCheck::Agrees { share } }
+    }
+}
+
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
+}

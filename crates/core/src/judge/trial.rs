@@ -1,0 +1,117 @@
+//! Everything that is remembered about observed traffic, outside of the journal.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Assessment, Tally, slices::Slices, threshold::ThresholdJudge};
+use crate::{
+    Timestamp, WeightBps,
+    plan::{JudgeKind, Plan},
+    traffic::Observation,
+};
+
+/// The judge of a release with the tally of its current stage.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    judge: Judge,
+    scope: Option<Scope>,
+    tally: Tally,
+}
+
+/// What is being judged: a stage of the plan, or the canary at 100 %.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Scope {
+    step: usize,
+    weight: WeightBps,
+}
+
+/// The judges. Adding one means adding a variant and its four calls below.
+#[derive(Debug, Clone)]
+enum Judge {
+    Threshold(Box<ThresholdJudge>),
+}
+
+/// What survives a restart of the shell. Windows of the threshold judge do not: they fill again within one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    scope: Option<Scope>,
+    tally: Tally,
+}
+
+impl Trial {
+    /// A trial that has seen nothing.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        let judge = match plan.analysis.judge {
+            JudgeKind::Threshold => Judge::Threshold(Box::new(ThresholdJudge::new(plan))),
+        };
+        Self { judge, scope: None, tally: Tally::default() }
+    }
+
+    /// Starts judging a stage at its proven weight. `step` beyond the last stage: the canary at 100 %, judged by the
+    /// criteria of the whole release.
+    pub fn begin_stage(&mut self, plan: &Plan, step: usize, weight: WeightBps) {
+        self.scope = Some(Scope { step, weight });
+        self.tally = Tally::default();
+        match &mut self.judge {
+            Judge::Threshold(judge) => judge.begin_stage(plan.criteria_of(step).cloned(), weight),
+        }
+    }
+
+    /// The canary lost its traffic because both arms broke a limit: from here on stable is watched alone.
+    pub fn begin_retreat(&mut self) {
+        self.scope = None;
+        self.tally = Tally::default();
+        match &mut self.judge {
+            Judge::Threshold(judge) => judge.begin_retreat(),
+        }
+    }
+
+    /// During a retreat: whether stable alone keeps the absolute limits, above all that of the criterion or guard called
+    /// `broken`; `None` while there is too little data.
+    #[must_use]
+    pub fn stable_keeps_limits(&self, broken: Option<&str>, now: Timestamp) -> Option<bool> {
+        match &self.judge {
+            Judge::Threshold(judge) => judge.stable_keeps_limits(broken, now),
+        }
+    }
+
+    /// Takes in what was observed.
+    pub fn observe(&mut self, observation: &Observation) {
+        let slices = Slices::of(observation);
+        if let Some(scope) = self.scope {
+            self.tally.add(observation, &slices, scope.weight);
+        }
+        match &mut self.judge {
+            Judge::Threshold(judge) => judge.observe(observation, &slices),
+        }
+    }
+
+    /// What the data says now.
+    #[must_use]
+    pub fn assessment(&self) -> &Assessment {
+        match &self.judge {
+            Judge::Threshold(judge) => judge.assessment(),
+        }
+    }
+
+    /// What the current stage has seen.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What a restarted shell needs to go on in the same stage.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { scope: self.scope, tally: self.tally }
+    }
+
+    /// Goes on from a checkpoint if it belongs to the same stage and weight; otherwise the stage counts from zero, which
+    /// can only make it longer.
+    pub fn restore(&mut self, plan: &Plan, checkpoint: &Checkpoint, step: usize, weight: WeightBps) {
+        self.begin_stage(plan, step, weight);
+        if checkpoint.scope == self.scope {
+            self.tally = checkpoint.tally;
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What happens by itself: from phase to phase, as soon as nothing stands against it.
+
+use super::{Cause, CauseKind, Effect, Event, Phase, Release, StageStep};
+use crate::{
+    WeightBps,
+    judge::{SplitCheck, Verdict},
+    plan::{Gate, OnInconclusive, OnNoData, Step},
+};
+
+/// No input leads through more transitions than this; a longer chain would be a loop.
+const MOST_TRANSITIONS: usize = 64;
+
+/// How far a stage is from passing.
+pub(super) enum Progress {
+    /// Everything was seen.
+    Passed(String),
+    /// Something is missing; what, in words. `no_data`: nothing usable was seen at all.
+    Missing { what: String, no_data: bool },
+}
+
+impl Release {
+    pub(super) fn advance(&mut self) {
+        for _ in 0..MOST_TRANSITIONS {
+            let before = self.state.seq;
+            self.align_routers();
+            self.advance_once();
+            if self.state.seq == before {
+                return;
+            }
+        }
+    }
+
+    /// Leaves a passed or approved stage for the next one, or for promotion.
+    pub(super) fn leave_stage(&mut self, step: usize) {
+        if step + 1 < self.plan.steps.len() {
+            self.record(Event::StageEntered { step: step + 1 });
+        } else {
+            self.record(Event::PromotionStarted);
+        }
+    }
+
+    /// How far the stage is from passing, whatever the time.
+    pub(super) fn progress(&self, step: &Step) -> Progress {
+        let weight = step.weight();
+        let (tally, assessment) = (self.trial.tally(), self.trial.assessment());
+        let seen = tally.canary_requests(weight);
+        if seen < step.min_requests {
+            let what = format!("{} of {} requests", thousands(seen), thousands(step.min_requests));
+            return Progress::Missing { what, no_data: seen == 0 };
+        }
+        if let SplitCheck::Differs { share } = tally.split(weight)
+            && !self.plan.sticky
+        {
+            let what = format!("the canary gets {:.1} % of the requests instead of {weight}", share * 100.0);
+            return Progress::Missing { what, no_data: false };
+        }
+        if let Some(evaluated_at) = assessment.evaluated_at {
+            let age_ms = self.now().ms_since(evaluated_at);
+            if age_ms > self.plan.analysis.stale_after_ms() {
+                let what = format!("nothing was measured for {}", crate::human_duration(age_ms));
+                return Progress::Missing { what, no_data: true };
+            }
+        }
+        if !assessment.all_pass() {
+            return match assessment.first_open() {
+                Some(open) => Progress::Missing {
+                    what: format!("{} is {}: {}", open.name, open.verdict.as_str(), open.text),
+                    no_data: open.verdict == Verdict::Unknown,
+                },
+                None => Progress::Missing { what: "the first evaluation".to_owned(), no_data: false },
+            };
+        }
+        let mut evidence = vec![format!("{} requests", thousands(seen))];
+        evidence.extend(assessment.criteria.iter().map(|one| format!("{} {}", one.name, one.text)));
+        Progress::Passed(evidence.join(", "))
+    }
+
+    fn advance_once(&mut self) {
+        match self.state.phase.clone() {
+            Phase::Preflight => self.request_once(Effect::Preflight),
+            Phase::Deploying { since } => self.deploying(since),
+            Phase::Stage { step, at: StageStep::Observing { extended_ms, .. } } => self.observing(step, extended_ms),
+            Phase::Retreated { .. } => self.judge_retreat(),
+            Phase::Promoting if self.state.all_proven() && self.state.asked_weight() == WeightBps::FULL => {
+                self.trial.begin_stage(&self.plan, self.plan.steps.len(), WeightBps::FULL);
+                self.record(Event::BakeStarted);
+            }
+            Phase::Baking { .. } if self.may_pass() && self.state.held_ms(self.now()) >= self.plan.bake_ms => {
+                self.record(Event::BakePassed);
+            }
+            Phase::Finishing => self.request_once(Effect::Finalize),
+            Phase::Retained { since } if self.state.paused.is_none() && self.now().ms_since(since) >= self.plan.retain_ms => {
+                self.record(Event::RetainEnded);
+            }
+            Phase::Retiring => self.request_once(Effect::Retire),
+            Phase::RollingBack { traffic_back: false } if self.state.all_proven() => {
+                self.record(Event::TrafficReturned);
+            }
+            Phase::RollingBack { traffic_back: true } => {
+                if self.state.deployed {
+                    self.request_once(Effect::StopCanary);
+                } else {
+                    self.record(Event::RolledBack);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a stage or bake may end now, for all that is not about time or traffic.
+    pub(super) fn may_pass(&self) -> bool {
+        self.state.paused.is_none() && self.state.override_weight.is_none() && self.state.all_proven()
+    }
+
+    fn deploying(&mut self, since: crate::Timestamp) {
+        if self.state.ready {
+            if self.state.paused.is_none() {
+                self.record(Event::StageEntered { step: 0 });
+            }
+        } else if self.now().ms_since(since) > self.plan.deploy_timeout_ms {
+            let text = format!("the canary was not ready within {}", crate::human_duration(self.plan.deploy_timeout_ms));
+            self.roll_back(Cause { kind: CauseKind::Workload, text });
+        } else {
+            self.request_once(Effect::Deploy);
+        }
+    }
+
+    fn observing(&mut self, index: usize, extended_ms: u64) {
+        let Some(step) = self.plan.steps.get(index).cloned() else { return };
+        if !self.may_pass() {
+            return;
+        }
+        let held_ms = self.state.held_ms(self.now());
+        let enough_time = held_ms >= step.hold_ms || (step.early && held_ms >= step.min_hold_ms);
+        if !enough_time {
+            return;
+        }
+        match self.progress(&step) {
+            Progress::Passed(evidence) => {
+                self.record(Event::StagePassed { step: index, evidence });
+                match step.gate {
+                    Gate::Manual => self.record(Event::ApprovalAwaited { step: index }),
+                    Gate::Auto => self.leave_stage(index),
+                }
+            }
+            Progress::Missing { what, no_data } if held_ms >= step.max_hold_ms.saturating_add(extended_ms) => {
+                self.out_of_patience(index, &step, &what, no_data);
+            }
+            Progress::Missing { .. } => {}
+        }
+    }
+
+    fn out_of_patience(&mut self, index: usize, step: &Step, what: &str, no_data: bool) {
+        let after = crate::human_duration(step.max_hold_ms);
+        let reason = format!("no verdict at {} within {after}: {what}", step.weight());
+        let analysis = &self.plan.analysis;
+        let policy = if no_data {
+            match analysis.on_no_data {
+                OnNoData::Hold => OnInconclusive::Hold,
+                OnNoData::Rollback => OnInconclusive::Rollback,
+                OnNoData::Continue => OnInconclusive::Advance,
+            }
+        } else {
+            analysis.on_inconclusive
+        };
+        match policy {
+            OnInconclusive::Hold => self.record(Event::Paused { by: None, reason: format!("{reason}; resume, promote or abort") }),
+            OnInconclusive::Rollback => self.roll_back(Cause { kind: CauseKind::Policy, text: reason }),
+            OnInconclusive::Advance => {
+                self.record(Event::StageWaived { step: index, reason });
+                match step.gate {
+                    Gate::Manual => self.record(Event::ApprovalAwaited { step: index }),
+                    Gate::Auto => self.leave_stage(index),
+                }
+            }
+        }
+    }
+}
+
+/// 1234567 as `1,234,567`.
+pub(super) fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,58 @@
+//! What the state machine asks the shell to do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::WeightBps;
+
+/// Names one request for an effect: the journal sequence number of the event that asked for it. Adapters use it as an
+/// idempotency key; the same id always means the same effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EffectId(pub u64);
+
+/// Something to be done in the world. Every effect may be repeated, and none is assumed done before it is acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Check that the release can start, and take the snapshot.
+    Preflight,
+    /// Start the canary and wait until all its replicas are ready.
+    Deploy,
+    /// Give the canary this share on a target.
+    Shift {
+        /// The router.
+        target: String,
+        /// The canary's share.
+        weight: WeightBps,
+        /// Whether the declared matches send requests to the canary.
+        matches: bool,
+    },
+    /// Read back which share the router really gives the canary.
+    ReadBack {
+        /// The router.
+        target: String,
+    },
+    /// Make the canary the version that is kept.
+    Finalize,
+    /// Stop the old version.
+    Retire,
+    /// Stop the canary.
+    StopCanary,
+}
+
+impl Effect {
+    /// Whether this moves traffic to stable: such effects run before they are journaled, because nothing may delay them.
+    #[must_use]
+    pub fn is_retreat(&self) -> bool {
+        matches!(self, Self::Shift { weight, matches: false, .. } if weight.is_zero())
+    }
+
+    /// The target of effects that have one.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Shift { target, .. } | Self::ReadBack { target } => Some(target),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Inputs in, journal entries and effects out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Cause, CauseKind, Check, CheckStatus, Effect, EffectId, Entry, Event, Input, Phase, StageStep, State, WorkloadSeen, delivery::Due,
+};
+use crate::{
+    Timestamp, WeightBps,
+    judge::{Checkpoint, Trial},
+    plan::Plan,
+};
+
+/// A release: its plan, its state, its judge, and what it wants done.
+#[derive(Debug)]
+pub struct Release {
+    pub(super) plan: Plan,
+    pub(super) state: State,
+    pub(super) trial: Trial,
+    pub(super) workload: WorkloadSeen,
+    /// Criteria that already paused or warned and have not recovered since.
+    pub(super) told: BTreeSet<String>,
+    /// When outstanding effects are asked for again. Not journaled: a restarted shell asks for all of them at once.
+    pub(super) due: BTreeMap<EffectId, Due>,
+    epoch: u64,
+    pub(super) now: Timestamp,
+    pub(super) output: Output,
+}
+
+/// What the shell must do, in this order: `urgent` effects at once, then make `entries` durable, then `effects`.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Output {
+    /// Moves of traffic to stable, which nothing may delay.
+    pub urgent: Vec<(EffectId, Effect)>,
+    /// Journal entries, to be stored together or not at all.
+    pub entries: Vec<Entry>,
+    /// Everything else, only after the entries are durable.
+    pub effects: Vec<(EffectId, Effect)>,
+}
+
+impl Output {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.entries.is_empty() && self.effects.is_empty()
+    }
+}
+
+impl Release {
+    /// Begins a new release.
+    #[must_use]
+    pub fn new(plan: Plan, epoch: u64, now: Timestamp) -> Self {
+        let mut release = Self::with_state(plan, State::default(), epoch, now);
+        let name = release.plan.release.clone();
+        release.record(Event::Began { release: name });
+        release.advance();
+        release
+    }
+
+    /// Goes on with a release from its journal. `latched`: the latch of traffic moves says that traffic had left the
+    /// canary; if the journal does not know why, the decision is taken to have been a rollback.
+    #[must_use]
+    pub fn resume<'a>(
+        plan: Plan,
+        journal: impl IntoIterator<Item = &'a Entry>,
+        checkpoint: Option<&Checkpoint>,
+        last_seen: Timestamp,
+        latched: bool,
+        epoch: u64,
+        now: Timestamp,
+    ) -> Self {
+        let state = State::fold(journal);
+        let now = now.max(state.at);
+        let unobserved_ms = now.ms_since(last_seen.max(state.at));
+        let mut release = Self::with_state(plan, state, epoch, now);
+        if release.state.seq == 0 {
+            let name = release.plan.release.clone();
+            release.record(Event::Began { release: name });
+        }
+        if release.state.is_final() {
+            return release;
+        }
+        release.record(Event::TakenOver { unobserved_ms });
+        release.restore_trial(checkpoint);
+        let outstanding: Vec<_> = release.state.outstanding.iter().map(|(id, effect)| (*id, effect.clone())).collect();
+        for (id, effect) in outstanding {
+            release.emit(id, effect);
+        }
+        if latched && !release.explains_latch() {
+            let text = "traffic had been taken back before a crash that lost the reason".to_owned();
+            release.roll_back(Cause { kind: CauseKind::Latched, text });
+        }
+        release.advance();
+        release
+    }
+
+    /// Takes in what happened. Inputs that come too late or twice change nothing.
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        self.see_time(now);
+        if self.state.is_final() {
+            return;
+        }
+        match input {
+            Input::Tick => {}
+            Input::Done(id) => self.done(id),
+            Input::Failed(id, fault) => self.failed(id, &fault),
+            Input::ReadBack(id, weight) => self.read_back(id, weight),
+            Input::PreflightChecked(id, checks) => self.preflight_checked(id, checks),
+            Input::Observed(mut observation) => {
+                // A foreign clock that is ahead would stop the evaluations until the release's own catches up.
+                observation.at = observation.at.min(self.now);
+                self.trial.observe(&observation);
+                self.judge();
+            }
+            Input::RouterSeen { target, weight } => self.router_seen(&target, weight),
+            Input::WorkloadSeen(seen) => self.workload_seen(seen),
+        }
+        self.advance();
+    }
+
+    /// What is to be done since the last call.
+    pub fn take_output(&mut self) -> Output {
+        let mut output = std::mem::take(&mut self.output);
+        // What a later decision made pointless must not run any more, least of all a raise after a retreat.
+        output.urgent.retain(|(id, _)| self.state.outstanding.contains_key(id));
+        output.effects.retain(|(id, _)| self.state.outstanding.contains_key(id));
+        output
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What the judge has seen and says.
+    #[must_use]
+    pub fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
+    /// The latest time that the release knows of.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(super) fn see_time(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.emit_due();
+    }
+
+    pub(super) fn record(&mut self, event: Event) {
+        let entry = Entry { seq: self.state.seq + 1, epoch: self.epoch, at: self.now, event };
+        let was_shifting = matches!(self.state.phase, Phase::Stage { at: StageStep::Shifting, .. });
+        self.state.apply(&entry);
+        self.due.retain(|id, _| self.state.outstanding.contains_key(id));
+        if let Phase::Stage { step, at: StageStep::Observing { .. } } = self.state.phase
+            && was_shifting
+        {
+            let weight = self.state.asked_weight();
+            self.trial.begin_stage(&self.plan, step, weight);
+        }
+        self.output.entries.push(entry);
+    }
+
+    /// Takes traffic back for good. An automatic rollback onto a stable without any ready replica would lose every
+    /// request, so that one waits for stable or for a person. Once the old version is being stopped there is nothing to go
+    /// back to.
+    pub(super) fn roll_back(&mut self, cause: Cause) {
+        if self.state.rollback.is_some() || matches!(self.state.phase, Phase::Retiring) {
+            return;
+        }
+        let loses_all = self.stable_is_gone() && self.state.canary_has_traffic() && !cause.kind.is_person();
+        if !loses_all {
+            self.record(Event::RollbackDecided { cause });
+        } else if !matches!(self.state.phase, Phase::NeedsOperator { .. }) {
+            self.record(Event::OperatorNeeded { cause });
+        }
+    }
+
+    /// Whether stable is known to have no ready replica.
+    pub(super) fn stable_is_gone(&self) -> bool {
+        self.workload.stable_ready == Some(0)
+    }
+
+    /// Whether the journal itself says why traffic left the canary.
+    fn explains_latch(&self) -> bool {
+        matches!(self.state.phase, Phase::RollingBack { .. } | Phase::Retreated { .. })
+            || self.state.override_weight.is_some_and(WeightBps::is_zero)
+    }
+
+    fn with_state(plan: Plan, state: State, epoch: u64, now: Timestamp) -> Self {
+        let trial = Trial::new(&plan);
+        Self {
+            plan,
+            state,
+            trial,
+            workload: WorkloadSeen::default(),
+            told: BTreeSet::new(),
+            due: BTreeMap::new(),
+            epoch,
+            now,
+            output: Output::default(),
+        }
+    }
+
+    fn restore_trial(&mut self, checkpoint: Option<&Checkpoint>) {
+        let weight = self.state.asked_weight();
+        let step = match self.state.phase {
+            Phase::Stage { step, .. } => step,
+            Phase::Promoting | Phase::Baking { .. } => self.plan.steps.len(),
+            Phase::Retreated { step, .. } => {
+                self.trial.begin_stage(&self.plan, step, weight);
+                return self.trial.begin_retreat();
+            }
+            _ => return,
+        };
+        match checkpoint {
+            Some(checkpoint) => self.trial.restore(&self.plan, checkpoint, step, weight),
+            None => self.trial.begin_stage(&self.plan, step, weight),
+        }
+    }
+
+    pub(super) fn preflight_checked(&mut self, id: EffectId, checks: Vec<Check>) {
+        if self.state.outstanding.get(&id) != Some(&Effect::Preflight) || self.state.phase != Phase::Preflight {
+            return;
+        }
+        self.record(Event::Done { id });
+        if checks.iter().any(|check| check.status == CheckStatus::Fail) {
+            self.record(Event::PreflightFailed { checks });
+        } else {
+            self.record(Event::PreflightPassed { checks });
+        }
+    }
+
+    fn workload_seen(&mut self, seen: WorkloadSeen) {
+        if let Some(text) = &seen.stable_failure
+            && self.workload.stable_failure.as_ref() != Some(text)
+        {
+            self.record(Event::Warned { text: format!("stable: {text}") });
+        }
+        self.workload = seen;
+        self.judge_workload();
+    }
+}

@@ -1,0 +1,72 @@
+//! Plans that the tests vary.
+
+use std::collections::BTreeMap;
+
+use serin_core::{
+    WeightBps,
+    plan::{
+        Analysis, Combine, Criterion, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnBreach, OnInconclusive, OnNoData, Plan, RetreatEnd,
+        RetreatPolicy, Severity, Step, VersusStable,
+    },
+};
+
+pub fn bps(weight: u16) -> WeightBps {
+    WeightBps::new(weight).unwrap()
+}
+
+/// One target, stages of 5, 25 and 50 % held 20 s each, then a bake and a retention of 30 s.
+pub fn plan() -> Plan {
+    Plan {
+        release: "checkout".to_owned(),
+        targets: vec!["main".to_owned()],
+        steps: [500, 2_500, 5_000].into_iter().map(|weight| step(&[("main", weight)])).collect(),
+        bake_ms: 30_000,
+        retain_ms: 30_000,
+        analysis: Analysis {
+            judge: JudgeKind::Threshold,
+            interval_ms: 1_000,
+            window_ms: 10_000,
+            on_no_data: OnNoData::Hold,
+            on_inconclusive: OnInconclusive::Hold,
+            retreat: RetreatPolicy { recover_within_ms: 15_000, otherwise: RetreatEnd::Pause },
+            criteria: vec![criterion("errors")],
+            guards: vec![],
+        },
+        deploy_timeout_ms: 60_000,
+        sticky: false,
+    }
+}
+
+pub fn step(weights: &[(&str, u16)]) -> Step {
+    Step {
+        weights: weights.iter().map(|(target, weight)| ((*target).to_owned(), bps(*weight))).collect::<BTreeMap<_, _>>(),
+        hold_ms: 20_000,
+        min_hold_ms: 5_000,
+        max_hold_ms: 40_000,
+        early: false,
+        min_requests: 50,
+        gate: Gate::Auto,
+        criteria: vec![],
+    }
+}
+
+/// At most 5 % errors, and not both 1.5 times and one percentage point more than stable.
+pub fn criterion(name: &str) -> Criterion {
+    let versus = VersusStable { ratio: Some(1.5), increase: Some(0.01), decrease: None, combine: Combine::Both };
+    Criterion {
+        name: name.to_owned(),
+        metric: Metric::ErrorRate,
+        max: Some(0.05),
+        min: None,
+        versus_stable: Some(versus),
+        on_breach: OnBreach::Rollback,
+        severity: Severity::Critical,
+        for_ms: 0,
+        consecutive: 2,
+        min_sample: 20,
+    }
+}
+
+pub fn outage_guard() -> Guard {
+    Guard { name: OUTAGE_GUARD.to_owned(), metric: Metric::ErrorRate, max: 0.5, window_ms: 3_000, min_sample: 10 }
+}

@@ -1,0 +1,14 @@
+//! The async shell around the pure core: it carries out what a release decides.
+//!
+//! Ports are traits, adapters implement them: [`router`] splits traffic, [`workload`] runs the versions, [`store`] remembers.
+//! [`run`] wires them for one release in the foreground.
+
+pub mod preflight;
+pub mod process;
+pub mod router;
+pub mod run;
+pub mod store;
+pub mod workload;
+
+/// A boxed future: what ports return, so that adapters can be chosen at run time.
+pub type Pending<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,130 @@
+//! Checks of the machine that change nothing.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::{Resource, getrlimit};
+use serin_core::release::Check;
+use serin_spec::validated::{EnvValue, ProcessArm, Release, Workload};
+
+use super::{fail, outcome, pass, program, warn};
+use crate::router::bind_check;
+
+/// Below this many open files a busy proxy runs dry: each request in flight takes two.
+const FEW_FILES: u64 = 1024;
+/// Below this much free space logs and journal may not fit.
+const LITTLE_SPACE_BYTES: u64 = 64 << 20;
+
+/// Every static check. `document_dir`: what relative paths of the document start from. `state`: the state folder, which
+/// need not exist. `own_listener`: the address is held by a proxy of our own, so that it is right for it to be taken.
+#[must_use]
+pub fn static_checks(release: &Release, document_dir: &Path, state: &Path, own_listener: bool) -> Vec<Check> {
+    let mut checks = vec![listen(release, own_listener), open_files(), space(state)];
+    match &release.workload {
+        Workload::Processes(processes) => {
+            for (name, arm) in [("stable", &processes.stable), ("canary", &processes.canary)] {
+                checks.push(command(name, arm, document_dir));
+                checks.extend(environment(name, &arm.env, document_dir));
+            }
+            if let Some(load) = &processes.load {
+                let found = load.command.first().map_or(Err("the command is empty".to_owned()), |program| runnable(program, document_dir));
+                checks.push(outcome("load command", "found", found, "correct workload.processes.load.command"));
+                checks.extend(environment("load", &load.env, document_dir));
+            }
+        }
+        Workload::External(external) => {
+            let count = external.stable.endpoints.len() + external.canary.endpoints.len();
+            checks.push(pass("servers", format!("{count} servers to check when the release starts")));
+        }
+    }
+    checks
+}
+
+fn listen(release: &Release, own_listener: bool) -> Check {
+    let address = release.traffic.listen;
+    if own_listener {
+        return pass("listen address", format!("{address} is held by the proxy of this state folder"));
+    }
+    let free = bind_check(address).map_err(|error| error.to_string());
+    outcome(
+        "listen address",
+        format!("{address} is free"),
+        free,
+        "stop what uses the address (`ss -ltnp` shows it) or change traffic.embedded.listen",
+    )
+}
+
+fn open_files() -> Check {
+    let limit = getrlimit(Resource::Nofile).current;
+    match limit {
+        Some(limit) if limit < FEW_FILES => warn(
+            "open files",
+            format!("this process may open {limit} files"),
+            format!("raise the limit (`ulimit -n 65536`): each request in flight takes two, {FEW_FILES} is little"),
+        ),
+        Some(limit) => pass("open files", format!("up to {limit}")),
+        None => pass("open files", "no limit"),
+    }
+}
+
+fn space(state: &Path) -> Check {
+    // The folder may not be there yet; its nearest existing parent is on the same disk.
+    let there = state.ancestors().find(|path| path.exists()).filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match rustix::fs::statvfs(there) {
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let text = format!("{} free for journal and logs", serin_core::format_value(free as f64, serin_core::Unit::Bytes));
+            if free < LITTLE_SPACE_BYTES {
+                fail("disk space", text, "free some space, or choose another folder with --state")
+            } else {
+                pass("disk space", text)
+            }
+        }
+        Err(error) => warn("disk space", format!("unknown: {error}"), "see that the state folder's disk is not full"),
+    }
+}
+
+fn command(name: &str, arm: &ProcessArm, document_dir: &Path) -> Check {
+    let check = format!("{name} command");
+    let directory = arm.working_dir.as_ref().map_or_else(|| document_dir.to_owned(), |folder| document_dir.join(folder));
+    if !directory.is_dir() {
+        let detail = format!("the working directory {} does not exist", directory.display());
+        return fail(&check, detail, format!("create it or correct workload.processes.{name}.workingDir"));
+    }
+    let program = arm.command.first().map_or("", String::as_str);
+    outcome(
+        &check,
+        format!("{program} found"),
+        runnable(program, &directory),
+        &format!("install it or correct workload.processes.{name}.command"),
+    )
+}
+
+fn runnable(program: &str, directory: &Path) -> Result<(), String> {
+    // `{{serin}}` is this very binary.
+    if program.contains("{{serin}}") { Ok(()) } else { program::find(program, directory).map(|_| ()) }
+}
+
+fn environment(name: &str, variables: &std::collections::BTreeMap<String, EnvValue>, document_dir: &Path) -> Option<Check> {
+    let check = format!("{name} environment");
+    let missing: Vec<String> = variables.iter().filter_map(|(variable, value)| unresolved(variable, value, document_dir)).collect();
+    let references = variables.values().filter(|value| !matches!(value, EnvValue::Literal(_))).count();
+    match (references, missing.as_slice()) {
+        (0, _) => None,
+        (_, []) => Some(pass(&check, format!("{references} references found"))),
+        (_, missing) => Some(fail(&check, missing.join("; "), format!("set what is missing or correct workload.processes.{name}.env"))),
+    }
+}
+
+fn unresolved(variable: &str, value: &EnvValue, document_dir: &Path) -> Option<String> {
+    match value {
+        EnvValue::Literal(_) => None,
+        EnvValue::Env(reference) => env::var_os(reference).is_none().then(|| format!("{variable} refers to {reference}, which is not set")),
+        EnvValue::File(path) => {
+            let path: PathBuf = document_dir.join(path);
+            fs::File::open(&path).err().map(|error| format!("{variable} refers to {}: {error}", path.display()))
+        }
+    }
+}

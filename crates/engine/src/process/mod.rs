@@ -1,0 +1,58 @@
+//! Workload processes: start them, see whether they are ready, restart them, stop them, and find them again.
+//!
+//! Policies:
+//! - **Own process group, no pipes.** Each replica leads a process group of its own and appends to its log file directly, with
+//!   no pipe to the control process in between. So it outlives a control process that dies, and never sees a signal or a SIGPIPE from that.
+//! - **Found again.** A [`ReplicaRecord`] goes to the [`Ledger`] when a replica starts. A later control process adopts it:
+//!   same process, same port, no request lost.
+//! - **Never a stranger.** Nothing is signalled before it was proven that it is still what was started: the unreaped child, or pid,
+//!   start time and boot for an adopted one.
+//! - **Whole groups.** A replica counts as gone when the last process of its group is gone. Whatever a crashed replica leaves
+//!   behind is stopped before the restart, because it may still hold the port. A process that moves itself to another
+//!   group or session is out of reach.
+//! - **Restarts.** On the same port, after a back-off that doubles. Stable is restarted for ever. So is a canary that was ready
+//!   once; one that never came up is tried twice and then left down, with its last output at hand.
+//!
+//! Processor and memory use, adoption and leftovers need `/proc`; elsewhere they are unknown, refused and not found.
+
+mod backoff;
+mod env;
+mod error;
+mod exit;
+mod group;
+mod launch;
+mod log_file;
+mod port;
+mod probe;
+mod proc_stat;
+mod record;
+mod replica;
+mod running;
+mod set;
+mod status;
+mod template;
+mod usage;
+
+pub use env::ResolvedEnv;
+pub use error::{ProcessError, WorkloadFailure};
+pub use exit::ExitInfo;
+pub use launch::{LOAD_ID, LaunchContext, LogFile, ReplicaSpec, load_spec, replica_specs};
+pub use probe::probe_address;
+pub use record::{Ledger, ReplicaRecord, kill_leftover, leftover};
+pub use set::ReplicaSet;
+pub use status::{Phase, ReplicaSetStatus, ReplicaStatus};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serin_core::Timestamp;
+
+/// The time of day, for records that outlive this process.
+fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whole milliseconds of a duration.
+fn ms(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+//! What `/proc` says about processes. Elsewhere than on Linux it says nothing: callers treat that as "not found".
+
+use std::{fs, io::Read, path::PathBuf};
+
+/// The largest environment searched for a marker, in bytes.
+const MAX_ENVIRON_BYTES: u64 = 1024 * 1024;
+
+/// One process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProcStat {
+    pub(super) pid: u32,
+    /// Its process group, named by the pid of its leader.
+    pub(super) group: u32,
+    /// Neither a zombie nor dead.
+    pub(super) running: bool,
+    /// Clock ticks from boot to its start. Together with the pid this names a process once and for all.
+    pub(super) start_time: u64,
+    /// Processor time used in user and kernel mode, in clock ticks.
+    pub(super) cpu_ticks: u64,
+    /// Memory in pages, pages shared with others included.
+    pub(super) resident_pages: u64,
+}
+
+/// The process with this pid, if there is one.
+pub(super) fn read(pid: u32) -> Option<ProcStat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// All processes.
+pub(super) fn all() -> Vec<ProcStat> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter_map(read).collect()
+}
+
+/// What tells this boot of the machine from others; empty where that is unknown.
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// Whether the process was started with this `NAME=value` in its environment.
+pub(super) fn has_env(pid: u32, entry: &str) -> bool {
+    let mut environ = Vec::new();
+    let Ok(file) = fs::File::open(PathBuf::from(format!("/proc/{pid}/environ"))) else { return false };
+    file.take(MAX_ENVIRON_BYTES).read_to_end(&mut environ).is_ok() && environ.split(|byte| *byte == 0).any(|one| one == entry.as_bytes())
+}
+
+/// A line of `/proc/PID/stat`. The second field, the name in parentheses, may itself contain spaces and parentheses.
+fn parse(line: &str) -> Option<ProcStat> {
+    let pid = line.split_once(' ')?.0.parse().ok()?;
+    let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
+    // Fields are numbered from 1 in proc(5), and the first one after the name is number 3.
+    let field = |number: usize| fields.get(number - 3).copied();
+    let ticks = |number| field(number)?.parse::<u64>().ok();
+    Some(ProcStat {
+        pid,
+        group: field(5)?.parse().ok()?,
+        // The first thread may have ended before the others: then the process looks like a zombie and is none.
+        running: !matches!(field(3)?, "Z" | "X" | "x") || ticks(20)? > 1,
+        start_time: ticks(22)?,
+        cpu_ticks: ticks(14)?.saturating_add(ticks(15)?),
+        resident_pages: ticks(24)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_does_not_shift_the_fields() {
+        let line = "71 (a) Z 1 (b c) S 1 70 70 0 -1 4194560 1 2 3 4 150 50 5 6 20 0 1 0 98765 1000 321 18446744073709551615 1 1\n";
+        let expected = ProcStat { pid: 71, group: 70, running: true, start_time: 98_765, cpu_ticks: 200, resident_pages: 321 };
+        assert_eq!(parse(line), Some(expected));
+        let state = |state: &str, threads: &str| parse(&line.replace(") S", state).replace(" 1 0 98765", threads)).unwrap().running;
+        assert!(!state(") Z", " 1 0 98765"), "a zombie");
+        assert!(state(") Z", " 3 0 98765"), "its other threads run");
+        for broken in ["", "71", "71 (a", "71 (a) S 1", "x (a) S 1 70 70 0 -1 4194560 1 2 3 4 150 50 5 6 20 0 1 0 98765 1000 321"] {
+            assert_eq!(parse(broken), None, "{broken}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_is_found() {
+        let own = read(std::process::id()).unwrap();
+        assert!(own.running && own.resident_pages > 0);
+        assert!(all().iter().any(|one| one.pid == own.pid && one.start_time == own.start_time));
+        assert!(!boot_id().is_empty());
+        let path = std::env::var("PATH").unwrap();
+        assert!(has_env(own.pid, &format!("PATH={path}")));
+        assert!(!has_env(own.pid, "PATH=/elsewhere"));
+    }
+}

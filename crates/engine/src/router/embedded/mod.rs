@@ -1,0 +1,180 @@
+//! The built-in proxy as a router.
+//!
+//! The adapter holds what the route table should be and sends it as a whole on every change. The table is also kept in a
+//! file, so that a proxy that died comes back with it before anyone can tell it anything.
+
+mod keeper;
+mod table;
+
+pub use keeper::{ProxyKeeper, ProxyLaunch, bind_check};
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serin_core::WeightBps;
+use serin_proxy::{
+    ProxyLink,
+    table::{Pool, RouteTable},
+};
+use tokio::{sync::watch, time::timeout};
+
+use super::{Router, RouterError};
+use crate::Pending;
+
+/// How long a change waits for a proxy that is being started.
+const LINK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Drives the built-in proxy.
+#[derive(Debug)]
+pub struct EmbeddedRouter {
+    table: Mutex<RouteTable>,
+    /// The wish for matches, kept apart from the table: without a canary pool there is nothing to match to.
+    matches: Vec<serin_proxy::table::MatchRule>,
+    file: PathBuf,
+    link: watch::Receiver<Option<Arc<ProxyLink>>>,
+}
+
+impl EmbeddedRouter {
+    /// A router for this release that sends everything to stable.
+    #[must_use]
+    pub fn new(
+        release: &serin_spec::validated::Release,
+        epoch: u64,
+        stable: Pool,
+        file: PathBuf,
+        link: watch::Receiver<Option<Arc<ProxyLink>>>,
+    ) -> Self {
+        let (table, matches) = table::initial(release, epoch, stable);
+        Self { table: Mutex::new(table), matches, file, link }
+    }
+
+    /// Says which servers the canary has, without giving them traffic; `None`: there is no canary any more.
+    ///
+    /// # Errors
+    /// If the proxy cannot be reached or refuses.
+    pub async fn set_canary(&self, pool: Option<Pool>) -> Result<(), RouterError> {
+        let table = self.change(|table| {
+            if pool.is_none() {
+                table.weight = WeightBps::ZERO;
+                table.matches.clear();
+            }
+            table.canary = pool;
+        });
+        self.send(table).await
+    }
+
+    /// Sets the table to begin with, before a proxy is there to be told: a new proxy reads it from the file, a running one
+    /// gets it as soon as the link stands.
+    pub fn prepare(&self, canary: Option<Pool>, weight: WeightBps, matches: bool) {
+        let rules = if matches && canary.is_some() { self.matches.clone() } else { Vec::new() };
+        let table = self.change(|table| {
+            table.weight = if canary.is_some() { weight } else { WeightBps::ZERO };
+            table.canary = canary;
+            table.matches = rules;
+        });
+        keep(&self.file, &table);
+    }
+
+    /// The newest table's epoch and version: counters of older tables say nothing about what was asked.
+    #[must_use]
+    pub fn version(&self) -> (u64, u64) {
+        let table = self.lock();
+        (table.epoch, table.version)
+    }
+
+    /// The canary's servers become the stable ones, in one swap.
+    ///
+    /// # Errors
+    /// If the proxy cannot be reached or refuses.
+    pub async fn make_canary_stable(&self) -> Result<(), RouterError> {
+        let table = self.change(|table| {
+            if let Some(pool) = table.canary.take() {
+                table.stable = pool;
+            }
+            table.weight = WeightBps::ZERO;
+            table.matches.clear();
+        });
+        self.send(table).await
+    }
+
+    /// Sends the table once more, for a proxy that was started anew.
+    ///
+    /// # Errors
+    /// If the proxy cannot be reached or refuses.
+    pub async fn resend(&self) -> Result<(), RouterError> {
+        let table = self.change(|_| {});
+        self.send(table).await
+    }
+
+    fn change(&self, change: impl FnOnce(&mut RouteTable)) -> RouteTable {
+        let mut table = self.lock();
+        change(&mut table);
+        table.version += 1;
+        table.clone()
+    }
+
+    /// The file is written after a living proxy was told: nothing may delay traffic on its way to stable. Should everything
+    /// die in between, the next owner sends a table of its own, made from the journal and the latch. A proxy that is being
+    /// started finds the new table in the file.
+    async fn send(&self, table: RouteTable) -> Result<(), RouterError> {
+        if self.link.borrow().is_none() {
+            keep(&self.file, &table);
+        }
+        let sent = match self.link().await {
+            Ok(link) => link.apply(table.clone()).await.map(|_| ()).map_err(|error| table::router_error(&error)),
+            Err(error) => Err(error),
+        };
+        keep(&self.file, &table);
+        sent
+    }
+
+    /// The link, waited for while the proxy starts.
+    async fn link(&self) -> Result<Arc<ProxyLink>, RouterError> {
+        let mut link = self.link.clone();
+        let waited = timeout(LINK_PATIENCE, link.wait_for(Option::is_some)).await;
+        let linked = waited.ok().and_then(Result::ok).and_then(|link| link.clone());
+        linked.ok_or_else(|| RouterError::Unreachable("the proxy is being started".to_owned()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RouteTable> {
+        // A panic elsewhere does not make the table wrong: it is only ever replaced field by field with valid values.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Router for EmbeddedRouter {
+    fn shift(&self, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>> {
+        Box::pin(async move {
+            let rules = if matches { self.matches.clone() } else { Vec::new() };
+            if self.lock().canary.is_none() && !weight.is_zero() {
+                return Err(RouterError::Refused("the canary has no servers".to_owned()));
+            }
+            let table = self.change(|table| {
+                table.weight = weight;
+                table.matches = if table.canary.is_some() { rules } else { Vec::new() };
+            });
+            self.send(table).await
+        })
+    }
+
+    fn read_back(&self) -> Pending<'_, Result<WeightBps, RouterError>> {
+        Box::pin(async move {
+            let table = self.link().await?.current_table().await.map_err(|error| table::router_error(&error))?;
+            Ok(table.map_or(WeightBps::ZERO, |table| table.weight))
+        })
+    }
+}
+
+/// That the file is behind matters only if the proxy dies too, so a failure is a warning.
+fn keep(file: &Path, table: &RouteTable) {
+    let fresh = file.with_extension("new");
+    let text = serde_json::to_vec(table).map_err(std::io::Error::from);
+    let written = text.and_then(|text| fs::write(&fresh, text)).and_then(|()| fs::rename(&fresh, file));
+    if let Err(error) = written {
+        tracing::warn!(file = %file.display(), %error, "the route table could not be kept for a restart of the proxy");
+    }
+}

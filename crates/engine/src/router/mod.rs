@@ -1,0 +1,38 @@
+//! The port to whatever splits the traffic. One adapter per kind of router.
+
+mod embedded;
+
+pub use embedded::{EmbeddedRouter, ProxyKeeper, ProxyLaunch, bind_check};
+
+use serin_core::{WeightBps, release::Fault};
+
+use crate::Pending;
+
+/// A router that gives the canary a share of the traffic.
+pub trait Router: Send + Sync {
+    /// Gives the canary this share, and its declared matches if `matches`. Done when the router took it, not when it was
+    /// merely told.
+    fn shift(&self, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>>;
+
+    /// The share that the router itself says it gives the canary.
+    fn read_back(&self) -> Pending<'_, Result<WeightBps, RouterError>>;
+}
+
+/// Why a router did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouterError {
+    /// It cannot be reached right now.
+    #[error("the router cannot be reached: {0}")]
+    Unreachable(String),
+    /// It refused.
+    #[error("the router refused: {0}")]
+    Refused(String),
+}
+
+impl RouterError {
+    /// The error as the state machine takes it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        Fault { text: self.to_string(), retryable: matches!(self, Self::Unreachable(_)) }
+    }
+}

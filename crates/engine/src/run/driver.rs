@@ -1,0 +1,348 @@
+//! The loop: inputs in, journal and effects out.
+//!
+//! Order of one turn: moves of traffic to stable first, then the journal, then everything else. If the journal cannot be
+//! written (a full disk), effects that depend on it wait and are tried again; the judge and the moves to stable go on.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use serin_core::{
+    Timestamp,
+    release::{Action, Command, Effect, EffectId, Event, Input, Output, Phase, Release, narrate},
+    traffic::{Arm, Observation},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{
+    Feed, Happening, RunEnd, StatusReport, TimelineEntry,
+    clock::RunClock,
+    effects::{World, carry_out},
+    ledger::SharedStore,
+    meter::{RecentTraffic, TrafficMeter},
+    socket::{self, Asked, Response},
+    start::{Load, Remembered, Started},
+    status::{Sources, report},
+};
+use crate::{
+    process::ReplicaSet,
+    router::ProxyKeeper,
+    store::{CheckpointFile, Latch, ReleaseRow, StateFolder},
+    workload,
+};
+
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+const CHECKPOINT_MS: u64 = 1_000;
+/// Lines of the final report's timeline; the journal has them all.
+const MOST_TIMELINE: usize = 500;
+
+/// A release being carried out.
+pub(super) struct Driver {
+    pub(super) folder: StateFolder,
+    pub(super) store: SharedStore,
+    pub(super) row: ReleaseRow,
+    pub(super) release: Release,
+    pub(super) latch: Latch,
+    pub(super) world: Arc<World>,
+    pub(super) keeper: ProxyKeeper,
+    pub(super) load: Option<ReplicaSet>,
+    pub(super) meter: TrafficMeter,
+    pub(super) timeline: Vec<TimelineEntry>,
+    pub(super) clock: RunClock,
+    pub(super) feed: Feed,
+    pub(super) control: JoinHandle<()>,
+    pub(super) status: watch::Sender<Option<StatusReport>>,
+    commands: mpsc::Receiver<Asked>,
+    load_start: Option<Load>,
+    checkpoint: CheckpointFile,
+    checkpoint_at: Timestamp,
+    metered: bool,
+    recent: RecentTraffic,
+    answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    /// Decided, but not yet durable.
+    backlog: VecDeque<Output>,
+    /// Effects under way: asking for one again while it runs changes nothing.
+    running: HashSet<EffectId>,
+    store_fault: Option<String>,
+    /// The canary has taken stable's place in the route table: what the proxy counts no longer fits the arms.
+    handed_over: bool,
+    listen: String,
+}
+
+impl Driver {
+    pub(super) fn new(started: Started, feed: Feed) -> Self {
+        let Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen } = started;
+        let (commands_in, commands) = mpsc::channel(32);
+        let (status, status_out) = watch::channel(None);
+        Self {
+            folder,
+            store,
+            row,
+            release,
+            latch,
+            world,
+            keeper,
+            load: None,
+            metered: meter.is_some(),
+            meter: meter.unwrap_or_default(),
+            timeline: Vec::new(),
+            clock,
+            feed,
+            control: tokio::spawn(socket::serve(control, status_out, commands_in)),
+            status,
+            commands,
+            load_start: load,
+            checkpoint,
+            checkpoint_at: Timestamp(0),
+            recent: RecentTraffic::default(),
+            answers: mpsc::channel(256),
+            backlog: VecDeque::new(),
+            running: HashSet::new(),
+            store_fault: None,
+            handed_over: false,
+            listen,
+        }
+    }
+
+    /// Drives the release to its end.
+    pub(super) async fn drive(&mut self, interrupts: &mut mpsc::Receiver<()>, operator_patience: Option<Duration>) -> RunEnd {
+        let mut stats = self.world.stats.clone();
+        let mut link = self.keeper.link();
+        let mut pulse = interval(STATUS_EVERY);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut operator_since: Option<Timestamp> = None;
+        let mut interrupted = false;
+        self.turn();
+        while !(self.release.state().is_final() && self.backlog.is_empty()) {
+            let deadline = self.release.next_deadline();
+            let now = self.clock.now();
+            if deadline.operator {
+                let since = *operator_since.get_or_insert(now);
+                if operator_patience.is_some_and(|patience| u128::from(now.ms_since(since)) >= patience.as_millis()) {
+                    return RunEnd::OperatorNeeded { why: deadline.why };
+                }
+            } else {
+                operator_since = None;
+            }
+            // The pulse ticks anyway: a deadline farther away needs no timer of its own.
+            let wake_in =
+                deadline.until.map_or(STATUS_EVERY, |until| Duration::from_millis(until.ms_since(now))).max(Duration::from_millis(1));
+            tokio::select! {
+                biased;
+                Some(()) = interrupts.recv() => {
+                    if interrupted {
+                        return RunEnd::Forced;
+                    }
+                    interrupted = true;
+                    self.interrupt();
+                }
+                Some(asked) = self.commands.recv() => self.command(asked),
+                Some(input) = self.answers.1.recv() => self.answer(input),
+                Ok(()) = stats.changed() => {
+                    let latest = stats.borrow_and_update().clone();
+                    if let Some(latest) = latest {
+                        self.observe(&latest);
+                    }
+                }
+                Ok(()) = link.changed() => self.relink(link.borrow_and_update().is_some()),
+                _ = pulse.tick() => self.pulse(),
+                () = sleep_until(tokio::time::Instant::now() + wake_in) => self.release.handle(Input::Tick, self.clock.now()),
+            }
+            self.turn();
+        }
+        self.publish();
+        if interrupted { RunEnd::Interrupted } else { RunEnd::of(self.release.state()) }
+    }
+
+    /// The first Ctrl-C.
+    fn interrupt(&mut self) {
+        self.note("interrupted: traffic goes back to stable, then everything is stopped; once more stops at once".to_owned());
+        let command = Command { action: Action::Abort, by: "interrupt".to_owned(), reason: None };
+        if let Err(refusal) = self.release.command(command, self.clock.now()) {
+            self.note(refusal.to_string());
+        }
+    }
+
+    fn command(&mut self, asked: Asked) {
+        let response = match self.release.command(asked.command, self.clock.now()) {
+            Ok(()) => Response::Accepted,
+            Err(refusal) => Response::Refused(refusal.to_string()),
+        };
+        self.turn();
+        let _ = asked.answer.send(response);
+    }
+
+    fn answer(&mut self, input: Input) {
+        if let Input::Done(id) | Input::Failed(id, _) | Input::ReadBack(id, _) | Input::PreflightChecked(id, _) = &input {
+            self.running.remove(id);
+        }
+        self.release.handle(input, self.clock.now());
+    }
+
+    fn observe(&mut self, stats: &serin_proxy::protocol::Stats) {
+        if self.handed_over {
+            return;
+        }
+        if !std::mem::replace(&mut self.metered, true) {
+            self.meter = TrafficMeter::starting_at(stats);
+        }
+        let now = self.clock.now();
+        let cells = self.meter.take(stats);
+        self.recent.add(now, &cells);
+        let gauges = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)).gauges);
+        self.release.handle(Input::Observed(Observation { at: now, cells, gauges }), now);
+        if (stats.epoch, stats.version) == self.world.router.version() {
+            for target in self.release.plan().targets.clone() {
+                self.release.handle(Input::RouterSeen { target, weight: stats.weight }, now);
+            }
+        }
+    }
+
+    /// A proxy that was started anew, or one that outlived an earlier control process, gets the table at once.
+    fn relink(&self, linked: bool) {
+        if !linked {
+            self.note("the link to the proxy broke; it is being restored".to_owned());
+            return;
+        }
+        let world = Arc::clone(&self.world);
+        tokio::spawn(async move {
+            if let Err(error) = world.router.resend().await {
+                tracing::warn!(%error, "the proxy did not take the route table; the next change sends it again");
+            }
+        });
+    }
+
+    fn pulse(&mut self) {
+        let now = self.clock.now();
+        let [stable, canary] = self.arms();
+        self.release.handle(Input::WorkloadSeen(workload::seen(&stable, &canary)), now);
+        if now.ms_since(self.checkpoint_at) >= CHECKPOINT_MS && self.metered {
+            self.checkpoint_at = now;
+            let remembered = Remembered { trial: self.release.trial().checkpoint(), meter: self.meter.clone() };
+            if let Err(error) = self.checkpoint.save(self.row.id, now, &remembered) {
+                tracing::warn!(%error, "no checkpoint");
+            }
+        }
+        self.publish();
+    }
+
+    fn arms(&self) -> [workload::ArmStatus; 2] {
+        let stats = self.world.stats.borrow().clone();
+        serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, stats.as_deref()))
+    }
+
+    fn publish(&self) {
+        let sources = Sources {
+            release: &self.release,
+            document_hash: &self.row.document_hash,
+            run: self.row.run,
+            meter: &self.meter,
+            recent: &self.recent,
+            arms: self.arms(),
+            store_fault: self.store_fault.clone(),
+            listen: self.listen.clone(),
+        };
+        let report = report(sources);
+        self.feed.status.send_replace(Some(report.clone()));
+        self.status.send_replace(Some(report));
+    }
+
+    /// Takes what the release wants: traffic to stable at once, then the journal, then the rest.
+    fn turn(&mut self) {
+        let output = self.release.take_output();
+        let retreats = !output.urgent.is_empty();
+        for (id, effect) in output.urgent.clone() {
+            self.carry_out(id, effect);
+        }
+        if !output.is_empty() {
+            self.backlog.push_back(Output { urgent: Vec::new(), ..output });
+        }
+        // Both writes wait for the disk, so the runtime is told that this thread does.
+        tokio::task::block_in_place(|| {
+            if retreats && let Err(error) = self.latch.set() {
+                tracing::error!(%error, "the latch could not be set");
+            }
+            self.flush();
+        });
+    }
+
+    fn flush(&mut self) {
+        while let Some(batch) = self.backlog.front() {
+            let stored = self.store.lock().unwrap_or_else(PoisonError::into_inner).append(self.row.id, &batch.entries);
+            if let Err(error) = stored {
+                if self.store_fault.is_none() {
+                    self.note(format!("{error}; the release stands still until the journal can be written, aborting is possible"));
+                }
+                self.store_fault = Some(error.to_string());
+                return;
+            }
+            if self.store_fault.take().is_some() {
+                self.note("the journal can be written again".to_owned());
+            }
+            let Some(batch) = self.backlog.pop_front() else { return };
+            for entry in batch.entries {
+                self.written(entry);
+            }
+            for (id, effect) in batch.effects {
+                self.carry_out(id, effect);
+            }
+        }
+    }
+
+    /// What a durable entry means for the shell.
+    fn written(&mut self, entry: serin_core::release::Entry) {
+        match &entry.event {
+            // The journal knows by now what the latch stood in for.
+            Event::RetreatEnded { .. } => {
+                if let Err(error) = self.latch.clear() {
+                    tracing::error!(%error, "the latch could not be cleared");
+                }
+            }
+            Event::PreflightPassed { .. } | Event::TakenOver { .. } => self.start_load(),
+            _ => {}
+        }
+        let words = narrate(&entry, self.release.plan());
+        if let Some((head, detail)) = &words
+            && self.timeline.len() < MOST_TIMELINE
+        {
+            self.timeline.push(TimelineEntry { at: entry.at, head: head.clone(), detail: detail.clone() });
+        }
+        let _ = self.feed.happenings.try_send(Happening::Entry { entry: Box::new(entry), words });
+    }
+
+    fn start_load(&mut self) {
+        let started = matches!(self.release.state().phase, Phase::Pending | Phase::Preflight | Phase::Refused);
+        if !started && let Some(load) = self.load_start.take() {
+            self.load = Some((load.start)());
+        }
+    }
+
+    fn carry_out(&mut self, id: EffectId, effect: Effect) {
+        if !self.running.insert(id) {
+            return;
+        }
+        if effect == Effect::Retire {
+            self.handed_over = true;
+        }
+        let (world, answers) = (Arc::clone(&self.world), self.answers.0.clone());
+        tokio::spawn(async move {
+            let input = carry_out(world, id, effect).await;
+            let _ = answers.send(input).await;
+        });
+    }
+
+    fn note(&self, text: String) {
+        let _ = self.feed.happenings.try_send(Happening::Note(text));
+    }
+
+    /// Errors and requests of an arm since the release began.
+    pub(super) fn totals(&self, arm: Arm) -> super::ArmTotals {
+        self.meter.totals(arm)
+    }
+}

@@ -1,0 +1,133 @@
+//! Carrying out what the state machine asks for. Every effect is bounded in time and may be repeated.
+
+use std::{sync::Arc, time::Duration};
+
+use serin_core::{
+    release::{Check, Effect, EffectId, Fault, Input},
+    traffic::Arm,
+};
+use serin_proxy::protocol::Stats;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    preflight,
+    router::{EmbeddedRouter, Router},
+    workload::{Workload, WorkloadError},
+};
+
+const ROUTER_PATIENCE: Duration = Duration::from_secs(3);
+const STOP_PATIENCE: Duration = Duration::from_secs(90);
+
+/// What effects act on.
+pub(super) struct World {
+    pub(super) router: EmbeddedRouter,
+    pub(super) workload: Arc<dyn Workload>,
+    pub(super) stats: watch::Receiver<Option<Arc<Stats>>>,
+    pub(super) drain_ms: u64,
+    pub(super) deploy_timeout_ms: u64,
+    /// What was checked before anything was started.
+    pub(super) checks: Vec<Check>,
+}
+
+/// Carries out one effect and says how it went.
+pub(super) async fn carry_out(world: Arc<World>, id: EffectId, effect: Effect) -> Input {
+    let done = |result: Result<(), Fault>| match result {
+        Ok(()) => Input::Done(id),
+        Err(fault) => Input::Failed(id, fault),
+    };
+    match effect {
+        Effect::Preflight => Input::PreflightChecked(id, world.preflight().await),
+        Effect::Deploy => done(world.deploy().await),
+        Effect::Shift { weight, matches, .. } => {
+            let shifted = timeout(ROUTER_PATIENCE, world.router.shift(weight, matches)).await;
+            done(shifted.map_or_else(|_| Err(slow("the router")), |result| result.map_err(|error| error.fault())))
+        }
+        Effect::ReadBack { .. } => match timeout(ROUTER_PATIENCE, world.router.read_back()).await {
+            Ok(Ok(weight)) => Input::ReadBack(id, weight),
+            Ok(Err(error)) => Input::Failed(id, error.fault()),
+            Err(_) => Input::Failed(id, slow("the router")),
+        },
+        // The processes that were judged simply go on: there is nothing to copy, and nothing else could be promoted.
+        Effect::Finalize => done(Ok(())),
+        Effect::Retire => done(world.retire().await),
+        Effect::StopCanary => done(world.stop_canary().await),
+    }
+}
+
+impl World {
+    async fn preflight(&self) -> Vec<Check> {
+        let mut checks = self.checks.clone();
+        let stable = timeout(Duration::from_millis(self.deploy_timeout_ms), self.workload.start(Arm::Stable)).await;
+        let stable = stable.unwrap_or_else(|_| Err(WorkloadError("stable is not ready in time".to_owned()))).map_err(|error| error.0);
+        checks.push(preflight::outcome(
+            "stable is healthy",
+            "all replicas are ready",
+            stable,
+            "repair stable before you release: there would be nothing to go back to",
+        ));
+        let answers = timeout(ROUTER_PATIENCE, self.router.read_back()).await;
+        let answers = answers.map_err(|_| "no answer".to_owned()).and_then(|weight| weight.map_err(|error| error.to_string()));
+        let at_stable = answers.and_then(|weight| {
+            if weight.is_zero() { Ok(()) } else { Err(format!("it gives the canary {weight} before the release has begun")) }
+        });
+        checks.push(preflight::outcome(
+            "proxy",
+            "it answers and sends everything to stable",
+            at_stable,
+            "see proxy.log in the state folder",
+        ));
+        checks.push(preflight::outcome("snapshot", "the route table without a canary is kept", Ok(()), ""));
+        checks
+    }
+
+    async fn deploy(&self) -> Result<(), Fault> {
+        let started = timeout(Duration::from_millis(self.deploy_timeout_ms), self.workload.start(Arm::Canary)).await;
+        match started {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Fault { text: error.0, retryable: false }),
+            Err(_) => return Err(Fault { text: "the canary was not ready in time".to_owned(), retryable: false }),
+        }
+        self.router.set_canary(self.workload.pool(Arm::Canary)).await.map_err(|error| error.fault())
+    }
+
+    /// The canary takes stable's place in the route table, then the old version drains and stops.
+    async fn retire(&self) -> Result<(), Fault> {
+        self.router.make_canary_stable().await.map_err(|error| error.fault())?;
+        self.stop(Arm::Stable).await
+    }
+
+    async fn stop_canary(&self) -> Result<(), Fault> {
+        self.drained(Arm::Canary).await;
+        self.router.set_canary(None).await.map_err(|error| error.fault())?;
+        self.stop(Arm::Canary).await
+    }
+
+    async fn stop(&self, arm: Arm) -> Result<(), Fault> {
+        self.drained(arm).await;
+        match timeout(STOP_PATIENCE, self.workload.stop(arm)).await {
+            Ok(result) => result.map_err(|error| Fault { text: error.0, retryable: true }),
+            Err(_) => Err(slow("stopping the processes")),
+        }
+    }
+
+    /// Waits until an arm that gets no new requests has answered the old ones, at most the drain time.
+    async fn drained(&self, arm: Arm) {
+        let deadline = Instant::now() + Duration::from_millis(self.drain_ms);
+        let mut stats = self.stats.clone();
+        // The next counters are the first that surely know of the table that took the traffic away.
+        let _ = tokio::time::timeout_at(deadline, stats.changed()).await;
+        loop {
+            let busy = stats.borrow_and_update().as_ref().is_some_and(|stats| stats.in_flight[arm.index()] > 0);
+            if !busy || tokio::time::timeout_at(deadline, stats.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn slow(what: &str) -> Fault {
+    Fault { text: format!("{what} did not answer in time"), retryable: true }
+}

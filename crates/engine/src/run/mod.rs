@@ -1,0 +1,131 @@
+//! One release in the foreground: from a valid document to its end.
+//!
+//! [`run`] prepares the state folder and the proxy, drives the release until it is over, and puts away what it started. If
+//! an earlier run of the same document was interrupted, it goes on where that one was: processes and proxy are adopted,
+//! nothing is restarted.
+//!
+//! - `start`: everything before the first decision. Nothing is started that a refusal would have to take back.
+//! - `driver`: the loop of inputs, journal and effects.
+//! - `finish`: everything after the last decision.
+
+mod clock;
+mod driver;
+mod effects;
+mod finish;
+mod ledger;
+mod meter;
+mod report;
+mod socket;
+mod start;
+mod status;
+
+pub use meter::ArmTotals;
+pub use report::{RunEnd, RunReport, TimelineEntry};
+pub use socket::{AskError, Request, Response, ask};
+pub use status::{ArmReport, StageReport, StageState, StatusReport};
+
+use std::{path::PathBuf, time::Duration};
+
+use serin_core::release::{Check, Entry};
+use serin_spec::validated::Release;
+use tokio::sync::{mpsc, watch};
+
+use crate::store::StoreError;
+
+/// What to run, and how.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// The document: where it came from, its text, and what it means.
+    pub document: Document,
+    /// The state folder.
+    pub state: PathBuf,
+    /// The running binary, for the proxy and for `{{serin}}`.
+    pub serin_exe: PathBuf,
+    /// Go on serving after the release ended, until interrupted.
+    pub keep_serving: bool,
+    /// How long to wait for a person before giving up with everything left running; `None`: for ever.
+    pub operator_patience: Option<Duration>,
+}
+
+/// A valid release document.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// File name, for messages.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// What relative paths in it start from.
+    pub dir: PathBuf,
+    /// What it means.
+    pub release: Release,
+}
+
+/// What the caller sees while the release runs.
+#[derive(Debug)]
+pub struct Feed {
+    /// Everything that happens, in order. A reader that falls behind by a thousand misses some: nothing may hold the
+    /// release up. The journal has them all.
+    pub happenings: mpsc::Sender<Happening>,
+    /// How the release is, a few times a second.
+    pub status: watch::Sender<Option<StatusReport>>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening {
+    /// A journal entry.
+    Entry {
+        /// The entry.
+        entry: Box<Entry>,
+        /// Two or three words and the details; `None` for bookkeeping.
+        words: Option<(String, String)>,
+    },
+    /// Something outside of the journal that people want to know.
+    Note(String),
+}
+
+/// Why a release did not get as far as its first decision, or could not be carried on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A check failed before anything was started.
+    #[error("preflight failed: {}", failed(.0))]
+    Preflight(Vec<Check>),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state folder holds an interrupted release of another document.
+    #[error(
+        "{folder} holds an interrupted release: {name}, begun from {document}; run that document again to bring it to its end, or choose another folder with --state"
+    )]
+    OtherRelease {
+        /// The folder.
+        folder: String,
+        /// The interrupted release.
+        name: String,
+        /// Its document.
+        document: String,
+    },
+    /// Interrupted before the release began; everything was stopped again.
+    #[error("interrupted before the release began")]
+    Interrupted,
+    /// Something that should always work did not.
+    #[error("{0}")]
+    Internal(String),
+}
+
+fn failed(checks: &[Check]) -> String {
+    let failed = checks.iter().filter(|check| check.status == serin_core::release::CheckStatus::Fail);
+    failed.map(|check| format!("{}: {}", check.name, check.detail)).collect::<Vec<_>>().join("; ")
+}
+
+/// Runs a release to its end. Each message on `interrupts` is one Ctrl-C: the first ends the release safely, the second
+/// stops everything at once.
+///
+/// # Errors
+/// If the release could not begin. How a release that began ended is in the [`RunReport`].
+pub async fn run(config: RunConfig, feed: Feed, mut interrupts: mpsc::Receiver<()>) -> Result<RunReport, RunError> {
+    let started = start::start(&config, &feed, &mut interrupts).await?;
+    let mut driver = driver::Driver::new(started, feed);
+    let ended = driver.drive(&mut interrupts, config.operator_patience).await;
+    Ok(finish::finish(driver, ended, &config, &mut interrupts).await)
+}

@@ -1,0 +1,46 @@
+//! One writer: an advisory lock that the kernel releases when its holder dies, however it dies.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{StateFolder, StoreError};
+
+/// Ownership of a state folder, until dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the folder, or says who has it.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if another process has it.
+    pub fn take(folder: &StateFolder) -> Result<Self, StoreError> {
+        let path = folder.lock();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .read(true)
+            .open(&path)
+            .map_err(|error| StoreError::io("cannot open", &path, error))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(StoreError::InUse { folder: folder.path().display().to_string(), pid: owner_pid(folder) });
+        }
+        // The number is for messages only; the lock itself is the truth.
+        let note = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        note.map_err(|error| StoreError::io("cannot write", &path, error))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The process that last took the folder; it may be gone.
+#[must_use]
+pub fn owner_pid(folder: &StateFolder) -> Option<u32> {
+    fs::read_to_string(folder.lock()).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,163 @@
+//! What all workers share: the table that is served, endpoints, counters.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use arc_swap::ArcSwapOption;
+use serin_core::{
+    WeightBps,
+    traffic::{Arm, by_arm},
+};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    access_log::LogWriter, assign::Assigner, counters::Counters, endpoint::ArmEndpoints, lock, protocol::Stats, table::RouteTable,
+};
+
+/// A table in service.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) table: RouteTable,
+    pub(crate) assigner: Assigner,
+    /// By `Arm::index`; the canary's is empty if there is none.
+    pub(crate) arms: [ArmEndpoints; 2],
+}
+
+impl Live {
+    pub(crate) fn arm(&self, arm: Arm) -> &ArmEndpoints {
+        &self.arms[arm.index()]
+    }
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) instance: String,
+    pub(crate) live: ArcSwapOption<Live>,
+    applying: Mutex<()>,
+    pub(crate) counters: Counters,
+    pub(crate) in_flight: [AtomicU64; 2],
+    pub(crate) rescued: AtomicU64,
+    pub(crate) own_errors: AtomicU64,
+    pub(crate) unsupported: AtomicU64,
+    pub(crate) log: LogWriter,
+    /// Changes with every new table.
+    pub(crate) table_changes: watch::Sender<u64>,
+    /// Set once: stop accepting, and cut off what is still in flight at this moment.
+    pub(crate) shutdown: watch::Sender<Option<Instant>>,
+}
+
+impl Shared {
+    pub(crate) fn new(workers: usize, log: LogWriter) -> Self {
+        Self {
+            instance: format!("{:032x}", rand::random::<u128>()),
+            live: ArcSwapOption::empty(),
+            applying: Mutex::new(()),
+            counters: Counters::new(workers),
+            in_flight: by_arm(|_| AtomicU64::new(0)),
+            rescued: AtomicU64::new(0),
+            own_errors: AtomicU64::new(0),
+            unsupported: AtomicU64::new(0),
+            log,
+            table_changes: watch::Sender::new(0),
+            shutdown: watch::Sender::new(None),
+        }
+    }
+
+    /// Serves `table` from now on, unless it is older than the one in service.
+    ///
+    /// # Errors
+    /// Why it is refused, for people; the table before stays in service.
+    pub(crate) fn apply(&self, table: RouteTable) -> Result<WeightBps, String> {
+        table.validate().map_err(|error| error.to_string())?;
+        let _one_at_a_time = lock(&self.applying);
+        let before = self.live.load_full();
+        if let Some(before) = &before {
+            let (old, new) = ((before.table.epoch, before.table.version), (table.epoch, table.version));
+            if new == old && before.table == table {
+                return Ok(table.weight);
+            }
+            if new == old {
+                return Err(format!(
+                    "a different table with epoch {} and version {} is in service; give the new one a higher version",
+                    old.0, old.1
+                ));
+            }
+            if new < old {
+                return Err(format!(
+                    "it is older than the table in service (epoch {}, version {}); another owner took over, read the table first",
+                    old.0, old.1
+                ));
+            }
+        }
+        let weight = table.weight;
+        self.counters.weight_in_force(weight);
+        self.log.configure(table.access_log.clone());
+        self.live.store(Some(Arc::new(live_table(table, before.as_deref()))));
+        self.table_changes.send_modify(|changes| *changes += 1);
+        Ok(weight)
+    }
+
+    /// Epoch and version of the table in service.
+    pub(crate) fn table_id(&self) -> Option<(u64, u64)> {
+        self.live.load().as_ref().map(|live| (live.table.epoch, live.table.version))
+    }
+
+    /// All counters.
+    pub(crate) fn stats(&self) -> Stats {
+        let live = self.live.load_full();
+        let (epoch, version) = live.as_ref().map_or((0, 0), |live| (live.table.epoch, live.table.version));
+        let endpoints = live.iter().flat_map(|live| {
+            Arm::BOTH.into_iter().flat_map(move |arm| live.arm(arm).endpoints.iter().map(move |endpoint| endpoint.stats(arm)))
+        });
+        Stats {
+            instance: self.instance.clone(),
+            epoch,
+            version,
+            weight: live.as_ref().map_or(WeightBps::ZERO, |live| live.table.weight),
+            cells: self.counters.cells(),
+            in_flight: by_arm(|arm| self.in_flight[arm.index()].load(Relaxed)),
+            endpoints: endpoints.collect(),
+            rescued: self.rescued.load(Relaxed),
+            own_errors: self.own_errors.load(Relaxed),
+            unsupported: self.unsupported.load(Relaxed),
+        }
+    }
+
+    /// Stops accepting now; what is still in flight at `deadline` is cut off. An earlier deadline wins.
+    pub(crate) fn stop(&self, deadline: Instant) {
+        self.shutdown.send_modify(|current| *current = Some(current.map_or(deadline, |old| old.min(deadline))));
+    }
+
+    /// Time without a byte after which a connection is given up, in milliseconds.
+    pub(crate) fn idle_ms(&self) -> u64 {
+        self.live.load().as_ref().map_or(60_000, |live| live.table.timeouts.idle_ms)
+    }
+}
+
+/// Endpoints keep their state when they stay, and take it along when they change arms.
+fn live_table(table: RouteTable, before: Option<&Live>) -> Live {
+    let arms = by_arm(|arm| {
+        let (pool, other_pool) = match arm {
+            Arm::Stable => (Some(&table.stable), table.canary.as_ref()),
+            Arm::Canary => (table.canary.as_ref(), Some(&table.stable)),
+        };
+        let other = match arm {
+            Arm::Stable => Arm::Canary,
+            Arm::Canary => Arm::Stable,
+        };
+        let Some(pool) = pool else {
+            return ArmEndpoints::default();
+        };
+        ArmEndpoints::new(pool, |id, address| {
+            let before = before?;
+            let stays_there =
+                other_pool.is_some_and(|pool| pool.endpoints.iter().any(|endpoint| endpoint.id == id && endpoint.address == address));
+            let moved = || if stays_there { None } else { before.arm(other).find(id, address) };
+            before.arm(arm).find(id, address).or_else(moved)
+        })
+    });
+    Live { assigner: Assigner::new(&table), table, arms }
+}

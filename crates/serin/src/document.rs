@@ -1,0 +1,94 @@
+//! Reading a release document from a file, with its diagnostics for people and for machines.
+
+use std::{
+    fs::File,
+    io::{IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
+};
+
+use serin_engine::run::Document;
+use serin_spec::{Diagnostics, MAX_DOCUMENT_BYTES};
+
+use crate::output::{self, Output};
+
+/// A document that cannot be used; it has been said why.
+#[derive(Debug)]
+pub(crate) struct Rejected;
+
+/// Reads a document, or says everything that is wrong with it. `-` is standard input.
+pub(crate) fn read(path: &Path, output: Output) -> Result<Document, Rejected> {
+    let name = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
+    let bytes = bytes(path).map_err(|error| {
+        let hint = if error.kind() == std::io::ErrorKind::NotFound { "; `serin init` writes a first one" } else { "" };
+        let text = format!("cannot read {name}: {error}{hint}");
+        refuse(output, &text)
+    })?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    match serin_spec::load_bytes(&name, &bytes) {
+        Ok(loaded) => {
+            if !loaded.warnings.is_empty() && output == Output::Text {
+                show(&loaded.warnings, &name, &text);
+            }
+            Ok(Document { name, text, dir: directory(path), release: loaded.release })
+        }
+        Err(diagnostics) => {
+            report(&diagnostics, &name, &text, output);
+            Err(Rejected)
+        }
+    }
+}
+
+/// Reads a document that the store kept.
+pub(crate) fn reread(name: &str, text: String, output: Output) -> Result<Document, Rejected> {
+    match serin_spec::load(name, &text) {
+        Ok(loaded) => Ok(Document { name: name.to_owned(), text, dir: directory(Path::new(name)), release: loaded.release }),
+        Err(diagnostics) => {
+            report(&diagnostics, name, &text, output);
+            Err(Rejected)
+        }
+    }
+}
+
+fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    // One byte more than allowed is enough to tell that it is too much.
+    let most = MAX_DOCUMENT_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)?;
+    } else {
+        File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// What relative paths in the document start from.
+fn directory(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    parent.canonicalize().unwrap_or_else(|_| parent.to_owned())
+}
+
+fn refuse(output: Output, text: &str) -> Rejected {
+    match output {
+        Output::Json => {
+            let _ = output::data(&serde_json::json!({"error": text}).to_string());
+        }
+        Output::Text => output::note(&format!("error: {text}")),
+    }
+    Rejected
+}
+
+fn report(diagnostics: &Diagnostics, name: &str, text: &str, output: Output) {
+    match output {
+        Output::Json => {
+            let _ = output::data(
+                &serde_json::json!({"error": "the document is not valid", "document": name, "diagnostics": diagnostics}).to_string(),
+            );
+        }
+        Output::Text => show(diagnostics, name, text),
+    }
+}
+
+fn show(diagnostics: &Diagnostics, name: &str, text: &str) {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    output::note(serin_spec::render(diagnostics, name, text, colour).trim_end());
+}

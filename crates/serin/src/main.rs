@@ -1,0 +1,94 @@
+//! The `serin` binary: one file per verb.
+
+mod document;
+mod exit;
+mod load;
+mod output;
+mod render;
+mod sample_app;
+mod signals;
+mod values;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serin_core::release::Action;
+use tracing_subscriber::EnvFilter;
+
+use output::Output;
+
+/// Progressive delivery for any HTTP service, in one binary.
+///
+/// `serin run release.yaml` moves traffic from the stable version to the canary step by step, judges each step, and takes the
+/// traffic back when the canary is worse.
+#[derive(Debug, Parser)]
+#[command(name = "serin", version)]
+struct Cli {
+    /// How results are written to stdout.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(verbs::run::Args),
+    Plan(verbs::plan::Args),
+    Check(verbs::check::Args),
+    Init(verbs::init::Args),
+    Status(verbs::status::Args),
+    History(verbs::history::Args),
+    /// Stands still at the current weight; judging goes on.
+    Pause(verbs::act::Args),
+    /// Goes on after a pause, at the plan's weight.
+    Resume(verbs::act::Args),
+    /// Lets a stage that waits for approval go on.
+    Approve(verbs::act::Args),
+    /// Refuses approval: rolls back.
+    Reject(verbs::act::Args),
+    /// Sets the canary's share by hand and pauses there.
+    Weight(verbs::act::WeightArgs),
+    /// Skips the remaining stages: all traffic to the canary. The bake still follows.
+    Promote(verbs::act::Args),
+    /// Takes all traffic back to stable and ends the release.
+    Abort(verbs::act::Args),
+    Load(verbs::load::Args),
+    SampleApp(verbs::sample_app::Args),
+    Schema(verbs::schema::Args),
+    Completions(verbs::completions::Args),
+    #[command(hide = true)]
+    Proxy(verbs::proxy::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let quiet = EnvFilter::try_from_env("SERIN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(quiet).with_writer(std::io::stderr).init();
+    let output = cli.output;
+    let done = match cli.verb {
+        Verb::Run(args) => verbs::run::run(args, output),
+        Verb::Plan(args) => verbs::plan::run(&args, output),
+        Verb::Check(args) => verbs::check::run(&args, output),
+        Verb::Init(args) => verbs::init::run(&args, output),
+        Verb::Status(args) => verbs::status::run(&args, output),
+        Verb::History(args) => verbs::history::run(&args, output),
+        Verb::Pause(args) => verbs::act::run(args, Action::Pause, output),
+        Verb::Resume(args) => verbs::act::run(args, Action::Resume, output),
+        Verb::Approve(args) => verbs::act::run(args, Action::Approve, output),
+        Verb::Reject(args) => verbs::act::run(args, Action::Reject, output),
+        Verb::Weight(args) => verbs::act::set_weight(args, output),
+        Verb::Promote(args) => verbs::act::run(args, Action::Promote, output),
+        Verb::Abort(args) => verbs::act::run(args, Action::Abort, output),
+        Verb::Load(args) => verbs::load::run(args, output),
+        Verb::SampleApp(args) => verbs::sample_app::run(args, output),
+        Verb::Schema(args) => verbs::schema::run(&args),
+        Verb::Completions(args) => verbs::completions::run(&args),
+        Verb::Proxy(args) => verbs::proxy::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        output::note(&format!("error: {error:#}"));
+        exit::code(exit::INTERNAL)
+    })
+}

@@ -1,0 +1,26 @@
+//! One line per event: what a pipe and the scrollback of a terminal get.
+
+use serin_core::{Timestamp, release::Entry};
+
+use super::clock_time;
+
+/// An event as a line.
+pub(crate) fn event(at: Timestamp, head: &str, detail: &str) -> String {
+    let line = format!("{}  {head:<18} {detail}", clock_time(at));
+    plain(line.trim_end())
+}
+
+/// A remark as a line.
+pub(crate) fn note(text: &str) -> String {
+    plain(&format!("          {text}"))
+}
+
+/// A journal entry as a line, if it is worth one.
+pub(crate) fn entry(entry: &Entry, words: Option<&(String, String)>) -> Option<String> {
+    words.map(|(head, detail)| event(entry.at, head, detail))
+}
+
+/// Names, reasons and output of workloads come from outside: no control characters reach the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

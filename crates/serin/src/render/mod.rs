@@ -1,0 +1,12 @@
+//! What people see: lines in a pipe, a panel on a terminal, NDJSON for machines.
+
+pub(crate) mod end;
+pub(crate) mod json;
+pub(crate) mod lines;
+pub(crate) mod panel;
+pub(crate) mod plan;
+mod screen;
+mod words;
+
+pub(crate) use screen::Screen;
+pub(crate) use words::{clock_time, count, ms_short, share, value_or_dash};

@@ -1,0 +1,113 @@
+//! The release at a glance: what `run` draws on a terminal and `status` prints.
+
+use serin_core::{human_duration, judge::Verdict};
+use serin_engine::run::{ArmReport, StageState, StatusReport};
+
+use super::{count, ms_short, share, value_or_dash};
+
+const BAR_CELLS: u64 = 10;
+
+/// The panel's lines.
+pub(crate) fn lines(status: &StatusReport, colour: bool) -> Vec<String> {
+    let paint = Paint(colour);
+    let mut lines = vec![headline(status, &paint), stages(status, &paint), table_head()];
+    for (name, arm) in ["stable", "canary"].into_iter().zip(&status.arms) {
+        lines.push(row(name, arm));
+        lines.extend(arm.status.notes.iter().map(|note| paint.dim(&format!("           {note}"))));
+    }
+    for one in &status.criteria {
+        let verdict = match one.verdict {
+            Verdict::Pass => paint.good("pass"),
+            Verdict::Fail | Verdict::Environment => paint.bad(one.verdict.as_str()),
+            Verdict::Inconclusive | Verdict::Unknown => paint.dim(one.verdict.as_str()),
+        };
+        lines.push(format!(" {:<10} {verdict} · {}", one.name, one.text));
+    }
+    let health = status.health.map_or_else(String::new, |health| format!(" health {health:<3}  "));
+    lines.push(format!("{health} waiting for: {}", status.wait.why));
+    if let Some(fault) = &status.store_fault {
+        lines.push(paint.bad(&format!(" the journal cannot be written: {fault}")));
+    }
+    lines.iter().map(|line| line.chars().map(|c| if c.is_control() && c != '\x1b' { '\u{fffd}' } else { c }).collect()).collect()
+}
+
+fn headline(status: &StatusReport, paint: &Paint) -> String {
+    let place = match status.stage {
+        Some(stage) => format!("stage {stage} of {}", status.stages.len()),
+        None => status.phase.clone(),
+    };
+    let measured = status.measured_share.map_or_else(String::new, |share| format!(" (measured {:.1} %)", share * 100.0));
+    let paused = if status.paused { paint.bad(" · paused") } else { String::new() };
+    format!(
+        "{}  run {}   {place} · canary {}{measured}{paused}   elapsed {} · about {} left   http://{}",
+        paint.strong(&status.release),
+        status.run,
+        status.weight,
+        human_duration(status.elapsed_ms),
+        human_duration(status.left_ms),
+        status.listen,
+    )
+}
+
+fn stages(status: &StatusReport, paint: &Paint) -> String {
+    let parts: Vec<String> = status
+        .stages
+        .iter()
+        .map(|stage| {
+            let approval = if stage.manual { " (approval)" } else { "" };
+            match stage.state {
+                StageState::Done => paint.good(&format!("{} ✓", stage.weight)),
+                StageState::Current => {
+                    let cells = (BAR_CELLS * stage.held_ms.min(stage.hold_ms)).checked_div(stage.hold_ms).unwrap_or(BAR_CELLS);
+                    let bar: String = (0..BAR_CELLS).map(|cell| if cell < cells { '▓' } else { '░' }).collect();
+                    format!("{} {bar} {} of {}{approval}", stage.weight, human_duration(stage.held_ms), human_duration(stage.hold_ms))
+                }
+                StageState::Open => paint.dim(&format!("{} ○ {}{approval}", stage.weight, human_duration(stage.hold_ms))),
+            }
+        })
+        .collect();
+    format!(" {}", parts.join(" ── "))
+}
+
+fn table_head() -> String {
+    format!(" {:<8}{:>10}{:>10}{:>10}{:>10}{:>8}{:>12}{:>8}", "", "req/s", "errors", "p50", "p99", "cpu", "requests", "ready")
+}
+
+fn row(name: &str, arm: &ArmReport) -> String {
+    let totals = arm.totals;
+    let ready = arm.status.ready.map_or_else(|| "–".to_owned(), |ready| format!("{ready}/{}", arm.status.replicas));
+    format!(
+        " {name:<8}{:>10}{:>10}{:>10}{:>10}{:>8}{:>12}{ready:>8}",
+        format!("{:.1}", arm.requests_per_s),
+        value_or_dash(arm.error_share, share),
+        value_or_dash(arm.p50_ms, ms_short),
+        value_or_dash(arm.p99_ms, ms_short),
+        value_or_dash(arm.status.gauges.cpu_percent, |cpu| format!("{cpu:.0} %")),
+        count(totals.by_weight + totals.matched),
+    )
+}
+
+/// Colour where it helps; words and signs carry the meaning alone.
+struct Paint(bool);
+
+impl Paint {
+    fn wrap(&self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn strong(&self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    fn good(&self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    fn bad(&self, text: &str) -> String {
+        self.wrap("31", text)
+    }
+}

@@ -1,0 +1,181 @@
+//! A plan in words: every step and what it changes.
+
+use std::fmt::Write as _;
+
+use serin_core::{
+    format_value, human_duration,
+    plan::{Combine, Criterion, Gate, Guard, OnBreach, Plan},
+};
+use serin_engine::run::Document;
+use serin_spec::validated::{Sticky, Workload};
+
+/// The plan as text.
+pub(crate) fn text(document: &Document) -> String {
+    let release = &document.release;
+    let plan = &release.plan;
+    let mut out = String::new();
+    let mut line = |text: String| {
+        let _ = writeln!(out, "{text}");
+    };
+    line(format!("{}  (document {}, {})", release.name, release.document_hash, document.name));
+    line(format!("about {} if nothing holds it up; nothing is changed by this command", human_duration(plan.expected_duration_ms())));
+    line(String::new());
+    for (number, (what, changes)) in steps(document).into_iter().enumerate() {
+        line(format!("{:>3}  {what}", number + 1));
+        for change in changes {
+            line(format!("       {change}"));
+        }
+    }
+    line(String::new());
+    line("judged all the time:".to_owned());
+    for criterion in &plan.analysis.criteria {
+        line(format!("  {}", describe(criterion)));
+    }
+    for guard in &plan.analysis.guards {
+        line(format!("  {}", describe_guard(guard)));
+    }
+    line("  a canary that crash-loops, never gets ready or does not respond → rollback".to_owned());
+    line("on rollback: all traffic to stable first, then the canary is drained and stopped".to_owned());
+    out.trim_end().to_owned()
+}
+
+/// The steps with what each changes.
+pub(crate) fn steps(document: &Document) -> Vec<(String, Vec<String>)> {
+    let release = &document.release;
+    let plan = &release.plan;
+    let mut steps =
+        vec![("preflight".to_owned(), vec!["checks the machine, stable and the proxy; a failed check ends the release here".to_owned()])];
+    match &release.workload {
+        Workload::Processes(processes) => {
+            let command = |arm: &serin_spec::validated::ProcessArm| arm.command.join(" ");
+            steps[0].1.push(format!("starts stable: {} × {}", processes.stable.replicas, command(&processes.stable)));
+            steps[0].1.push(format!("starts the proxy on {}", release.traffic.listen));
+            steps.push((
+                "deploy the canary at 0 %".to_owned(),
+                vec![
+                    format!("starts {} × {}", processes.canary.replicas, command(&processes.canary)),
+                    format!("ready within {}, else rollback", human_duration(plan.deploy_timeout_ms)),
+                ],
+            ));
+        }
+        Workload::External(external) => {
+            steps[0].1.push(format!("starts the proxy on {} in front of {}", release.traffic.listen, external.stable.endpoints.join(", ")));
+            steps.push(("check the canary at 0 %".to_owned(), vec![format!("servers {}", external.canary.endpoints.join(", "))]));
+        }
+    }
+    for step in &plan.steps {
+        let mut changes = vec![
+            format!("proxy: canary {}, stable {:.4} %", step.weight(), f64::from(step.weight().stable_bps()) / 100.0)
+                .replace(".0000 %", " %"),
+        ];
+        changes.push(hold(step));
+        changes.extend(step.criteria.iter().map(|criterion| format!("also {}", describe(criterion))));
+        if step.gate == Gate::Manual {
+            changes.push("then waits for `serin approve` or `serin reject`".to_owned());
+        }
+        steps.push((format!("stage at {}", step.weight()), changes));
+    }
+    let matches = release.traffic.matches.len();
+    if matches > 0 {
+        steps[2].1.push(format!("proxy: {matches} match rules send requests to the canary, during stages only"));
+    }
+    match &release.traffic.sticky {
+        Some(Sticky::Cookie(cookie)) => steps[2].1.push(format!("clients keep their version by the cookie {}", cookie.name)),
+        Some(Sticky::Header(name)) => steps[2].1.push(format!("clients keep their version by the header {name}")),
+        None => {}
+    }
+    steps.push(("promote".to_owned(), vec!["proxy: canary 100 %; stable stays warm".to_owned()]));
+    if plan.bake_ms > 0 {
+        steps.push((
+            format!("bake for {}", human_duration(plan.bake_ms)),
+            vec!["still measured; one breach and stable serves again".to_owned()],
+        ));
+    }
+    if plan.retain_ms > 0 {
+        steps.push((
+            format!("keep the old version for {}", human_duration(plan.retain_ms)),
+            vec!["`serin abort` goes back to it".to_owned()],
+        ));
+    }
+    steps.push(("finish".to_owned(), vec!["drains and stops the old version".to_owned()]));
+    steps
+}
+
+fn hold(step: &serin_core::plan::Step) -> String {
+    let mut text = format!(
+        "holds {} from the proof of the weight, at least {} compared requests",
+        human_duration(step.hold_ms),
+        super::count(step.min_requests)
+    );
+    if step.early {
+        let _ = write!(text, "; may pass after {}", human_duration(step.min_hold_ms));
+    }
+    let _ = write!(text, "; undecided after {} → policy", human_duration(step.max_hold_ms));
+    text
+}
+
+fn describe(criterion: &Criterion) -> String {
+    let unit = criterion.metric.unit();
+    let mut limits = Vec::new();
+    if let Some(max) = criterion.max {
+        limits.push(format!("at most {}", format_value(max, unit)));
+    }
+    if let Some(min) = criterion.min {
+        limits.push(format!("at least {}", format_value(min, unit)));
+    }
+    if let Some(versus) = criterion.versus_stable {
+        let join = if versus.combine == Combine::Both { " and " } else { " or " };
+        let mut relative = Vec::new();
+        relative.extend(versus.ratio.map(|ratio| format!("more than {ratio}× stable")));
+        relative.extend(
+            versus.increase.map(|increase| format!("more than {} above stable", format_value(increase, unit).replace(" %", " pp"))),
+        );
+        let mut not = relative.join(join);
+        if let Some(decrease) = versus.decrease {
+            not = [not, format!("more than {} below stable", format_value(decrease, serin_core::Unit::Share))]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join(" or ");
+        }
+        limits.push(format!("not {not}"));
+    }
+    let mut patience = String::new();
+    if criterion.consecutive > 1 {
+        let _ = write!(patience, ", broken {} times in a row", criterion.consecutive);
+    }
+    if criterion.for_ms > 0 {
+        let _ = write!(patience, ", broken for {}", human_duration(criterion.for_ms));
+    }
+    let then = match criterion.on_breach {
+        OnBreach::Rollback => "rollback",
+        OnBreach::Pause => "pause",
+        OnBreach::Warn => "warning",
+    };
+    format!("{}: {} {}{patience} → {then}", criterion.name, criterion.metric.name(), limits.join(", "))
+}
+
+fn describe_guard(guard: &Guard) -> String {
+    let limit = format_value(guard.max, guard.metric.unit());
+    format!(
+        "{} (guard): {} at most {limit} over {}, from {} requests on → rollback at once",
+        guard.name,
+        guard.metric.name(),
+        human_duration(guard.window_ms),
+        guard.min_sample
+    )
+}
+
+/// The plan as data.
+pub(crate) fn json(document: &Document) -> serde_json::Value {
+    let plan: &Plan = &document.release.plan;
+    let steps: Vec<_> = steps(document).into_iter().map(|(step, changes)| serde_json::json!({"step": step, "changes": changes})).collect();
+    serde_json::json!({
+        "release": document.release.name,
+        "document": document.name,
+        "document_hash": document.release.document_hash,
+        "expected_duration_ms": plan.expected_duration_ms(),
+        "steps": steps,
+        "plan": plan,
+    })
+}

@@ -1,0 +1,90 @@
+//! The verbs that act on a running release from a second terminal.
+
+use std::process::ExitCode;
+
+use serin_core::{WeightBps, release::Action};
+use serin_engine::run::{Request, Response, ask};
+
+use super::StateArg;
+use crate::{
+    exit,
+    output::{self, Output},
+};
+
+/// Where the release runs, and why it is acted on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    state: StateArg,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// A weight to set by hand.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WeightArgs {
+    /// The canary's share in percent: 10, 12.5 or 0.5%.
+    #[arg(value_parser = weight)]
+    percent: WeightBps,
+    #[command(flatten)]
+    args: Args,
+}
+
+/// Sets a weight by hand.
+///
+/// # Errors
+/// If no release runs or it does not answer.
+pub(crate) fn set_weight(args: WeightArgs, output: Output) -> anyhow::Result<ExitCode> {
+    run(args.args, Action::Weight(args.percent), output)
+}
+
+/// Passes an action on to the running release.
+///
+/// # Errors
+/// If no release runs or it does not answer.
+pub(crate) fn run(args: Args, action: Action, output: Output) -> anyhow::Result<ExitCode> {
+    let by = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".to_owned());
+    let request = Request::Command { action, by, reason: args.reason };
+    let socket = args.state.state.join("control.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (accepted, text) = match runtime.block_on(ask(&socket, &request)) {
+        Ok(Response::Accepted) => (true, "accepted".to_owned()),
+        Ok(Response::Refused(why)) => (false, why),
+        Ok(Response::Status(_)) => (false, "an unexpected answer".to_owned()),
+        Err(error) => (false, format!("{error}; if it runs elsewhere, name its state folder with --state")),
+    };
+    match output {
+        Output::Json => output::data(&serde_json::json!({"accepted": accepted, "text": text}).to_string())?,
+        Output::Text if accepted => output::note(&text),
+        Output::Text => output::note(&format!("error: {text}")),
+    }
+    Ok(exit::code(if accepted { exit::SUCCEEDED } else { exit::USAGE }))
+}
+
+fn weight(text: &str) -> Result<WeightBps, String> {
+    let wrong = || format!("expected a percentage from 0 to 100 with at most two decimals, such as 10 or 0.5%, not '{text}'");
+    let number: f64 = text.trim().trim_end_matches('%').trim_end().parse().map_err(|_| wrong())?;
+    let bps = (number * 100.0).round();
+    if !(0.0..=10_000.0).contains(&bps) || (bps / 100.0 - number).abs() > 1e-9 {
+        return Err(wrong());
+    }
+    // In range: checked just above.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    WeightBps::new(bps as u16).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_percent_with_at_most_two_decimals() {
+        for (text, bps) in [("10", 1_000), ("0.5%", 50), ("12.34", 1_234), ("0", 0), ("100 %", 10_000)] {
+            assert_eq!(weight(text).map(WeightBps::canary_bps), Ok(bps), "{text}");
+        }
+        for text in ["101", "-1", "0.005", "ten", "", "NaN"] {
+            assert!(weight(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! One file per verb: its options, and how it is wired to the rest.
+
+pub(crate) mod act;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod history;
+pub(crate) mod init;
+pub(crate) mod load;
+pub(crate) mod plan;
+pub(crate) mod proxy;
+pub(crate) mod run;
+pub(crate) mod sample_app;
+pub(crate) mod schema;
+pub(crate) mod status;
+
+use std::path::PathBuf;
+
+/// Where the state of a project's releases is.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct StateArg {
+    /// Folder with journal, sockets and logs.
+    #[arg(long, value_name = "DIR", env = "SERIN_STATE", default_value = ".serin")]
+    pub(crate) state: PathBuf,
+}

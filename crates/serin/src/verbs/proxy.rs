@@ -1,0 +1,53 @@
+//! `serin proxy`: the data plane as a process of its own. Started by the other verbs, not by people.
+
+use std::{
+    net::TcpListener,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use serin_proxy::{ProxyConfig, table::RouteTable};
+
+use crate::exit;
+
+/// Serves the route tables of a control process. The listening socket comes as standard input.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to take route tables: a unix socket to create.
+    #[arg(long, value_name = "SOCKET")]
+    control: PathBuf,
+    /// The route table to begin with, if the file is there.
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    /// Threads that serve; one for each processor if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// If standard input is no listening socket, or the control socket cannot be created.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let input = std::io::stdin().as_fd().try_clone_to_owned().context("cannot take the listening socket from standard input")?;
+    let listener = TcpListener::from(input);
+    listener.local_addr().context("standard input is not a listening socket; `serin run` starts the proxy by itself")?;
+    let workers = args.workers.map_or_else(|| std::thread::available_parallelism().map_or(2, usize::from), usize::from);
+    let table = args.table.as_deref().and_then(kept_table);
+    serin_proxy::run(ProxyConfig { listener, control_socket: args.control, table, workers }).context("the proxy failed")?;
+    Ok(exit::code(exit::SUCCEEDED))
+}
+
+/// A table that cannot be read is worse than none: control sends one in a moment.
+fn kept_table(path: &Path) -> Option<RouteTable> {
+    let table: RouteTable = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    match table.validate() {
+        Ok(()) => Some(table),
+        Err(error) => {
+            tracing::warn!(file = %path.display(), %error, "the kept route table is not valid; waiting for control");
+            None
+        }
+    }
+}

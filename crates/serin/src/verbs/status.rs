@@ -1,0 +1,80 @@
+//! `serin status`: how the release of a state folder is.
+
+use std::process::ExitCode;
+
+use serin_core::{
+    plan::Plan,
+    release::{Entry, State, narrate},
+};
+use serin_engine::{
+    run::{Request, Response, RunEnd, ask},
+    store::{Reader, ReleaseRow, StateFolder},
+};
+
+use super::StateArg;
+use crate::{
+    exit,
+    output::{self, Output},
+    render,
+};
+
+/// Shows how the current release is, or how the last one ended.
+///
+/// Exit codes: 0 running or succeeded, 2 there is none, 4 rolled back, 5 needs an operator.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    state: StateArg,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// If the store cannot be read or stdout not be written.
+pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let running = runtime.block_on(ask(&args.state.state.join("control.sock"), &Request::Status));
+    if let Ok(Response::Status(status)) = running {
+        match output {
+            Output::Json => output::data(&render::json::status(&status).to_string())?,
+            Output::Text => output::data(&render::panel::lines(&status, false).join("\n"))?,
+        }
+        return Ok(exit::code(if status.wait.operator { exit::NEEDS_OPERATOR } else { exit::SUCCEEDED }));
+    }
+    let Some(folder) = StateFolder::existing(&args.state.state) else {
+        output::note(&format!("error: {} holds no releases; is it the right folder? (--state)", args.state.state.display()));
+        return Ok(exit::code(exit::USAGE));
+    };
+    let reader = Reader::open(&folder)?;
+    let Some(row) = reader.releases(1)?.into_iter().next() else {
+        output::note("error: no release was run here yet");
+        return Ok(exit::code(exit::USAGE));
+    };
+    let journal = reader.journal(row.id)?;
+    past(&row, &journal, output)
+}
+
+/// A release that nobody is carrying out right now.
+fn past(row: &ReleaseRow, journal: &[Entry], output: Output) -> anyhow::Result<ExitCode> {
+    let state = State::fold(journal);
+    let end = RunEnd::of(&state);
+    let interrupted = row.ended_at.is_none() && !state.is_final();
+    match output {
+        Output::Json => output::data(&serde_json::json!({"type": "status", "release": row.name, "run": row.run, "running": false, "interrupted": interrupted, "state": state, "end": end}).to_string())?,
+        Output::Text => {
+            let how = if interrupted { format!("interrupted while {}; `serin run` goes on with it", state.phase.name()) } else { state.phase.name().to_owned() };
+            let why = state.rollback.as_ref().map_or_else(String::new, |cause| format!("\n  why       {}", cause.text));
+            output::data(&format!("{} run {} · {how}{why}", row.name, row.run))?;
+        }
+    }
+    let code = match (&end, interrupted) {
+        (_, true) => exit::NEEDS_OPERATOR,
+        (end, false) => exit::of_end(end),
+    };
+    Ok(exit::code(code))
+}
+
+/// A journal in words.
+pub(super) fn told(journal: &[Entry], plan: &Plan) -> Vec<String> {
+    journal.iter().filter_map(|entry| render::lines::entry(entry, narrate(entry, plan).as_ref())).collect()
+}

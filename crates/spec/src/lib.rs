@@ -1,0 +1,98 @@
+//! The release document: from text to a [validated release](validated::Release), or to diagnostics that say everything that is wrong.
+//!
+//! Reading is pure and happens in stages, each of which reports all its errors before the next one starts:
+//!
+//! 1. [`tree`]: YAML events become a tree in which every node knows its place. Size, nodes, depth and aliases are bounded.
+//! 2. [`check`]: the tree is compared with the JSON Schema that is derived from the raw types. Unknown and missing fields, wrong
+//!    types, unknown words and malformed scalars are found here, so that schema, editor help and errors cannot disagree.
+//! 3. [`raw`]: the sound tree is read into the raw types.
+//! 4. [`lower`]: meaning is checked, defaults are filled in, and the plan is made.
+//!
+//! What only the machine can tell (a taken port, a missing program) is not looked at here.
+
+mod check;
+mod diagnostic;
+mod format;
+mod lower;
+mod raw;
+mod schema;
+mod tree;
+pub mod validated;
+
+pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, render};
+pub use schema::schema;
+
+use tree::Path;
+
+/// The largest document that is read, in bytes. A larger one is refused before it is parsed.
+pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
+
+/// A document that can run, and what its author should know before it does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The release.
+    pub release: validated::Release,
+    /// Warnings only; often empty.
+    pub warnings: Diagnostics,
+}
+
+/// Reads a release document. `source_name` is the name that diagnostics are shown with; nothing is opened.
+///
+/// # Errors
+/// Everything that is wrong with the document, as far as one stage of reading can see it, in the order of the text.
+pub fn load(source_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+    let mut diagnostics = Diagnostics::new(source_name);
+    let release = read(text, &mut diagnostics);
+    diagnostics.settle(text);
+    match release {
+        Some(release) if !diagnostics.has_errors() => Ok(Loaded { release, warnings: diagnostics }),
+        _ => Err(diagnostics),
+    }
+}
+
+/// Like [`load`], for bytes that may not be text.
+///
+/// # Errors
+/// Those of [`load`], and bytes that are not UTF-8 with the place of the first.
+pub fn load_bytes(source_name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
+    let error = match std::str::from_utf8(bytes) {
+        Ok(text) => return load(source_name, text),
+        Err(error) => error,
+    };
+    let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+    let mut diagnostics = Diagnostics::new(source_name);
+    let place = tree::Span::end_of(&before);
+    diagnostics.push(
+        Diagnostic::error("invalid-utf8", place, "the document is not UTF-8 text")
+            .expected("a YAML document in UTF-8")
+            .help("save the file as UTF-8; if it is compressed or binary, it is not a release document"),
+    );
+    Err(diagnostics)
+}
+
+fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Release> {
+    if text.len() > MAX_DOCUMENT_BYTES {
+        diagnostics.push(
+            Diagnostic::error("too-large", tree::Span::start(), format!("the document has {} bytes, more than Serin reads", text.len()))
+                .expected(format!("at most {MAX_DOCUMENT_BYTES} bytes (1 MiB)")),
+        );
+        return None;
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let root = tree::parse(text, diagnostics)?;
+    check::check(&root, schema::shared(), diagnostics);
+    if diagnostics.has_errors() {
+        return None;
+    }
+    let value = root.to_json();
+    let hash = tree::document_hash(&value);
+    match serde_json::from_value::<raw::Document>(value) {
+        Ok(document) => lower::lower(document, hash, &mut lower::Context::new(&root, text, diagnostics)),
+        // The schema and the types come from the same source, so this cannot happen; if it does, it is said, not hidden.
+        Err(error) => {
+            let place = root.place_of(&Path::root());
+            diagnostics.push(Diagnostic::error("unreadable", place, format!("the document cannot be read: {error}")));
+            None
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! How traffic is judged.
+
+use serin_core::plan::{Analysis, JudgeKind, OnInconclusive, OnNoData, RetreatEnd, RetreatPolicy};
+
+use super::{
+    Context,
+    context::{HOUR, MINUTE, SECOND},
+    criterion::{self, Taken},
+    metrics::Metrics,
+};
+use crate::{format::short_duration, raw, tree::Path};
+
+pub(super) fn lower(given: raw::Analysis, metrics: &Metrics, path: &Path, cx: &mut Context<'_>) -> Analysis {
+    let interval_ms = cx.duration(&path.key("interval"), given.interval.as_ref(), SECOND, 100..=HOUR);
+    let at_window = path.key("window");
+    let window_ms = cx.duration(&at_window, given.window.as_ref(), (30 * SECOND).max(interval_ms), 100..=HOUR);
+    if window_ms < interval_ms {
+        let message = format!("`window` is shorter than `interval`, `{}`: traffic between two looks would not be seen", short_duration(interval_ms));
+        cx.push(cx.error(&at_window, "contradiction", message).expected("at least as long as `interval`"));
+    }
+    let at_criteria = path.key("criteria");
+    let criteria = match given.criteria {
+        None => criterion::defaults(),
+        Some(given) => {
+            if given.is_empty() {
+                cx.push(
+                    cx.warning_at_key(&at_criteria, "no-criteria", "without criteria only guards can stop this release")
+                        .help("leave `criteria` out to get the default ones"),
+                );
+            }
+            criterion::criteria(given, &Taken::new(), metrics, &at_criteria, cx)
+        }
+    };
+    let retreat = given.retreat.unwrap_or_default();
+    Analysis {
+        judge: match given.judge {
+            None | Some(raw::Judge::Threshold) => JudgeKind::Threshold,
+        },
+        interval_ms,
+        window_ms,
+        on_no_data: match given.on_no_data {
+            None | Some(raw::OnNoData::Hold) => OnNoData::Hold,
+            Some(raw::OnNoData::Rollback) => OnNoData::Rollback,
+            Some(raw::OnNoData::Continue) => OnNoData::Continue,
+        },
+        on_inconclusive: match given.on_inconclusive {
+            None | Some(raw::OnInconclusive::Hold) => OnInconclusive::Hold,
+            Some(raw::OnInconclusive::Advance) => OnInconclusive::Advance,
+            Some(raw::OnInconclusive::Rollback) => OnInconclusive::Rollback,
+        },
+        retreat: RetreatPolicy {
+            recover_within_ms: cx.duration(
+                &path.key("retreat").key("recoverWithin"),
+                retreat.recover_within.as_ref(),
+                MINUTE,
+                SECOND..=HOUR,
+            ),
+            otherwise: match retreat.otherwise {
+                None | Some(raw::RetreatEnd::Pause) => RetreatEnd::Pause,
+                Some(raw::RetreatEnd::Resume) => RetreatEnd::Resume,
+                Some(raw::RetreatEnd::Rollback) => RetreatEnd::Rollback,
+            },
+        },
+        criteria,
+        guards: criterion::guards(given.guards.unwrap_or_default(), metrics, &path.key("guards"), cx),
+    }
+}

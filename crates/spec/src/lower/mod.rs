@@ -1,0 +1,74 @@
+//! From the raw document to the validated release: meaning is checked, defaults are filled in, the plan is made.
+//!
+//! Every function here returns a value even if it reported an error, so that all errors are found in one go; the result is used only if there
+//! were none.
+
+mod analysis;
+mod arguments;
+mod context;
+mod criterion;
+mod external;
+mod http;
+mod limit;
+mod metrics;
+mod processes;
+mod strategy;
+mod traffic;
+
+pub(crate) use context::Context;
+
+use serin_core::plan::Plan;
+
+use crate::{
+    raw::Document,
+    tree::Path,
+    validated::{Release, Workload},
+};
+
+/// The name of the router that the built-in proxy is in plans.
+const EMBEDDED_TARGET: &str = "embedded";
+
+/// A document as a release; `None` if errors were reported.
+pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<'_>) -> Option<Release> {
+    let spec = Path::root().key("spec");
+    let at_workload = spec.key("workload");
+    let (workload, deploy_timeout_ms) = match (document.spec.workload.processes, document.spec.workload.external) {
+        (Some(processes), _) => {
+            let processes = processes::lower(processes, &at_workload.key("processes"), cx);
+            let timeout_ms = processes::deploy_timeout_ms(&processes);
+            (Some(Workload::Processes(Box::new(processes))), timeout_ms)
+        }
+        (None, Some(external)) => {
+            let external = external::lower(external, &at_workload.key("external"), cx);
+            let timeout_ms = external::deploy_timeout_ms(&external);
+            (Some(Workload::External(external)), timeout_ms)
+        }
+        // Excluded by the schema.
+        (None, None) => (None, 0),
+    };
+    let at_embedded = spec.key("traffic").key("embedded");
+    let traffic = traffic::lower(document.spec.traffic.embedded, &at_embedded, cx);
+    if let Some(Workload::External(external)) = &workload {
+        external::refuse_loop(external, traffic.listen, &at_workload.key("external"), cx);
+    }
+    let measured = matches!(workload, Some(Workload::Processes(_)));
+    let at_analysis = spec.key("analysis");
+    let metrics = metrics::Metrics::new(document.spec.analysis.as_ref(), measured, &at_analysis, cx);
+    let analysis = analysis::lower(document.spec.analysis.unwrap_or_default(), &metrics, &at_analysis, cx);
+    let strategy = strategy::lower(document.spec.strategy.canary, &metrics, &analysis, &spec.key("strategy").key("canary"), cx);
+    if cx.has_errors() {
+        return None;
+    }
+    let name = document.metadata.name.0;
+    let plan = Plan {
+        release: name.clone(),
+        targets: vec![EMBEDDED_TARGET.to_owned()],
+        steps: strategy.steps,
+        bake_ms: strategy.bake_ms,
+        retain_ms: strategy.retain_ms,
+        analysis,
+        deploy_timeout_ms,
+        sticky: traffic.sticky.is_some(),
+    };
+    Some(Release { name, document_hash, plan, workload: workload?, traffic })
+}

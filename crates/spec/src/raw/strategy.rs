@@ -1,0 +1,105 @@
+//! The steps in which traffic moves.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Criterion, Duration, Weight};
+
+/// The steps in which traffic moves: exactly one of these.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Strategy {
+    /// The canary gets more traffic stage by stage, and all of it at the end.
+    pub(crate) canary: Canary,
+}
+
+/// A canary release: `stages`, `preset` or `linear`, and what follows.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["stages"]}, {"required": ["preset"]}, {"required": ["linear"]}]))]
+pub(crate) struct Canary {
+    /// The stages in order, weights ascending. After the last one the canary gets everything.
+    #[schemars(length(min = 1, max = 100))]
+    pub(crate) stages: Option<Vec<Stage>>,
+    /// Stages by name.
+    pub(crate) preset: Option<Preset>,
+    /// Stages in equal steps.
+    pub(crate) linear: Option<Linear>,
+    /// How long the canary is measured at 100 % while stable stays warm, one command back.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) bake: Option<Duration>,
+    /// How long the old version is kept for a rollback after success.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) retain: Option<Duration>,
+}
+
+/// One stage.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Stage {
+    /// The canary's share of traffic in percent, at most two decimals.
+    pub(crate) weight: Weight,
+    /// How long the stage is measured.
+    pub(crate) hold: Duration,
+    /// The least time before an early pass. Default: a minute, or `hold` if that is shorter.
+    pub(crate) min_hold: Option<Duration>,
+    /// The most time before `onNoData` and `onInconclusive` act. Default: three times `hold`, at least `hold` and 10 minutes.
+    pub(crate) max_hold: Option<Duration>,
+    /// Whether proven criteria may end the hold at `minHold`.
+    #[schemars(extend("default" = false))]
+    pub(crate) early: Option<bool>,
+    /// The least number of compared canary requests before the stage may pass.
+    #[schemars(extend("default" = 1000))]
+    pub(crate) min_requests: Option<u64>,
+    /// What lets the passed stage go on.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) gate: Option<Gate>,
+    /// Criteria of this stage alone, beside those of `analysis`.
+    #[schemars(length(max = 50))]
+    pub(crate) criteria: Option<Vec<Criterion>>,
+}
+
+/// What lets a passed stage go on.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Gate {
+    /// Nothing more.
+    Auto,
+    /// A person's approval.
+    Manual,
+}
+
+/// Stages by name.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Preset {
+    /// 5 % for 12 h, 25 % for 6 h, 50 % for 6 h; then everything, with a bake of 24 h.
+    Conservative,
+    /// 5 % for 30 min, 20 % for 1 h, 50 % for 2 h, 80 % for 1 h; then everything, with a bake of 24 h.
+    Progressive,
+    /// 5 % to 50 % in steps of 5 % every 5 min; then everything.
+    Linear,
+}
+
+/// Stages in equal steps.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Linear {
+    /// Weight of the first stage in percent.
+    pub(crate) from: Weight,
+    /// How much each stage adds, in percent.
+    pub(crate) step: Weight,
+    /// Weight of the last stage in percent.
+    pub(crate) to: Weight,
+    /// How long each stage is measured.
+    pub(crate) every: Duration,
+    /// Whether proven criteria may end a stage early.
+    #[schemars(extend("default" = false))]
+    pub(crate) early: Option<bool>,
+    /// The least number of compared canary requests before a stage may pass.
+    #[schemars(extend("default" = 1000))]
+    pub(crate) min_requests: Option<u64>,
+    /// What lets a passed stage go on.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) gate: Option<Gate>,
+}

@@ -1,0 +1,172 @@
+//! Good documents become the releases that they say. The whole result is kept beside each document; what matters most is asserted here.
+
+use std::path::{Path, PathBuf};
+
+use serin_core::plan::{Combine, Gate, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, RetreatEnd};
+use serin_spec::{
+    Loaded, load, render,
+    validated::{EnvValue, Sticky, Workload},
+};
+
+const BASE: &str = r#"apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {name: checkout}
+spec:
+  workload:
+    processes:
+      stable: {command: [./a]}
+      canary: {command: [./b]}
+  traffic: {embedded: {listen: "127.0.0.1:8080"}}
+"#;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good")
+}
+
+fn good(name: &str) -> Loaded {
+    loaded(&std::fs::read_to_string(folder().join(format!("{name}.yaml"))).unwrap())
+}
+
+fn loaded(text: &str) -> Loaded {
+    load("good.yaml", text).unwrap_or_else(|diagnostics| panic!("{}", render(&diagnostics, "good.yaml", text, false)))
+}
+
+fn with(strategy: &str, analysis: &str) -> Loaded {
+    loaded(&format!("{BASE}  strategy: {{canary: {strategy}}}\n  analysis: {analysis}\n"))
+}
+
+fn warnings(loaded: &Loaded) -> Vec<&'static str> {
+    loaded.warnings.iter().map(|warning| warning.code).collect()
+}
+
+fn stages(loaded: &Loaded) -> Vec<(u16, u64)> {
+    loaded.release.plan.steps.iter().map(|step| (step.weight().canary_bps(), step.hold_ms)).collect()
+}
+
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+
+#[test]
+fn whole_releases_are_as_reviewed() {
+    for name in ["everything", "minimal", "linear"] {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("good");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        let release = serde_json::to_string_pretty(&good(name).release).unwrap();
+        settings.bind(|| insta::assert_snapshot!(name, release));
+    }
+}
+
+#[test]
+fn everything_is_read() {
+    let loaded = good("everything");
+    assert_eq!(warnings(&loaded), Vec::<&str>::new());
+    let plan = &loaded.release.plan;
+    assert_eq!(stages(&loaded), [(50, 10 * MINUTE), (500, 30 * MINUTE), (5_000, HOUR), (10_000, 90_000)]);
+    assert_eq!((plan.steps[1].min_hold_ms, plan.steps[1].max_hold_ms, plan.steps[1].early), (5 * MINUTE, 2 * HOUR, true));
+    assert_eq!(plan.steps[2].gate, Gate::Manual);
+    assert_eq!((plan.bake_ms, plan.retain_ms), (24 * HOUR, 7 * 24 * HOUR));
+    assert_eq!(plan.deploy_timeout_ms, MINUTE + 5_000);
+    assert_eq!(plan.targets, ["embedded"]);
+    assert!(plan.sticky);
+    let analysis = &plan.analysis;
+    assert_eq!((analysis.on_no_data, analysis.on_inconclusive), (OnNoData::Rollback, OnInconclusive::Advance));
+    assert_eq!((analysis.retreat.recover_within_ms, analysis.retreat.otherwise), (2 * MINUTE, RetreatEnd::Resume));
+    let errors = &analysis.criteria[0];
+    assert_eq!((errors.name.as_str(), errors.metric, errors.max), ("errors", Metric::ErrorRate, Some(0.05)));
+    let versus = errors.versus_stable.unwrap();
+    assert_eq!((versus.ratio, versus.increase, versus.combine), (Some(1.5), Some(0.005), Combine::Both));
+    assert_eq!((errors.for_ms, errors.consecutive, errors.min_sample), (10_000, 2, 50));
+    assert_eq!(analysis.guards.len(), 2);
+    assert_eq!((analysis.guards[0].max, analysis.guards[0].window_ms, analysis.guards[0].min_sample), (0.3, 5_000, 5));
+    let Workload::Processes(processes) = &loaded.release.workload else { panic!("not processes") };
+    assert_eq!(processes.stable.command[2], "--port={{port}}");
+    assert_eq!(processes.canary.env["TOKEN"], EnvValue::Env("CHECKOUT_TOKEN".to_owned()));
+    assert_eq!(processes.canary.replicas, 2);
+    assert_eq!(loaded.release.traffic.matches[0].headers[0].name, "x-canary");
+    assert!(matches!(&loaded.release.traffic.sticky, Some(Sticky::Cookie(cookie)) if cookie.max_age_s == 7 * 86_400));
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let loaded = good("minimal");
+    assert_eq!(warnings(&loaded), ["no-bake"]);
+    let plan = &loaded.release.plan;
+    let [short, long] = plan.steps.as_slice() else { panic!("two stages") };
+    assert_eq!((short.min_hold_ms, short.max_hold_ms), (20_000, 20_000 + 10 * MINUTE));
+    assert_eq!((long.min_hold_ms, long.max_hold_ms), (MINUTE, 90 * MINUTE));
+    assert_eq!((long.early, long.min_requests, long.gate), (false, 1_000, Gate::Auto));
+    let analysis = &plan.analysis;
+    assert_eq!((analysis.interval_ms, analysis.window_ms), (1_000, 30_000));
+    let names: Vec<&str> = analysis.criteria.iter().map(|criterion| criterion.name.as_str()).collect();
+    assert_eq!(names, ["error-rate", "latency-p99"]);
+    assert!(analysis.criteria.iter().all(|criterion| criterion.consecutive == 3));
+    let [outage] = analysis.guards.as_slice() else { panic!("one guard") };
+    assert_eq!((outage.name.as_str(), outage.max, outage.window_ms, outage.min_sample), (OUTAGE_GUARD, 0.5, 10_000, 10));
+    let Workload::External(external) = &loaded.release.workload else { panic!("not external") };
+    assert_eq!(external.canary.endpoints, ["app.internal:80", "[::1]:9000"]);
+    assert_eq!(plan.deploy_timeout_ms, 2_000 * 3 + 10_000);
+    assert_eq!(loaded.release.traffic.sticky, Some(Sticky::Header("x-user-id".to_owned())));
+}
+
+#[test]
+fn presets_are_lists_of_stages() {
+    let conservative = with("{preset: conservative}", "{}");
+    assert_eq!(stages(&conservative), [(500, 12 * HOUR), (2_500, 6 * HOUR), (5_000, 6 * HOUR)]);
+    assert_eq!((conservative.release.plan.bake_ms, warnings(&conservative)), (24 * HOUR, vec![]));
+    let progressive = with("{preset: progressive, bake: 1h}", "{}");
+    assert_eq!(stages(&progressive), [(500, HOUR / 2), (2_000, HOUR), (5_000, 2 * HOUR), (8_000, HOUR)]);
+    assert_eq!(progressive.release.plan.bake_ms, HOUR);
+    let linear = with("{preset: linear}", "{}");
+    let expected: Vec<(u16, u64)> = (1..=10).map(|step| (step * 500, 5 * MINUTE)).collect();
+    assert_eq!((stages(&linear), warnings(&linear)), (expected, vec!["no-bake"]));
+}
+
+#[test]
+fn a_line_ends_exactly_where_it_says() {
+    let weights = |text: &str| stages(&with(&format!("{{linear: {text}, bake: 1h}}"), "{}")).into_iter().map(|(weight, _)| weight).collect::<Vec<_>>();
+    assert_eq!(weights("{from: 10, step: 20, to: 75, every: 5m}"), [1_000, 3_000, 5_000, 7_000, 7_500]);
+    assert_eq!(weights("{from: 10, step: 20, to: 50, every: 5m}"), [1_000, 3_000, 5_000]);
+    assert_eq!(weights("{from: 5, step: 50, to: 5, every: 5m}"), [500]);
+    assert_eq!(weights("{from: 1, step: 100, to: 100, every: 5m}"), [100, 10_000]);
+    assert_eq!(weights("{from: 1, step: 1, to: 100, every: 5m}").len(), 100);
+}
+
+#[test]
+fn what_is_odd_is_warned_about() {
+    let strategy = "{bake: 1h, stages: [{weight: 5, hold: 1m, minHold: 10s}]}";
+    assert_eq!(warnings(&with(strategy, "{criteria: []}")), ["no-effect", "no-criteria"]);
+    let text = BASE.replace("8080", "0").replace("[./b]", "[\"./b --fast\", x]").replace("[./a]", "[\"node app.js\"]");
+    assert_eq!(warnings(&loaded(&format!("{text}  strategy: {{canary: {{preset: progressive}}}}\n"))), ["shell-command", "any-port"]);
+}
+
+#[test]
+fn the_hash_follows_the_meaning_alone() {
+    let plain = with("{preset: progressive}", "{}").release.document_hash;
+    let commented = loaded(&format!(
+        "# comment\r\n{}",
+        format!("{BASE}  strategy:\n    canary:\n      preset: 'progressive'\n  analysis: {{}}\n")
+            .replace("name: checkout", "labels: {a: b}, name: checkout")
+            .replace('\n', "\r\n")
+    ));
+    assert_eq!(commented.release.document_hash, plain);
+    assert_ne!(with("{preset: conservative}", "{}").release.document_hash, plain);
+    assert_eq!(plain.len(), 12);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_content() {
+    let text = std::fs::read_to_string(folder().join("minimal.yaml")).unwrap();
+    assert_eq!(loaded(&format!("\u{feff}{text}")).release, loaded(&text).release);
+}
+
+#[test]
+fn the_schema_is_as_reviewed() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("good");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let schema = serde_json::to_string_pretty(&serin_spec::schema()).unwrap();
+    settings.bind(|| insta::assert_snapshot!("schema", schema));
+}
