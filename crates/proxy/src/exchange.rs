@@ -47,8 +47,13 @@ impl Outgoing {
         self.replayable
     }
 
-    fn request(&mut self, endpoint: &EndpointState) -> Request<RequestBody> {
-        let body = self.body.take().unwrap_or_else(RequestBody::empty);
+    /// `None`: its body is gone, and sending it without would be another request.
+    fn request(&mut self, endpoint: &EndpointState) -> Option<Request<RequestBody>> {
+        let body = match self.body.take() {
+            Some(body) => body,
+            None if self.replayable => RequestBody::empty(),
+            None => return None,
+        };
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
@@ -59,7 +64,7 @@ impl Outgoing {
         {
             request.headers_mut().insert(header::HOST, host);
         }
-        request
+        Some(request)
     }
 }
 
@@ -163,7 +168,7 @@ async fn at_endpoint(
             }
         };
         let received = connection.received();
-        let request = outgoing.request(endpoint);
+        let request = outgoing.request(endpoint).ok_or_else(|| broken(endpoint))?;
         let upload = request.body().upload();
         match head(&mut connection, request, &upload, timeouts).await {
             Ok(response) if is_understood(&response) => return Ok(Answered { response, connection, upload }),

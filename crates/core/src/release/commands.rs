@@ -36,7 +36,7 @@ pub enum Action {
     Abort,
 }
 
-/// Why a command was not carried out. Nothing was changed.
+/// Why a command was not carried out. It changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(pub String);
@@ -48,6 +48,13 @@ impl Release {
     /// A [`Refusal`] that names the state which forbids it and what can be done instead.
     pub fn command(&mut self, command: Command, now: Timestamp) -> Result<(), Refusal> {
         self.see_time(now);
+        let done = self.obey(command);
+        // Whatever the answer, the time has moved on.
+        self.advance();
+        done
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Refusal> {
         let Command { action, by, reason } = command;
         if self.state.is_final() {
             return Err(Refusal(format!("the release is over ({})", self.state.phase.name())));
@@ -74,7 +81,6 @@ impl Release {
             Action::Weight(weight) => self.set_weight(weight, by, reason)?,
             Action::Promote => self.promote(by, reason)?,
         }
-        self.advance();
         Ok(())
     }
 

@@ -231,7 +231,10 @@ impl State {
                 self.phase = Phase::Preflight;
                 self.began_at = now;
             }
-            Event::TakenOver { unobserved_ms } => self.skip(*unobserved_ms, now),
+            Event::TakenOver { unobserved_ms } => {
+                self.skip(*unobserved_ms, now);
+                self.forget_proofs();
+            }
             Event::Requested { effect } => self.request(EffectId(entry.seq), effect),
             Event::Done { id } => {
                 self.outstanding.remove(id);
@@ -331,6 +334,11 @@ impl State {
     /// Enters a stage. Its time starts with a proof of its own, also where it asks for what the routers do already.
     fn shift(&mut self, step: usize) {
         self.phase = Phase::Stage { step, at: StageStep::Shifting };
+        self.forget_proofs();
+    }
+
+    /// Routers are to be read back once more: whatever they did before says nothing about now.
+    fn forget_proofs(&mut self) {
         self.targets.values_mut().for_each(|target| target.proven = None);
     }
 

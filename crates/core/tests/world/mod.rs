@@ -226,6 +226,13 @@ impl World {
         self.release = Release::resume(plan, &self.journal, Some(&checkpoint), last_seen, latched, self.epoch, self.now);
     }
 
+    /// Collects, and says which effects were asked for.
+    pub fn collect_ids(&mut self) -> Vec<EffectId> {
+        let before = self.outputs.len();
+        self.collect();
+        self.outputs[before..].iter().flat_map(|output| output.urgent.iter().chain(&output.effects)).map(|(id, _)| *id).collect()
+    }
+
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &Event> {
         self.journal.iter().map(|entry| &entry.event)
     }

@@ -190,13 +190,21 @@ async fn sick_endpoints_get_no_requests_until_they_are_well() {
     assert_eq!(get(proxy.addr, "/").await.body, "stable");
     rescued_once(&proxy, Outcome::Transport).await;
 
-    // Its state stays when the table changes.
+    // Its state stays when the table changes: a new one would take a million failures to become sick.
     checked.version = 2;
-    checked.canary.as_mut().unwrap().health.as_mut().unwrap().interval_ms = 6;
-    proxy.link.apply(checked).await.unwrap();
+    checked.canary.as_mut().unwrap().health.as_mut().unwrap().failures = 1_000_000;
+    proxy.link.apply(checked.clone()).await.unwrap();
     assert!(!proxy.stats(|stats| stats.version == 2).await.endpoints[1].healthy);
+    // It also moves along when the canary becomes stable.
+    checked.version = 3;
+    checked.weight = bps(0);
+    checked.stable = checked.canary.take().unwrap();
+    proxy.link.apply(checked).await.unwrap();
+    let stats = proxy.stats(|stats| stats.version == 3).await;
+    assert_eq!(stats.endpoints.len(), 1);
+    assert!(!stats.endpoints[0].healthy);
     well.store(true, SeqCst);
-    proxy.stats(|stats| stats.endpoints[1].healthy && stats.endpoints[1].last_error.is_none()).await;
+    proxy.stats(|stats| stats.endpoints[0].healthy && stats.endpoints[0].last_error.is_none()).await;
     assert_eq!(get(proxy.addr, "/").await.body, "sick");
 }
 

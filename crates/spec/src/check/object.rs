@@ -51,11 +51,12 @@ impl<'a> Checker<'a> {
             self.report(built.diagnostic(entry.key_span).at(&below));
             return None;
         }
-        let meant = nearest(&entry.key, names.iter().copied());
+        let meant = if self.diagnostics.is_full() { None } else { nearest(&entry.key, names.iter().copied()) };
         let diagnostic = Diagnostic::error("unknown-field", entry.key_span, format!("unknown field {}", quote(&entry.key))).at(&below);
         let help = match meant {
             Some(meant) => Some(format!("did you mean {}?", quote(meant))),
-            None => self.elsewhere(&entry.key, path),
+            None if self.diagnostics.is_full() => None,
+            None => self.elsewhere(&entry.key),
         };
         let expected = (names.len() <= FEW).then(|| list(names.iter().copied(), "or"));
         self.report(diagnostic.maybe_expected(expected).maybe_help(help));
@@ -63,11 +64,11 @@ impl<'a> Checker<'a> {
     }
 
     /// Where a field of that very name would be right: fields are more often in the wrong place than made up.
-    fn elsewhere(&self, name: &str, path: &Path) -> Option<String> {
+    fn elsewhere(&self, name: &str) -> Option<String> {
+        const MANY: usize = 4;
         let mut found = Vec::new();
         self.find_field(self.schema, name, &Path::root(), &mut found);
         found.dedup();
-        const MANY: usize = 4;
         (!found.is_empty() && found.len() < MANY)
             .then(|| format!("a field of that name belongs into {}", list(found.iter().map(String::as_str), "or")))
     }

@@ -138,9 +138,14 @@ impl Diagnostics {
         self.diagnostics.iter()
     }
 
+    /// Whether further ones are only counted: there is no point in finding good words for them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.diagnostics.len() >= MAX_DIAGNOSTICS
+    }
+
     /// Adds one. A warning that finds no room is dropped without a count: errors are what must not be lost.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        if self.diagnostics.len() < MAX_DIAGNOSTICS {
+        if !self.is_full() {
             self.diagnostics.push(diagnostic);
         } else if diagnostic.severity == Severity::Error {
             self.omitted = self.omitted.saturating_add(1);

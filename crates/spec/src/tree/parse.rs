@@ -80,7 +80,8 @@ struct Open {
 
 enum OpenKind {
     List(Vec<Rc<Node>>),
-    Map(Vec<Entry>, Key),
+    /// The fields, what comes next, and the names that were seen with their places.
+    Map(Vec<Entry>, Key, HashMap<String, Span>),
 }
 
 /// What a map is waiting for.
@@ -125,7 +126,7 @@ impl Builder<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_tag(tag, span);
-                self.open(OpenKind::Map(Vec::new(), Key::None), anchor, span)
+                self.open(OpenKind::Map(Vec::new(), Key::None, HashMap::new()), anchor, span)
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 self.close();
@@ -156,7 +157,7 @@ impl Builder<'_> {
     }
 
     fn key(&mut self, text: &str, style: ScalarStyle, span: Span) {
-        let Some(Open { kind: OpenKind::Map(entries, key), flawed, .. }) = self.stack.last_mut() else { return };
+        let Some(Open { kind: OpenKind::Map(_, key, seen), flawed, .. }) = self.stack.last_mut() else { return };
         let plain = style == ScalarStyle::Plain;
         let refused = if plain && text == "<<" {
             Some(
@@ -168,13 +169,15 @@ impl Builder<'_> {
             let help = if text.is_empty() { "write a name before the colon".to_owned() } else { format!("quote it: `\"{text}\"`") };
             Some(Diagnostic::error("key-not-text", span, what).expected("a name").help(help))
         } else {
-            entries.iter().find(|entry| entry.key == text).map(|first| {
-                let place = first.key_span;
+            seen.get(text).map(|place| {
                 let message = format!("the field {} is given twice", quote(text));
                 Diagnostic::error("duplicate-key", span, message)
                     .help(format!("the first one is on line {}, column {}; remove one of them", place.line, place.column))
             })
         };
+        if refused.is_none() {
+            seen.insert(text.to_owned(), span);
+        }
         *key = if refused.is_some() { Key::Refused } else { Key::Some(text.to_owned(), span) };
         if let Some(refused) = refused {
             *flawed = true;
@@ -201,7 +204,7 @@ impl Builder<'_> {
         let Some(open) = self.stack.pop() else { return };
         let content = match open.kind {
             OpenKind::List(items) => Content::List(items),
-            OpenKind::Map(entries, _) => Content::Map(entries),
+            OpenKind::Map(entries, ..) => Content::Map(entries),
         };
         let size = Size { nodes: self.spent.nodes - open.before.nodes, bytes: self.spent.bytes - open.before.bytes };
         self.complete(Rc::new(Node { span: open.span, content, flawed: open.flawed }), open.anchor, size);
@@ -231,7 +234,7 @@ impl Builder<'_> {
         match self.stack.last_mut().map(|open| &mut open.kind) {
             None => self.root = Some(node),
             Some(OpenKind::List(items)) => items.push(node),
-            Some(OpenKind::Map(entries, key)) => {
+            Some(OpenKind::Map(entries, key, _)) => {
                 if let Key::Some(key, key_span) = std::mem::replace(key, Key::None) {
                     entries.push(Entry { key, key_span, value: node });
                 }
@@ -240,7 +243,7 @@ impl Builder<'_> {
     }
 
     fn expects_key(&self) -> bool {
-        matches!(self.stack.last(), Some(Open { kind: OpenKind::Map(_, Key::None), .. }))
+        matches!(self.stack.last(), Some(Open { kind: OpenKind::Map(_, Key::None, _), .. }))
     }
 
     fn spend(&mut self, size: Size, span: Span) -> Result<(), Stop> {
