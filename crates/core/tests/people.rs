@@ -1,5 +1,8 @@
 //! What people do to a release, and that it does what they mean.
 
+// Helpers are tests as much as the tests are.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod world;
 
 use serin_core::{

@@ -1,6 +1,9 @@
 //! Random walks: random plans, and inputs as a bad day would bring them. The rules of `world::rules` are checked with every
 //! output; what is checked here is what holds over a whole walk.
 
+// Helpers are tests as much as the tests are.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod world;
 
 use proptest::prelude::*;
@@ -18,6 +21,8 @@ use world::{
 #[derive(Debug, Clone)]
 enum Happening {
     Steps(u8),
+    /// Everything arrives, in order.
+    Settles,
     /// An answer on its way arrives, whichever it is.
     Arrives(usize),
     Lost(usize),
@@ -46,20 +51,19 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening::*;
     let action = prop_oneof![
-        Just(Action::Pause),
-        Just(Action::Resume),
-        Just(Action::Resume),
-        Just(Action::Approve),
-        Just(Action::Approve),
-        Just(Action::Reject),
-        Just(Action::Promote),
-        (0_u16..=10_000).prop_map(|weight| Action::Weight(bps(weight))),
-        Just(Action::Abort),
+        2 => Just(Action::Pause),
+        5 => Just(Action::Resume),
+        3 => Just(Action::Approve),
+        1 => Just(Action::Reject),
+        1 => Just(Action::Promote),
+        3 => (0_u16..=10_000).prop_map(|weight| Action::Weight(bps(weight))),
+        1 => Just(Action::Abort),
     ];
     let share = || prop_oneof![3 => Just(0.0), 1 => Just(0.04), 1 => Just(0.3), 1 => Just(1.0)];
     prop_oneof![
         12 => (1_u8..8).prop_map(Steps),
-        16 => any::<usize>().prop_map(Arrives),
+        10 => Just(Settles),
+        10 => any::<usize>().prop_map(Arrives),
         2 => any::<usize>().prop_map(Lost),
         2 => any::<usize>().prop_map(Doubled),
         2 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, retryable)| FailsInstead(which, retryable)),
@@ -141,6 +145,7 @@ fn happen(world: &mut World, what: &Happening) {
                 world.collect();
             }
         }
+        Happening::Settles => world.settle(),
         Happening::Arrives(which) => {
             let at = pick(world, *which);
             if let Some(input) = world.inbox.remove(at) {
@@ -266,8 +271,14 @@ fn assert_journal(plan: &Plan, journal: &[Entry], now: Timestamp) {
     assert_eq!(serde_json::from_str::<Vec<Entry>>(&stored).unwrap(), journal);
 }
 
+/// `PROPTEST_CASES` sets how many releases are walked: a few hundred by default, to stay quick.
+fn config() -> ProptestConfig {
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 1_000 };
+    ProptestConfig { cases, max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn no_walk_breaks_a_rule_and_every_walk_ends(plan in any_plan(), walk in prop::collection::vec(happening(), 0..80)) {

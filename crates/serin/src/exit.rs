@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use serin_engine::run::{RunEnd, RunError};
+use serin_engine::{
+    run::{RunEnd, RunError},
+    store::StoreError,
+};
 
 /// Everything went as asked.
 pub(crate) const SUCCEEDED: u8 = 0;
@@ -38,6 +41,11 @@ pub(crate) fn of_error(error: &RunError) -> u8 {
         RunError::Interrupted => INTERRUPTED,
         RunError::Internal(_) => INTERNAL,
     }
+}
+
+/// The exit code of a verb that failed before it had anything to say.
+pub(crate) fn of_failure(error: &anyhow::Error) -> u8 {
+    if error.is::<StoreError>() { PREFLIGHT } else { INTERNAL }
 }
 
 /// An exit code as the system takes it.

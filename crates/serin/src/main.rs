@@ -89,6 +89,6 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         output::note(&format!("error: {error:#}"));
-        exit::code(exit::INTERNAL)
+        exit::code(exit::of_failure(&error))
     })
 }

@@ -2,11 +2,11 @@
 //!
 //! Reading is pure and happens in stages, each of which reports all its errors before the next one starts:
 //!
-//! 1. [`tree`]: YAML events become a tree in which every node knows its place. Size, nodes, depth and aliases are bounded.
-//! 2. [`check`]: the tree is compared with the JSON Schema that is derived from the raw types. Unknown and missing fields, wrong
+//! 1. `tree`: YAML events become a tree in which every node knows its place. Size, nodes, depth and aliases are bounded.
+//! 2. `check`: the tree is compared with the JSON Schema that is derived from the raw types. Unknown and missing fields, wrong
 //!    types, unknown words and malformed scalars are found here, so that schema, editor help and errors cannot disagree.
-//! 3. [`raw`]: the sound tree is read into the raw types.
-//! 4. [`lower`]: meaning is checked, defaults are filled in, and the plan is made.
+//! 3. `raw`: the sound tree is read into the raw types.
+//! 4. `lower`: meaning is checked, defaults are filled in, and the plan is made.
 //!
 //! What only the machine can tell (a taken port, a missing program) is not looked at here.
 

@@ -5,12 +5,7 @@
 
 use std::sync::OnceLock;
 
-use schemars::{
-    Schema, SchemaGenerator,
-    generate::SchemaSettings,
-    json_schema,
-    transform::transform_subschemas,
-};
+use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema, transform::transform_subschemas};
 use serde_json::{Value, json};
 use serin_core::plan::Metric;
 
@@ -33,7 +28,14 @@ pub(crate) fn shared() -> &'static Value {
 
 fn generate() -> Value {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>();
-    forbid_null(&mut schema);
+    tidy(&mut schema);
+    if let Some(Value::Object(definitions)) = schema.get_mut("$defs") {
+        for (name, definition) in definitions {
+            if let Value::Object(definition) = definition {
+                definition.insert("title".to_owned(), json!(spaced(name)));
+            }
+        }
+    }
     schema.insert("$id".to_owned(), json!("https://serin.dev/schema/v1alpha1/release.json"));
     schema.to_value()
 }
@@ -57,8 +59,28 @@ pub(crate) fn merge_text_and_object(schema: &mut Schema) {
     schema.insert("type".to_owned(), json!(["string", "object"]));
 }
 
+/// `ProcessArm` as people read it: `Process arm`.
+fn spaced(name: &str) -> String {
+    let mut words = String::new();
+    for character in name.chars() {
+        match character {
+            upper if upper.is_uppercase() && !words.is_empty() => {
+                words.push(' ');
+                words.extend(upper.to_lowercase());
+            }
+            other => words.push(other),
+        }
+    }
+    words
+}
+
 /// A field that may be left out may not be written without a value: `ready:` with nothing behind it is a mistake.
-fn forbid_null(schema: &mut Schema) {
+///
+/// Descriptions lose the line breaks that they have in the source.
+fn tidy(schema: &mut Schema) {
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace("\n\n", "\u{0}").replace('\n', " ").replace('\u{0}', "\n\n");
+    }
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|kind| kind != "null");
         if let [only] = types.as_slice() {
@@ -79,7 +101,7 @@ fn forbid_null(schema: &mut Schema) {
             }
         }
     }
-    transform_subschemas(&mut forbid_null, schema);
+    transform_subschemas(&mut tidy, schema);
 }
 
 #[cfg(test)]

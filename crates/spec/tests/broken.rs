@@ -1,6 +1,8 @@
 //! Each document in `tests/broken` is refused, and what people read about it is kept beside it. Review every change by eye: the carets must
 //! stand under the mistake, and the words must help someone who has never seen this project.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+
 use std::{panic::AssertUnwindSafe, path::Path};
 
 use serin_spec::{load_bytes, render};

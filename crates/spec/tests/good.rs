@@ -1,7 +1,10 @@
 //! Good documents become the releases that they say. The whole result is kept beside each document; what matters most is asserted here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use serin_core::plan::{Combine, Gate, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, RetreatEnd};
 use serin_spec::{
     Loaded, load, render,
@@ -125,7 +128,9 @@ fn presets_are_lists_of_stages() {
 
 #[test]
 fn a_line_ends_exactly_where_it_says() {
-    let weights = |text: &str| stages(&with(&format!("{{linear: {text}, bake: 1h}}"), "{}")).into_iter().map(|(weight, _)| weight).collect::<Vec<_>>();
+    let weights = |text: &str| {
+        stages(&with(&format!("{{linear: {text}, bake: 1h}}"), "{}")).into_iter().map(|(weight, _)| weight).collect::<Vec<_>>()
+    };
     assert_eq!(weights("{from: 10, step: 20, to: 75, every: 5m}"), [1_000, 3_000, 5_000, 7_000, 7_500]);
     assert_eq!(weights("{from: 10, step: 20, to: 50, every: 5m}"), [1_000, 3_000, 5_000]);
     assert_eq!(weights("{from: 5, step: 50, to: 5, every: 5m}"), [500]);
@@ -153,6 +158,66 @@ fn the_hash_follows_the_meaning_alone() {
     assert_eq!(commented.release.document_hash, plain);
     assert_ne!(with("{preset: conservative}", "{}").release.document_hash, plain);
     assert_eq!(plain.len(), 12);
+}
+
+/// Every field that is missing and has a default in the schema.
+fn fill(value: &mut Value, schema: &Value, root: &Value) -> usize {
+    let schema = schema["$ref"].as_str().and_then(|reference| root.pointer(&reference[1..])).unwrap_or(schema);
+    match value {
+        Value::Object(fields) => {
+            let mut filled = 0;
+            for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+                match (fields.get_mut(name), field.get("default")) {
+                    (Some(given), _) => filled += fill(given, field, root),
+                    (None, Some(default)) => {
+                        fields.insert(name.clone(), default.clone());
+                        filled += 1;
+                    }
+                    (None, None) => {}
+                }
+            }
+            filled
+        }
+        Value::Array(items) => items.iter_mut().map(|item| fill(item, &schema["items"], root)).sum(),
+        _ => 0,
+    }
+}
+
+#[test]
+fn defaults_in_the_schema_are_those_that_apply() {
+    let arm = json!({"command": ["./a"], "ready": {}, "restart": {}, "logs": {}});
+    let health = json!({"urls": ["http://10.0.0.1"], "health": {}});
+    let criterion = json!({"metric": "error-rate", "versusStable": {"ratio": 1.5, "increase": "0.5pp"}});
+    let document = |workload: Value, strategy: Value| {
+        json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Release", "metadata": {"name": "a"},
+            "spec": {
+                "workload": workload,
+                "traffic": {"embedded": {
+                    "listen": "127.0.0.1:8080", "timeouts": {}, "sticky": {"cookie": {"name": "serin"}}, "accessLog": {"path": "a.log"},
+                }},
+                "strategy": {"canary": strategy},
+                "analysis": {"criteria": [criterion], "guards": [{"name": "slow", "metric": "latency-p99", "max": "1s"}], "retreat": {}},
+            },
+        })
+    };
+    let mut total = 0;
+    for short in [
+        document(json!({"processes": {"stable": arm, "canary": arm}}), json!({"stages": [{"weight": 5, "hold": "1m"}]})),
+        document(
+            json!({"external": {"stable": health, "canary": {"urls": ["http://10.0.0.2"], "health": {}}}}),
+            json!({"linear": {"from": 5, "step": 5, "to": 50, "every": "1m"}}),
+        ),
+    ] {
+        let schema = serin_spec::schema();
+        let mut long = short.clone();
+        total += fill(&mut long, &schema, &schema);
+        let (short, mut long) = (loaded(&short.to_string()).release, loaded(&long.to_string()).release);
+        assert_ne!(short.document_hash, long.document_hash);
+        long.document_hash.clone_from(&short.document_hash);
+        assert_eq!(short, long);
+    }
+    assert!(total > 50, "only {total} defaults were tried");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! No text makes the reader panic, hang or point outside of the text.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+
 use proptest::prelude::*;
 use serin_spec::{Diagnostics, MAX_DIAGNOSTICS, MAX_DOCUMENT_BYTES, load, load_bytes, render};
 

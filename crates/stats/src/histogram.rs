@@ -179,6 +179,7 @@ impl<'de> Deserialize<'de> for Histogram {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -1,2 +1,46 @@
-//! Placeholder.
-fn main() {}
+//! Tasks of the project, run as `cargo xtask …`.
+//!
+//! `test` is the whole check that a change must pass, on a laptop and in CI alike; `tidy` is the part of it that reads the tree
+//! and knows the project's own rules. Plain `cargo test` stays possible with Rust alone: it leaves out what needs real servers.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals and CI logs")]
+
+mod cargo;
+mod exec;
+mod metadata;
+mod processes;
+mod test;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the project")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests need and run every check
+    Test(test::Args),
+    /// Check the tree against the project's own rules
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -8,6 +8,8 @@ mod assessment;
 mod reading;
 mod slices;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod threshold;
 mod trial;
 mod window;

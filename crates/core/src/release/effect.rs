@@ -4,13 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::WeightBps;
 
-/// Names one request for an effect: the journal sequence number of the event that asked for it. Adapters use it as an
-/// idempotency key; the same id always means the same effect.
+/// Names one request for an effect: the journal sequence number of the event that asked for it. Within one
+/// ownership of a release the same id always means the same effect. After a crash that lost the entry of an urgent effect the
+/// next owner may give its number to another one, so adapters that remember keys remember them with the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EffectId(pub u64);
 
 /// Something to be done in the world. Every effect may be repeated, and none is assumed done before it is acknowledged.
+///
+/// Whoever carries them out keeps the order per target: a move that is still on its way when a newer one for the same router
+/// is asked for must be dropped or finish first, or an old raise lands after a retreat. Likewise [`StopCanary`](Self::StopCanary)
+/// ends a [`Deploy`](Self::Deploy) that is still running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {

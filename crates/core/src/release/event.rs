@@ -27,7 +27,8 @@ pub enum Event {
         /// The release's name.
         release: String,
     },
-    /// A new shell took over. What happened in between was not observed and does not count as held.
+    /// A new shell took over. What happened in between was not observed and does not count as held. Routers are to be
+    /// read back once more.
     TakenOver {
         /// Time without an owner, in milliseconds.
         unobserved_ms: u64,

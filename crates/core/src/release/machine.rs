@@ -82,15 +82,15 @@ impl Release {
         }
         release.record(Event::TakenOver { unobserved_ms });
         release.restore_trial(checkpoint);
-        let outstanding: Vec<_> = release.state.outstanding.iter().map(|(id, effect)| (*id, effect.clone())).collect();
-        for (id, effect) in outstanding {
-            release.emit(id, effect);
-        }
         if latched && !release.explains_latch() {
             let text = "traffic had been taken back before a crash that lost the reason".to_owned();
             release.roll_back(Cause { kind: CauseKind::Latched, text });
         }
         release.advance();
+        // Nobody knows how far the last owner got: everything is asked for again, at once.
+        for (id, effect) in release.state.outstanding.clone() {
+            release.emit(id, effect);
+        }
         release
     }
 

@@ -4,13 +4,14 @@
 //! journal: whatever is not in an [`Event`] is either derived or belongs to the judge's checkpoint. Effects are asked for by
 //! events and stay outstanding until acknowledged, so that a restarted shell repeats exactly those that were not.
 //!
-//! Reading order: `event` and `state` (what can happen and what it means), `machine` (inputs and outputs), `commands` (what
+//! Reading order: `event`, `state` and `clock` (what can happen and what it means), `machine` (inputs and outputs), `commands` (what
 //! people ask for), `judgement` (what the judge's assessment leads to), `retreat` (who caused what both arms show), `advance`
 //! (what happens by itself), `routers` (what they are asked, and the proof), `delivery` (how effects get done), `wait` (why
 //! nothing happens).
 
 mod advance;
 mod cause;
+mod clock;
 mod commands;
 mod delivery;
 mod effect;

@@ -3,6 +3,7 @@
 
 // Every test binary uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod plans;
 pub mod rules;

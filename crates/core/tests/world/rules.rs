@@ -36,6 +36,8 @@ struct Memory {
     asked: BTreeMap<String, (WeightBps, bool)>,
     /// When it was read back with just that.
     proven_at: BTreeMap<String, Timestamp>,
+    /// When all of them first were, since the stage began or a person's weight ended.
+    measured_from: Option<Timestamp>,
     seq: u64,
     at: Timestamp,
 }
@@ -103,6 +105,9 @@ impl Rules {
             Event::WeightProven { target, weight } => {
                 assert_eq!(memory.asked.get(target).map(|asked| asked.0), Some(*weight), "proven what was not asked");
                 memory.proven_at.insert(target.clone(), entry.at);
+                if memory.overridden.is_none() && memory.asked.keys().all(|target| memory.proven_at.contains_key(target)) {
+                    memory.measured_from.get_or_insert(entry.at);
+                }
             }
             Event::StageEntered { step } => {
                 let earned = match memory.part {
@@ -122,6 +127,13 @@ impl Rules {
                     assert!(memory.proven_at.contains_key(target), "{target} is not proven: {memory:?}");
                     assert_eq!(asked[target].0, step.weights[target]);
                 }
+                let least_ms = match entry.event {
+                    Event::StageWaived { .. } => step.max_hold_ms,
+                    _ if step.early => step.min_hold_ms,
+                    _ => step.hold_ms,
+                };
+                let measured_ms = memory.measured_from.map_or(0, |from| entry.at.ms_since(from));
+                assert!(measured_ms >= least_ms, "passed after {measured_ms} of {least_ms} ms: {memory:?}");
                 memory.cleared = true;
             }
             Event::Approved { .. } => memory.approved = true,
@@ -146,6 +158,7 @@ impl Rules {
                 memory.may_return = true;
                 if memory.overridden.take().is_some() {
                     memory.proven_at.clear();
+                    memory.measured_from = None;
                 }
             }
             Event::Overridden { weight, .. } => memory.overridden = Some(*weight),
@@ -187,6 +200,7 @@ impl Memory {
         self.part = part;
         self.overridden = None;
         self.proven_at.clear();
+        self.measured_from = None;
         (self.cleared, self.approved, self.skipped, self.may_return) = (false, false, false, false);
     }
 }

@@ -2,7 +2,7 @@
 
 mod embedded;
 
-pub use embedded::{EmbeddedRouter, ProxyKeeper, ProxyLaunch, bind_check};
+pub use embedded::{EmbeddedRouter, ProxyKeeper, ProxyLaunch, bind_check, take_back};
 
 use serin_core::{WeightBps, release::Fault};
 

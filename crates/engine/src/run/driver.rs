@@ -63,6 +63,7 @@ pub(super) struct Driver {
     checkpoint: CheckpointFile,
     checkpoint_at: Timestamp,
     metered: bool,
+    linked: bool,
     recent: RecentTraffic,
     answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     /// Decided, but not yet durable.
@@ -100,6 +101,7 @@ impl Driver {
             load_start: load,
             checkpoint,
             checkpoint_at: Timestamp(0),
+            linked: false,
             recent: RecentTraffic::default(),
             answers: mpsc::channel(256),
             backlog: VecDeque::new(),
@@ -114,6 +116,8 @@ impl Driver {
     pub(super) async fn drive(&mut self, interrupts: &mut mpsc::Receiver<()>, operator_patience: Option<Duration>) -> RunEnd {
         let mut stats = self.world.stats.clone();
         let mut link = self.keeper.link();
+        // An adopted proxy still serves the table of the owner before: the first link counts as a change.
+        link.mark_changed();
         let mut pulse = interval(STATUS_EVERY);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut operator_since: Option<Timestamp> = None;
@@ -205,11 +209,14 @@ impl Driver {
     }
 
     /// A proxy that was started anew, or one that outlived an earlier control process, gets the table at once.
-    fn relink(&self, linked: bool) {
+    fn relink(&mut self, linked: bool) {
         if !linked {
-            self.note("the link to the proxy broke; it is being restored".to_owned());
+            if std::mem::take(&mut self.linked) {
+                self.note("the link to the proxy broke; it is being restored".to_owned());
+            }
             return;
         }
+        self.linked = true;
         let world = Arc::clone(&self.world);
         tokio::spawn(async move {
             if let Err(error) = world.router.resend().await {
@@ -263,13 +270,28 @@ impl Driver {
         if !output.is_empty() {
             self.backlog.push_back(Output { urgent: Vec::new(), ..output });
         }
-        // Both writes wait for the disk, so the runtime is told that this thread does.
-        tokio::task::block_in_place(|| {
-            if retreats && let Err(error) = self.latch.set() {
-                tracing::error!(%error, "the latch could not be set");
-            }
-            self.flush();
-        });
+        if retreats || !self.backlog.is_empty() {
+            // These writes wait for the disk, so the runtime is told that this thread does.
+            tokio::task::block_in_place(|| {
+                if retreats && let Err(error) = self.latch.set() {
+                    tracing::error!(%error, "the latch could not be set");
+                }
+                self.flush();
+                self.unlatch();
+            });
+        }
+    }
+
+    /// The latch stands in for the journal only until that is durable, and for good once the release rolls back.
+    fn unlatch(&mut self) {
+        let state = self.release.state();
+        let taken_back = state.rollback.is_some() || matches!(state.phase, Phase::Retreated { .. });
+        if self.backlog.is_empty()
+            && !taken_back
+            && let Err(error) = self.latch.clear()
+        {
+            tracing::error!(%error, "the latch could not be cleared");
+        }
     }
 
     fn flush(&mut self) {
@@ -297,15 +319,8 @@ impl Driver {
 
     /// What a durable entry means for the shell.
     fn written(&mut self, entry: serin_core::release::Entry) {
-        match &entry.event {
-            // The journal knows by now what the latch stood in for.
-            Event::RetreatEnded { .. } => {
-                if let Err(error) = self.latch.clear() {
-                    tracing::error!(%error, "the latch could not be cleared");
-                }
-            }
-            Event::PreflightPassed { .. } | Event::TakenOver { .. } => self.start_load(),
-            _ => {}
+        if matches!(entry.event, Event::PreflightPassed { .. } | Event::TakenOver { .. }) {
+            self.start_load();
         }
         let words = narrate(&entry, self.release.plan());
         if let Some((head, detail)) = &words

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     preflight,
     process::{ReplicaRecord, ReplicaSet, kill_leftover, load_spec},
-    router::{EmbeddedRouter, ProxyKeeper, ProxyLaunch},
+    router::{EmbeddedRouter, ProxyKeeper, ProxyLaunch, take_back},
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
     workload::{ExternalWorkload, Launch, ProcessesWorkload, Workload},
 };
@@ -66,8 +66,7 @@ pub(super) struct Load {
 pub(super) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc::Receiver<()>) -> Result<Started, RunError> {
     let document = &config.document;
     let folder = StateFolder::create(&config.state)?;
-    let store = Store::open(&folder)?;
-    let unfinished = store.unfinished()?;
+    let (store, unfinished) = open_store(&folder).await?;
     if let Some(row) =
         unfinished.iter().find(|row| (&row.name, &row.document_hash) != (&document.release.name, &document.release.document_hash))
     {
@@ -86,11 +85,23 @@ pub(super) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc
     if unfinished.is_none() && checks.iter().any(|check| check.status == CheckStatus::Fail) {
         return Err(RunError::Preflight(checks));
     }
-    let preparation = Preparation { config, feed, folder, store, checks };
-    tokio::select! {
-        started = preparation.start(unfinished) => started,
-        _ = interrupts.recv() => Err(RunError::Interrupted),
+    Preparation { config, feed, folder, store, checks }.start(unfinished, interrupts).await
+}
+
+/// Opens the store. One that cannot be read cannot say what a running proxy should do, so that it is told to send
+/// everything to stable.
+async fn open_store(folder: &StateFolder) -> Result<(Store, Option<ReleaseRow>), RunError> {
+    let opened = Store::open(folder).and_then(|store| {
+        let unfinished = store.unfinished()?;
+        if let Some(row) = &unfinished {
+            store.journal(row.id)?;
+        }
+        Ok((store, unfinished))
+    });
+    if let Err(StoreError::Damaged { .. } | StoreError::Database { .. } | StoreError::Newer { .. }) = &opened {
+        take_back(&folder.proxy_socket()).await;
     }
+    Ok(opened?)
 }
 
 /// Stops what an ended release left running because serin died while it was putting things away.
@@ -118,7 +129,7 @@ struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
-    async fn start(self, unfinished: Option<ReleaseRow>) -> Result<Started, RunError> {
+    async fn start(self, unfinished: Option<ReleaseRow>, interrupts: &mut mpsc::Receiver<()>) -> Result<Started, RunError> {
         let previous = self.store.processes()?;
         let proxy = proxy_launch(self.config, &self.folder);
         let (epoch, store) = (self.store.epoch(), Arc::new(Mutex::new(self.store)));
@@ -145,9 +156,13 @@ impl Preparation<'_> {
             }
             None => {
                 note("starting stable".to_owned());
-                let started = workload.start(Arm::Stable).await;
-                if let Err(error) = started {
+                let started = tokio::select! {
+                    started = workload.start(Arm::Stable) => Some(started),
+                    _ = interrupts.recv() => None,
+                };
+                if !matches!(started, Some(Ok(()))) {
                     let _ = workload.stop(Arm::Stable).await;
+                    let Some(Err(error)) = started else { return Err(RunError::Interrupted) };
                     let hint = "repair stable before you release: there would be nothing to go back to";
                     return Err(RunError::Preflight(
                         [self.checks, vec![preflight::outcome("stable is healthy", "", Err(error.0), hint)]].concat(),
@@ -193,7 +208,7 @@ impl Preparation<'_> {
             Some(resumed) => {
                 let remembered = checkpoint.load::<Remembered>(resumed.row.id);
                 let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| *at);
-                let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial.clone());
+                let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial);
                 let release = Release::resume(plan, &resumed.journal, trial.as_ref(), last_seen, latched, epoch, clock.now());
                 (resumed.row, resumed.latch, release, remembered.map(|(_, remembered)| remembered.meter))
             }

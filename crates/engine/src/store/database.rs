@@ -102,17 +102,19 @@ impl Store {
     pub fn open(folder: &StateFolder) -> Result<Self, StoreError> {
         let lock = Lock::take(folder)?;
         let path = folder.database().display().to_string();
-        let fail = |source| StoreError::Database { path: path.clone(), source };
+        let fail = |source| StoreError::database(&path, source);
         let connection = Connection::open(folder.database()).map_err(fail)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
+        // Looked at before anything is changed: a newer version may want its file otherwise.
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+        if !(0..=SCHEMA_VERSION).contains(&found) {
+            return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION });
+        }
         connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-        match found {
-            0 => connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(fail)?,
-            SCHEMA_VERSION => {}
-            _ => return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION }),
+        if found == 0 {
+            connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(fail)?;
         }
         let epoch: i64 = connection.query_row("UPDATE owner SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0)).map_err(fail)?;
         Ok(Self { connection, path, epoch: epoch.unsigned_abs(), _lock: lock })
@@ -130,7 +132,7 @@ impl Store {
     /// If the database fails.
     pub fn begin(&mut self, new: NewRelease<'_>, now: Timestamp) -> Result<ReleaseRow, StoreError> {
         let NewRelease { name, document_hash, document_name, document } = new;
-        let fail = |source| StoreError::Database { path: self.path.clone(), source };
+        let fail = |source| StoreError::database(&self.path, source);
         let run: u32 = self
             .connection
             .query_row(
@@ -167,7 +169,7 @@ impl Store {
             return Ok(());
         }
         let path = self.path.clone();
-        let fail = |source| StoreError::Database { path: path.clone(), source };
+        let fail = |source| StoreError::database(&path, source);
         let transaction = self.connection.transaction().map_err(fail)?;
         for entry in entries {
             let event = serde_json::to_string(&entry.event)
@@ -246,7 +248,7 @@ impl Store {
     }
 
     fn fail(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Database { path: self.path.clone(), source }
+        StoreError::database(&self.path, source)
     }
 }
 
@@ -257,7 +259,7 @@ impl Reader {
     /// If it cannot be opened or is newer.
     pub fn open(folder: &StateFolder) -> Result<Self, StoreError> {
         let path = folder.database().display().to_string();
-        let fail = |source| StoreError::Database { path: path.clone(), source };
+        let fail = |source| StoreError::database(&path, source);
         let connection = Connection::open_with_flags(PathBuf::from(&path), OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
         connection.busy_timeout(Duration::from_secs(2)).map_err(fail)?;
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
@@ -285,7 +287,7 @@ impl Reader {
 }
 
 fn query_releases(connection: &Connection, path: &str, rest: &str) -> Result<Vec<ReleaseRow>, StoreError> {
-    let fail = |source| StoreError::Database { path: path.to_owned(), source };
+    let fail = |source| StoreError::database(path, source);
     let sql = format!("SELECT id, name, document_hash, run, document_name, document, created_at, ended_at, outcome FROM release {rest}");
     let mut statement = connection.prepare(&sql).map_err(fail)?;
     let rows = statement.query_map([], |row| {
@@ -305,7 +307,7 @@ fn query_releases(connection: &Connection, path: &str, rest: &str) -> Result<Vec
 }
 
 fn query_journal(connection: &Connection, path: &str, release: ReleaseId) -> Result<Vec<Entry>, StoreError> {
-    let fail = |source| StoreError::Database { path: path.to_owned(), source };
+    let fail = |source| StoreError::database(path, source);
     let damaged = |detail: String| StoreError::Damaged { path: path.to_owned(), detail };
     let mut statement = connection.prepare("SELECT seq, epoch, at, event FROM journal WHERE release_id = ?1 ORDER BY seq").map_err(fail)?;
     let mut rows = statement.query([release.0]).map_err(fail)?;

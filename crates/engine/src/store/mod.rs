@@ -75,6 +75,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A file that SQLite cannot make sense of is damaged; everything else may go away by itself.
+    pub(crate) fn database(path: &str, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Self::Damaged { path, detail: source.to_string() }
+            }
+            _ => Self::Database { path, source },
+        }
+    }
+
     pub(crate) fn io(what: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         Self::Io { what, path: path.display().to_string(), source }
     }

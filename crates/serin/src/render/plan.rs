@@ -50,6 +50,7 @@ pub(crate) fn steps(document: &Document) -> Vec<(String, Vec<String>)> {
             let command = |arm: &serin_spec::validated::ProcessArm| arm.command.join(" ");
             steps[0].1.push(format!("starts stable: {} × {}", processes.stable.replicas, command(&processes.stable)));
             steps[0].1.push(format!("starts the proxy on {}", release.traffic.listen));
+            steps[0].1.extend(processes.load.as_ref().map(|load| format!("then sends traffic: {}", load.command.join(" "))));
             steps.push((
                 "deploy the canary at 0 %".to_owned(),
                 vec![

@@ -13,6 +13,7 @@ use crate::{
 
 /// Where the release runs, and why it is acted on.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 accepted, 2 refused or nothing runs here; it is said why.")]
 pub(crate) struct Args {
     #[command(flatten)]
     state: StateArg,

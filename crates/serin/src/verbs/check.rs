@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let failed = checks.iter().any(|check| check.status == CheckStatus::Fail);
     match output {
         Output::Json => {
-            output::data(&serde_json::json!({"document": document.name, "valid": true, "ready": !failed, "checks": checks}).to_string())?
+            output::data(&serde_json::json!({"document": document.name, "valid": true, "ready": !failed, "checks": checks}).to_string())?;
         }
         Output::Text => {
             let word = if failed { "is valid, but this machine is not ready for it" } else { "is valid, and this machine is ready for it" };

@@ -11,7 +11,9 @@ use crate::{
     render,
 };
 
-/// Shows the releases of a state folder, and the journal of the newest or of a named run.
+/// Shows the releases of a state folder, and the journal of the newest.
+///
+/// Exit codes: 0 shown, 2 there is none, 3 the state folder cannot be read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -12,6 +12,8 @@ use crate::{
 /// Writes a first release document, with comments, for two commands or two URLs.
 ///
 /// Without arguments it is for Serin's own sample service, so that it runs as it stands.
+///
+/// Exit codes: 0 written, 2 the versions do not fit together or the file is there already.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The version that serves now: a command line (with {{port}} where its port goes) or a URL.

@@ -5,15 +5,11 @@ use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 use anyhow::Context;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
 
 use crate::{
     load::{self, Pattern, Settings, Tally, Target},
     output::{self, Output},
-    values,
+    signals, values,
 };
 
 /// The largest request body: 64 MiB. All requests in flight share it.
@@ -97,7 +93,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         }
     };
     let report = runtime.block_on(async {
-        let signals = signals().context("cannot watch for SIGINT and SIGTERM")?;
+        let signals = signals::end_requests().context("cannot watch for signals")?;
         anyhow::Ok(load::run(settings, signals, progress).await?)
     })?;
     runtime.shutdown_background();
@@ -109,25 +105,6 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         Output::Json => output::data(&serde_json::to_string(&report)?)?,
     }
     Ok(if report.is_clean() || args.allow_lost { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// One item for each SIGINT or SIGTERM.
-fn signals() -> std::io::Result<mpsc::Receiver<()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (sender, receiver) = mpsc::channel(2);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if sender.send(()).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
 }
 
 fn line(tally: &Tally, elapsed: Duration) -> String {

@@ -9,6 +9,8 @@ use crate::{
 };
 
 /// Shows every step of a release and what each changes. Touches nothing.
+///
+/// Exit codes: 0 shown, 2 the document is wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The release document, `-` for standard input.

@@ -14,6 +14,8 @@ use crate::{
 ///
 /// Routes: / (and any other path), /health, /ready, /metrics, /echo, /bytes/N, /sleep/MS, /status/CODE, and /admin/behaviour,
 /// which shows the current behaviour (GET), replaces it (PUT) or changes single fields (PATCH).
+///
+/// Serves until SIGTERM or SIGINT. Exit codes: 0 every request in flight was finished, 1 some had to be cut off.
 #[derive(Debug, clap::Args)]
 #[command(disable_version_flag = true)]
 pub(crate) struct Args {

@@ -20,7 +20,7 @@ use crate::{
 
 /// Shows how the current release is, or how the last one ended.
 ///
-/// Exit codes: 0 running or succeeded, 2 there is none, 4 rolled back, 5 needs an operator.
+/// Exit codes: 0 running or succeeded, 2 there is none, 3 the state folder cannot be read, 4 rolled back, 5 needs an operator.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -125,8 +125,14 @@ impl<'a> Checker<'a> {
             (Content::Text(_) | Content::Map(_), _) if types == ["array"] => {
                 Some("write it as a list: `[…]`, or a line for each item that begins with `- `".to_owned())
             }
-            (Content::Text(text), _) if !types.contains(&"string") && text.parse::<f64>().is_ok() => Some("leave out the quotes".to_owned()),
-            (Content::List(items), _) if types == ["object"] && matches!(items.as_slice(), [only] if matches!(only.content, Content::Map(_))) => Some("leave out the `-` or the brackets".to_owned()),
+            (Content::Text(text), _) if !types.contains(&"string") && text.parse::<f64>().is_ok() => {
+                Some("leave out the quotes".to_owned())
+            }
+            (Content::List(items), _)
+                if types == ["object"] && matches!(items.as_slice(), [only] if matches!(only.content, Content::Map(_))) =>
+            {
+                Some("leave out the `-` or the brackets".to_owned())
+            }
             _ => None,
         };
         self.report(
@@ -258,7 +264,8 @@ fn describe(schema: &Value) -> String {
     if let Some(fields) = schema.get("properties").and_then(Value::as_object)
         && !fields.is_empty()
     {
-        let required: Vec<&str> = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         description += &match (required.is_empty(), object::is_union(schema)) {
             (false, _) => format!(" with {}", list(required, "and")),
             (true, true) => format!(" with {}", list(fields.keys().map(String::as_str), "or")),

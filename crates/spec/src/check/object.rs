@@ -104,7 +104,11 @@ impl<'a> Checker<'a> {
             [] if unknown => {}
             [] => {
                 let message = format!("{} says nothing", named(path));
-                self.report(Diagnostic::error("none-of", place, message).at(path).expected(format!("exactly one of {}", list(union.iter().copied(), "or"))));
+                self.report(
+                    Diagnostic::error("none-of", place, message)
+                        .at(path)
+                        .expected(format!("exactly one of {}", list(union.iter().copied(), "or"))),
+                );
             }
             [_] => {}
             [first, second, ..] => {

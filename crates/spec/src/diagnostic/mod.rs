@@ -11,7 +11,7 @@ pub(crate) use text::{lines, list, quote, visible};
 
 use serde::Serialize;
 
-use crate::tree::Span;
+use crate::tree::{Path, Span};
 
 /// The most diagnostics that are kept; further ones are counted in [`Diagnostics::omitted`].
 pub const MAX_DIAGNOSTICS: usize = 50;
@@ -63,7 +63,7 @@ impl Diagnostic {
         Self { severity, code, message, path: String::new(), line, column, length, expected: None, help: None }
     }
 
-    pub(crate) fn at(mut self, path: impl ToString) -> Self {
+    pub(crate) fn at(mut self, path: &Path) -> Self {
         self.path = path.to_string();
         self
     }
@@ -178,7 +178,10 @@ impl std::fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, diagnostic) in self.iter().enumerate() {
             let line_end = if index == 0 { "" } else { "\n" };
-            write!(f, "{line_end}{}:{}:{}: {}", self.source, diagnostic.line, diagnostic.column, diagnostic.message)?;
+            write!(f, "{line_end}{}:{}:{}: {}", visible(&self.source), diagnostic.line, diagnostic.column, diagnostic.message)?;
+        }
+        if self.omitted > 0 {
+            write!(f, "\nand {} more errors", self.omitted)?;
         }
         Ok(())
     }

@@ -28,9 +28,13 @@ pub(crate) fn shown(character: char) -> std::borrow::Cow<'static, str> {
         // The Unicode block of control pictures mirrors the control characters.
         '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(character)).map_or("?".into(), |picture| picture.to_string().into()),
         '\u{7f}' => "\u{2421}".into(),
-        '\u{80}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}' | '\u{61c}' => {
-            "\u{fffd}".into()
-        }
+        '\u{80}'..='\u{9f}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{ad}'
+        | '\u{61c}' => "\u{fffd}".into(),
         other => other.to_string().into(),
     }
 }

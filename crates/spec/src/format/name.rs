@@ -54,7 +54,13 @@ mod tests {
         for good in ["a", "checkout", "check-out-2", "0"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for (bad, suggestion) in [("Check Out", Some("for example `check-out`")), ("a_b", Some("for example `a-b`")), ("-a-", Some("for example `a`")), ("", None), ("é", None)] {
+        for (bad, suggestion) in [
+            ("Check Out", Some("for example `check-out`")),
+            ("a_b", Some("for example `a-b`")),
+            ("-a-", Some("for example `a`")),
+            ("", None),
+            ("é", None),
+        ] {
             assert_eq!(check_name(bad).unwrap_err().help.as_deref(), suggestion, "{bad}");
         }
         assert!(check_name(&"a".repeat(64)).is_err());

@@ -54,7 +54,11 @@ pub(crate) fn points(text: &str) -> Result<f64, Malformed> {
             "write `{number}pp` for stable's value plus {number} percentage points; for a multiple of stable's value use `ratio`"
         )));
     }
-    Err(if is_number(text) { wrong("has no unit").help(format!("write `{text}pp`")) } else { wrong("is not a number of percentage points") })
+    Err(if is_number(text) {
+        wrong("has no unit").help(format!("write `{text}pp`"))
+    } else {
+        wrong("is not a number of percentage points")
+    })
 }
 
 /// Percent as a fraction, rounded once: exact decimals go in, the nearest double comes out.
@@ -84,7 +88,9 @@ mod tests {
 
     #[test]
     fn weights() {
-        for (text, bps) in [("5", 500), ("5%", 500), ("5 %", 500), ("0.5", 50), ("0.01", 1), ("33.33%", 3333), ("100", 10_000), ("5.0", 500)] {
+        for (text, bps) in
+            [("5", 500), ("5%", 500), ("5 %", 500), ("0.5", 50), ("0.01", 1), ("33.33%", 3333), ("100", 10_000), ("5.0", 500)]
+        {
             assert_eq!(weight_bps(text), Ok(bps), "{text}");
         }
         for (text, why) in [

@@ -67,9 +67,15 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, size) in
-            [("10MiB", 10 << 20), ("500MB", 500_000_000), ("1.5GiB", 3 << 29), ("1KB", 1_000), ("1kB", 1_000), ("7B", 7), ("2 MiB", 2 << 20)]
-        {
+        for (text, size) in [
+            ("10MiB", 10 << 20),
+            ("500MB", 500_000_000),
+            ("1.5GiB", 3 << 29),
+            ("1KB", 1_000),
+            ("1kB", 1_000),
+            ("7B", 7),
+            ("2 MiB", 2 << 20),
+        ] {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
         for (text, why, help) in [

@@ -10,17 +10,24 @@ use super::{
 };
 use crate::{format::short_duration, raw, tree::Path};
 
-pub(super) fn lower(given: raw::Analysis, metrics: &Metrics, path: &Path, cx: &mut Context<'_>) -> Analysis {
+/// The analysis, and the names of its criteria, which those of stages may not have.
+pub(super) fn lower(given: raw::Analysis, metrics: &Metrics, path: &Path, cx: &mut Context<'_>) -> (Analysis, Taken) {
     let interval_ms = cx.duration(&path.key("interval"), given.interval.as_ref(), SECOND, 100..=HOUR);
     let at_window = path.key("window");
     let window_ms = cx.duration(&at_window, given.window.as_ref(), (30 * SECOND).max(interval_ms), 100..=HOUR);
     if window_ms < interval_ms {
-        let message = format!("`window` is shorter than `interval`, `{}`: traffic between two looks would not be seen", short_duration(interval_ms));
+        let message =
+            format!("`window` is shorter than `interval`, `{}`: traffic between two looks would not be seen", short_duration(interval_ms));
         cx.push(cx.error(&at_window, "contradiction", message).expected("at least as long as `interval`"));
     }
     let at_criteria = path.key("criteria");
+    let mut taken = Taken::new();
     let criteria = match given.criteria {
-        None => criterion::defaults(),
+        None => {
+            let defaults = criterion::defaults();
+            taken.extend(defaults.iter().map(|criterion| (criterion.name.clone(), None)));
+            defaults
+        }
         Some(given) => {
             if given.is_empty() {
                 cx.push(
@@ -28,11 +35,11 @@ pub(super) fn lower(given: raw::Analysis, metrics: &Metrics, path: &Path, cx: &m
                         .help("leave `criteria` out to get the default ones"),
                 );
             }
-            criterion::criteria(given, &Taken::new(), metrics, &at_criteria, cx)
+            criterion::criteria(given, &mut taken, metrics, &at_criteria, cx)
         }
     };
     let retreat = given.retreat.unwrap_or_default();
-    Analysis {
+    let analysis = Analysis {
         judge: match given.judge {
             None | Some(raw::Judge::Threshold) => JudgeKind::Threshold,
         },
@@ -63,5 +70,6 @@ pub(super) fn lower(given: raw::Analysis, metrics: &Metrics, path: &Path, cx: &m
         },
         criteria,
         guards: criterion::guards(given.guards.unwrap_or_default(), metrics, &path.key("guards"), cx),
-    }
+    };
+    (analysis, taken)
 }

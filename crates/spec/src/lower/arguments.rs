@@ -58,7 +58,8 @@ pub(super) fn environment(given: Option<BTreeMap<String, raw::EnvValue>>, path: 
             raw::EnvValue::Text(text) => {
                 if let Some(used) = templates_of(&text).find(|used| [ARM_TEMPLATES.as_slice(), &LOAD_TEMPLATES].concat().contains(used)) {
                     let message = format!("the template {} does not work in `env`", quote(&format!("{{{{{used}}}}}")));
-                    let help = if used == "port" { "the program finds its port in the variable PORT" } else { "templates work in `command`" };
+                    let help =
+                        if used == "port" { "the program finds its port in the variable PORT" } else { "templates work in `command`" };
                     cx.push(cx.error(&at, "template", message).help(help));
                 }
                 refuse_nul(&text, &at, cx);

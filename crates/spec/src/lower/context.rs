@@ -67,11 +67,6 @@ impl<'a> Context<'a> {
         self.root.place_of(path).line
     }
 
-    /// Whether the document has that field.
-    pub(super) fn exists(&self, path: &Path) -> bool {
-        self.root.get(path).is_some()
-    }
-
     fn malformed(&mut self, path: &Path, malformed: Malformed) {
         let diagnostic = self.error(path, "malformed", malformed.message).expected(malformed.expected).maybe_help(malformed.help);
         self.push(diagnostic);
@@ -123,11 +118,9 @@ impl<'a> Context<'a> {
         let from = line.char_indices().nth(span.column.saturating_sub(1)).map_or(line.len(), |(index, _)| index);
         let rest = line.get(from..).unwrap_or_default();
         match rest.find(part) {
-            Some(at) if !part.is_empty() && rest[..at].chars().count() < span.length => Span {
-                line: span.line,
-                column: span.column + rest[..at].chars().count(),
-                length: part.chars().count(),
-            },
+            Some(at) if !part.is_empty() && rest[..at].chars().count() < span.length => {
+                Span { line: span.line, column: span.column + rest[..at].chars().count(), length: part.chars().count() }
+            }
             _ => span,
         }
     }

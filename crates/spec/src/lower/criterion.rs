@@ -44,15 +44,20 @@ pub(super) fn defaults() -> Vec<Criterion> {
 /// Names that are taken in a scope, with the place of their first use; `None` for default criteria.
 pub(super) type Taken = BTreeMap<String, Option<Path>>;
 
-/// A scope's criteria.
-pub(super) fn criteria(given: Vec<raw::Criterion>, taken: &Taken, metrics: &Metrics, path: &Path, cx: &mut Context<'_>) -> Vec<Criterion> {
-    let mut taken = taken.clone();
+/// A scope's criteria. Their names are taken afterwards.
+pub(super) fn criteria(
+    given: Vec<raw::Criterion>,
+    taken: &mut Taken,
+    metrics: &Metrics,
+    path: &Path,
+    cx: &mut Context<'_>,
+) -> Vec<Criterion> {
     let mut criteria = Vec::with_capacity(given.len());
     for (index, raw) in given.into_iter().enumerate() {
         let at = path.index(index);
         let metric = metrics.resolve(&raw.metric, &at.key("metric"), cx);
         let name = raw.name.as_ref().map_or(&raw.metric, |name| &name.0).clone();
-        refuse_taken(&name, raw.name.is_some(), &taken, &at, cx);
+        refuse_taken(&name, raw.name.is_some(), taken, &at, cx);
         taken.entry(name.clone()).or_insert_with(|| Some(at.clone()));
         match metric {
             Some(metric) => criteria.push(criterion(raw, name, metric, &at, cx)),
@@ -152,21 +157,31 @@ fn versus_stable(raw: raw::VersusStable, metric: Metric, path: &Path, cx: &mut C
         );
     }
     if raw.ratio.is_none() && raw.increase.is_none() && raw.decrease.is_none() {
-        cx.push(cx.error_at_key(path, "no-limit", "`versusStable` has no limit").expected("at least one of `ratio`, `increase` and `decrease`"));
+        cx.push(
+            cx.error_at_key(path, "no-limit", "`versusStable` has no limit").expected("at least one of `ratio`, `increase` and `decrease`"),
+        );
     }
     if let Some(ratio) = raw.ratio
         && ratio < 1.0
     {
         cx.push(
-            cx.error(&path.key("ratio"), "out-of-range", format!("a ratio of {} would demand that the canary is better than stable", quote(&ratio.to_string())))
-                .expected("a number from 1: `1.5` allows the canary one and a half times stable's value")
-                .help("for a value that may not fall, use `decrease`"),
+            cx.error(
+                &path.key("ratio"),
+                "out-of-range",
+                format!("a ratio of {} would demand that the canary is better than stable", quote(&ratio.to_string())),
+            )
+            .expected("a number from 1: `1.5` allows the canary one and a half times stable's value")
+            .help("for a value that may not fall, use `decrease`"),
         );
     }
     if raw.combine.is_some() && (raw.ratio.is_none() || raw.increase.is_none()) {
         cx.push(
-            cx.error_at_key(&path.key("combine"), "meaningless", "`combine` says how `ratio` and `increase` work together, but only one of them is given")
-                .help("leave it out, or give both"),
+            cx.error_at_key(
+                &path.key("combine"),
+                "meaningless",
+                "`combine` says how `ratio` and `increase` work together, but only one of them is given",
+            )
+            .help("leave it out, or give both"),
         );
     }
     let at_increase = path.key("increase");

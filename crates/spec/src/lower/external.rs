@@ -23,7 +23,10 @@ const EXPECTED: &str = "`http://host:port`, such as `http://10.0.0.7:8080`";
 
 pub(super) fn lower(given: raw::External, path: &Path, cx: &mut Context<'_>) -> External {
     let mut seen = BTreeMap::new();
-    External { stable: arm(given.stable, &path.key("stable"), &mut seen, cx), canary: arm(given.canary, &path.key("canary"), &mut seen, cx) }
+    External {
+        stable: arm(given.stable, &path.key("stable"), &mut seen, cx),
+        canary: arm(given.canary, &path.key("canary"), &mut seen, cx),
+    }
 }
 
 /// How long the canary may take until it is healthy, in milliseconds.
@@ -36,9 +39,7 @@ pub(super) fn deploy_timeout_ms(external: &External) -> u64 {
 pub(super) fn refuse_loop(external: &External, listen: SocketAddr, path: &Path, cx: &mut Context<'_>) {
     for (name, arm) in [("stable", &external.stable), ("canary", &external.canary)] {
         for (index, endpoint) in arm.endpoints.iter().enumerate() {
-            let same = endpoint.parse::<SocketAddr>().is_ok_and(|address| address == listen)
-                || (listen.ip().is_loopback() && *endpoint == format!("localhost:{}", listen.port()));
-            if same && listen.port() != 0 {
+            if listen.port() != 0 && reaches(endpoint, listen) {
                 let at = path.key(name).key("urls").index(index);
                 cx.push(
                     cx.error(&at, "loop", format!("{} is where the proxy itself listens", quote(endpoint)))
@@ -46,6 +47,17 @@ pub(super) fn refuse_loop(external: &External, listen: SocketAddr, path: &Path, 
                 );
             }
         }
+    }
+}
+
+/// Whether a request to the endpoint surely arrives at the address. Names other than `localhost` are not looked up.
+fn reaches(endpoint: &str, listen: SocketAddr) -> bool {
+    let everywhere = listen.ip().is_unspecified();
+    match endpoint.strip_prefix("localhost:") {
+        Some(port) => (everywhere || listen.ip().is_loopback()) && port == listen.port().to_string(),
+        None => endpoint
+            .parse::<SocketAddr>()
+            .is_ok_and(|address| address == listen || (everywhere && address.ip().is_loopback() && address.port() == listen.port())),
     }
 }
 
@@ -116,7 +128,11 @@ fn endpoint(url: &str, path: &Path, cx: &mut Context<'_>) -> Option<String> {
         }
         None => match authority.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return refuse(authority, format!("{} is not a host and a port", quote(authority)), Some("IPv6 addresses stand in brackets: `http://[::1]:8080`".to_owned()));
+                return refuse(
+                    authority,
+                    format!("{} is not a host and a port", quote(authority)),
+                    Some("IPv6 addresses stand in brackets: `http://[::1]:8080`".to_owned()),
+                );
             }
             Some((host, port)) => (host.to_ascii_lowercase(), Some(port)),
             None => (authority.to_ascii_lowercase(), None),

@@ -1,9 +1,6 @@
 //! Values of limits, each in the unit of its metric.
 
-use serin_core::{
-    Unit,
-    plan::Metric,
-};
+use serin_core::{Unit, plan::Metric};
 
 use crate::{
     diagnostic::quote,
@@ -16,9 +13,8 @@ const MAX_NUMBER: f64 = 1e12;
 /// A value of a metric, as `max` and `min` have it.
 pub(super) fn value(metric: Metric, text: &str) -> Result<f64, Malformed> {
     match metric.unit() {
-        Unit::Share => format::percentage(text).and_then(|share| {
-            if share > 1.0 { Err(malformed(text, "is more than all requests", "`0%` to `100%`")) } else { Ok(share) }
-        }),
+        Unit::Share => format::percentage(text)
+            .and_then(|share| if share > 1.0 { Err(malformed(text, "is more than all requests", "`0%` to `100%`")) } else { Ok(share) }),
         Unit::Milliseconds => milliseconds(text),
         Unit::PerSecond => {
             let number = text.strip_suffix("rps").map_or(text, str::trim_end);

@@ -54,8 +54,8 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     let measured = matches!(workload, Some(Workload::Processes(_)));
     let at_analysis = spec.key("analysis");
     let metrics = metrics::Metrics::new(document.spec.analysis.as_ref(), measured, &at_analysis, cx);
-    let analysis = analysis::lower(document.spec.analysis.unwrap_or_default(), &metrics, &at_analysis, cx);
-    let strategy = strategy::lower(document.spec.strategy.canary, &metrics, &analysis, &spec.key("strategy").key("canary"), cx);
+    let (analysis, criteria_names) = analysis::lower(document.spec.analysis.unwrap_or_default(), &metrics, &at_analysis, cx);
+    let strategy = strategy::lower(document.spec.strategy.canary, &metrics, &criteria_names, &spec.key("strategy").key("canary"), cx);
     if cx.has_errors() {
         return None;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serin_core::{
     WeightBps,
-    plan::{Analysis, Criterion, Gate, Step},
+    plan::{Criterion, Gate, Step},
 };
 
 use super::{
@@ -35,9 +35,10 @@ pub(super) struct Lowered {
     pub(super) retain_ms: u64,
 }
 
-pub(super) fn lower(given: raw::Canary, metrics: &Metrics, analysis: &Analysis, path: &Path, cx: &mut Context<'_>) -> Lowered {
+/// `taken`: the names of the criteria that hold in every stage.
+pub(super) fn lower(given: raw::Canary, metrics: &Metrics, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Lowered {
     let (steps, preset_bake_ms, way) = match (given.stages, given.preset, given.linear) {
-        (Some(given), _, _) => (stages(given, metrics, analysis, &path.key("stages"), cx), None, "stages"),
+        (Some(given), _, _) => (stages(given, metrics, taken, &path.key("stages"), cx), None, "stages"),
         (None, Some(preset), _) => {
             let (steps, bake_ms) = preset_steps(preset);
             (steps, bake_ms, "preset")
@@ -59,23 +60,28 @@ pub(super) fn lower(given: raw::Canary, metrics: &Metrics, analysis: &Analysis, 
     }
 }
 
-fn stages(given: Vec<raw::Stage>, metrics: &Metrics, analysis: &Analysis, path: &Path, cx: &mut Context<'_>) -> Vec<Step> {
-    let at_criteria = Path::root().key("spec").key("analysis").key("criteria");
-    let written = |index: usize| cx.exists(&at_criteria).then(|| at_criteria.index(index));
-    let taken: Taken = analysis.criteria.iter().enumerate().map(|(index, criterion)| (criterion.name.clone(), written(index))).collect();
+fn stages(given: Vec<raw::Stage>, metrics: &Metrics, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::with_capacity(given.len());
     for (index, raw) in given.into_iter().enumerate() {
         let at = path.index(index);
         let text = quote(&raw.weight.0.0);
-        let step = stage(raw, &taken, metrics, &at, cx);
+        let step = stage(raw, taken, metrics, &at, cx);
         if let Some(before) = steps.last().map(Step::weight)
             && step.weight() <= before
         {
             let word = if step.weight() == before { "the same as" } else { "below" };
             cx.push(
-                cx.error(&at.key("weight"), "not-ascending", format!("the weight {text} is {word} that of the stage before, {}", short_percent(before)))
-                    .expected("weights that rise from stage to stage")
-                    .help(if step.weight() == before { "for a longer stage, raise its `hold`" } else { "put the stages in order of their weights" }),
+                cx.error(
+                    &at.key("weight"),
+                    "not-ascending",
+                    format!("the weight {text} is {word} that of the stage before, {}", short_percent(before)),
+                )
+                .expected("weights that rise from stage to stage")
+                .help(if step.weight() == before {
+                    "for a longer stage, raise its `hold`"
+                } else {
+                    "put the stages in order of their weights"
+                }),
             );
         }
         steps.push(step);
@@ -91,7 +97,7 @@ fn stage(raw: raw::Stage, taken: &Taken, metrics: &Metrics, path: &Path, cx: &mu
         gate: gate(raw.gate),
         early: raw.early.unwrap_or(false),
         min_requests: raw.min_requests.unwrap_or(MIN_REQUESTS),
-        criteria: criterion::criteria(raw.criteria.unwrap_or_default(), taken, metrics, &path.key("criteria"), cx),
+        criteria: criterion::criteria(raw.criteria.unwrap_or_default(), &mut taken.clone(), metrics, &path.key("criteria"), cx),
         ..plain_step(weight, hold_ms)
     };
     let at_min = path.key("minHold");

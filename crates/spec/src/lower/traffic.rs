@@ -101,9 +101,14 @@ fn lower_sticky(given: raw::Sticky, path: &Path, cx: &mut Context<'_>) -> Option
         let at_age = at.key("maxAge");
         let max_age_ms = cx.duration(&at_age, max_age.as_ref(), 30 * DAY, SECOND..=365 * DAY);
         if !max_age_ms.is_multiple_of(SECOND) {
-            cx.push(cx.error(&at_age, "out-of-range", "`maxAge` is not in whole seconds").expected("whole seconds: cookies know nothing finer"));
+            cx.push(
+                cx.error(&at_age, "out-of-range", "`maxAge` is not in whole seconds").expected("whole seconds: cookies know nothing finer"),
+            );
         }
-        return Some(Sticky::Cookie(CookieSticky { name: http::cookie_name(&name, &at.key("name"), false, cx), max_age_s: max_age_ms / SECOND }));
+        return Some(Sticky::Cookie(CookieSticky {
+            name: http::cookie_name(&name, &at.key("name"), false, cx),
+            max_age_s: max_age_ms / SECOND,
+        }));
     }
     given.header.map(|name| Sticky::Header(http::header_name(&name, &path.key("header"), false, cx)))
 }

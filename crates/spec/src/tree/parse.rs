@@ -140,6 +140,10 @@ impl Builder<'_> {
     fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, span: Span) {
         if self.expects_key() {
             self.key(text, style, span);
+            if anchor > 0 {
+                let node = Node { span, content: Content::Text(text.to_owned()), flawed: false };
+                self.anchors.insert(anchor, (Rc::new(node), Size { nodes: 1, bytes: text.len() }));
+            }
             return;
         }
         let resolved = match style {
@@ -267,9 +271,5 @@ impl Builder<'_> {
 }
 
 fn span_of(span: &YamlSpan) -> Span {
-    Span {
-        line: span.start.line(),
-        column: span.start.col() + 1,
-        length: span.end.index().saturating_sub(span.start.index()).max(1),
-    }
+    Span { line: span.start.line(), column: span.start.col() + 1, length: span.end.index().saturating_sub(span.start.index()).max(1) }
 }

@@ -8,12 +8,13 @@
 use std::{
     fs::OpenOptions,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
+use serin_core::WeightBps;
 use serin_proxy::{ProxyLink, protocol::Stats};
 use tokio::{
     process::{Child, Command},
@@ -111,6 +112,19 @@ impl ProxyKeeper {
 /// What the system says, with the address.
 pub fn bind_check(address: SocketAddr) -> Result<(), std::io::Error> {
     bind(address).map(drop)
+}
+
+/// Tells a running proxy, without knowing anything about its release, to send everything to stable. Does nothing if none runs.
+pub async fn take_back(socket: &Path) {
+    let Ok(link) = ProxyLink::connect(socket).await else { return };
+    if let Ok(Some(mut table)) = link.current_table().await {
+        table.version += 1;
+        table.weight = WeightBps::ZERO;
+        table.matches.clear();
+        if let Err(error) = link.apply(table).await {
+            tracing::error!(%error, "the running proxy did not take traffic back from the canary");
+        }
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, std::io::Error> {

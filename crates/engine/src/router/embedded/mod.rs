@@ -6,7 +6,7 @@
 mod keeper;
 mod table;
 
-pub use keeper::{ProxyKeeper, ProxyLaunch, bind_check};
+pub use keeper::{ProxyKeeper, ProxyLaunch, bind_check, take_back};
 
 use std::{
     fs,
@@ -129,7 +129,11 @@ impl EmbeddedRouter {
             Err(error) => Err(error),
         };
         keep(&self.file, &table);
-        sent
+        match sent {
+            // A newer table of ours overtook this one, and every table holds all changes before it.
+            Err(RouterError::Refused(_)) if self.version() > (table.epoch, table.version) => Ok(()),
+            sent => sent,
+        }
     }
 
     /// The link, waited for while the proxy starts.

@@ -1,0 +1,82 @@
+//! A canary that is worse than stable, under load: traffic goes back at once, and nobody loses a request by it.
+
+use serde_json::{Value, json};
+use serin_testkit::{Document, Ended, Place, processes};
+
+const SERIN: &str = env!("CARGO_BIN_EXE_serin");
+
+/// The canary's share is proven to be zero this soon after the observation that decides.
+const AT_ONCE_MS: u64 = 100;
+
+/// Runs a release whose canary is bad from the first request on, to its end, with all the checks that every rollback has to stand.
+fn rolled_back(canary: &[&str], rps: u32, criteria: Value) -> Ended {
+    let place = Place::new(SERIN);
+    let document = Document::sample_apps("bad", &["--latency=2ms"], canary)
+        .set("workload.processes.stable.replicas", json!(2))
+        .criteria(criteria)
+        .stage(20.0, "30s", 20);
+    let run = place.run(&document, &["--keep-serving"]);
+    let load = place.load(&document, rps, &[]);
+    run.event("preflight-passed");
+    let stable = place.pids("stable");
+    assert_eq!(stable.len(), 2);
+    run.event("rolled-back");
+    let report = load.stop();
+    report.assert_nothing_lost();
+    assert!(report.count("by_version.v2") > 0, "{:#}", report.value);
+
+    let after = place.load(&document, rps, &["--duration", "1s"]).end();
+    after.assert_nothing_lost();
+    assert_eq!(after.count("by_version.v1"), after.count("sent"), "{:#}", after.value);
+    assert!(place.pids("canary").is_empty(), "the canary still runs: {:?}", place.replicas());
+    assert_eq!(place.pids("stable"), stable, "stable was touched");
+
+    run.interrupt();
+    let ended = run.end();
+    assert_eq!(ended.code, Some(4), "{}", ended.story());
+    let report = &ended.last["report"];
+    assert_eq!(report["end"]["result"], "rolled-back");
+    assert_eq!(report["end"]["cause"]["kind"].get("person"), None, "{report:#}");
+    assert_eq!(report["own_errors"], 0, "{report:#}");
+    let took_ms = ended.took_back_in_ms();
+    println!("weight 0 was proven after {took_ms} ms");
+    assert!(took_ms <= AT_ONCE_MS, "{took_ms} ms\n{}", ended.story());
+    processes::assert_none_left(place.path());
+    ended
+}
+
+#[test]
+fn answers_with_errors() {
+    let criteria = json!([
+        {"metric": "error-rate", "max": "5%", "versusStable": {"ratio": 1.5, "increase": "0.5pp"}, "consecutive": 3},
+        {"metric": "latency-p99", "max": "5s"},
+    ]);
+    let ended = rolled_back(&["--latency=2ms", "--error-rate=30%"], 500, criteria);
+    assert_eq!(ended.last["report"]["end"]["cause"]["kind"], json!({"criterion": {"name": "error-rate"}}));
+    let cause = ended.cause();
+    for part in ["error-rate: canary ", "%", "limit 5 %", "against 0 %"] {
+        assert!(cause.contains(part), "{part} is missing in: {cause}");
+    }
+}
+
+#[test]
+fn fails_altogether() {
+    let criteria = json!([{"metric": "error-rate", "max": "5%", "for": "10s"}]);
+    let ended = rolled_back(&["--error-rate=100%"], 300, criteria);
+    assert_eq!(ended.last["report"]["end"]["cause"]["kind"], json!({"guard": {"name": "outage"}}), "faster than the criterion may be");
+    assert!(ended.cause().starts_with("outage: canary 100 %"), "{}", ended.cause());
+}
+
+#[test]
+fn answers_slowly() {
+    let criteria = json!([
+        {"metric": "error-rate", "max": "5%"},
+        {"metric": "latency-p95", "versusStable": {"ratio": 3, "increase": "100ms"}, "consecutive": 3},
+    ]);
+    let ended = rolled_back(&["--latency=400ms"], 300, criteria);
+    assert_eq!(ended.last["report"]["end"]["cause"]["kind"], json!({"criterion": {"name": "latency-p95"}}));
+    let cause = ended.cause();
+    for part in ["latency-p95: canary 4", " ms", "against ", "limit "] {
+        assert!(cause.contains(part), "{part} is missing in: {cause}");
+    }
+}

@@ -1,0 +1,226 @@
+//! A running `serin run --output json` and what it says.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{processes, wait};
+
+/// See the module. Dropping it kills the process, and nothing that it started: that is the place's part.
+#[derive(Debug)]
+pub struct Release {
+    child: Child,
+    said: Arc<Mutex<Said>>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// The last line of stdout: the object `end` or `error`; null if there was none.
+    pub last: Value,
+    /// Every line of stdout.
+    pub lines: Vec<Value>,
+    /// Standard error.
+    pub stderr: String,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    lines: Vec<Value>,
+    stderr: String,
+    closed: u8,
+}
+
+impl Release {
+    /// Starts a prepared `serin run`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let said = Arc::new(Mutex::new(Said::default()));
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let to = Arc::clone(&said);
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                hold(&to).lines.push(value);
+            }
+            hold(&to).closed += 1;
+        });
+        let to = Arc::clone(&said);
+        thread::spawn(move || {
+            let mut text = String::new();
+            let _ = BufReader::new(err).read_to_string(&mut text);
+            let mut said = hold(&to);
+            said.stderr = text;
+            said.closed += 1;
+        });
+        Self { child, said }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Every line so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Value> {
+        hold(&self.said).lines.clone()
+    }
+
+    /// The journal entries of a type so far.
+    #[must_use]
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| is(line, kind)).collect()
+    }
+
+    /// Waits for the first journal entry of a type.
+    pub fn event(&self, kind: &str) -> Value {
+        self.wait_for(kind, |line| is(line, kind))
+    }
+
+    /// Waits until the stage with this number, from 1, is entered and its weight proven.
+    pub fn stage(&self, number: usize) -> Value {
+        let entered = self.wait_for(&format!("stage {number}"), |line| is(line, "stage-entered") && line["event"]["step"] == number - 1);
+        let after = entered["seq"].as_u64();
+        self.wait_for(&format!("proof of stage {number}"), |line| is(line, "weight-proven") && line["seq"].as_u64() > after)
+    }
+
+    /// Waits for the first line of any kind that fits.
+    ///
+    /// # Panics
+    /// If stdout ends without one, or after a while.
+    pub fn wait_for(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let found = wait::until_or(
+            what,
+            wait::PATIENCE,
+            || {
+                let said = hold(&self.said);
+                let closed = said.closed > 0;
+                said.lines.iter().find(|line| fits(line)).map(|line| Some(line.clone())).or_else(|| closed.then_some(None))
+            },
+            || self.story(),
+        );
+        found.unwrap_or_else(|| panic!("the run ended without {what}\n{}", self.story()))
+    }
+
+    /// Waits until the stage with this number, from 1, has passed.
+    pub fn stage_passed(&self, number: usize) -> Value {
+        self.wait_for(&format!("the pass of stage {number}"), |line| is(line, "stage-passed") && line["event"]["step"] == number - 1)
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// If the system does not say.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        processes::signal(self.pid(), signal);
+    }
+
+    /// Asks it to end, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Kills it at once, waits until it is gone, and gives what it had said.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn kill(mut self) -> Vec<Value> {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.lines()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    #[must_use]
+    pub fn end(mut self) -> Ended {
+        let status = wait::until_or("the end of the run", wait::PATIENCE, || self.child.try_wait().unwrap(), String::new);
+        // Processes that were left running do not hold these pipes open, so both end with the run.
+        wait::until_or("the end of its output", wait::PATIENCE, || (hold(&self.said).closed == 2).then_some(()), || self.story());
+        let said = hold(&self.said);
+        let last = said.lines.last().cloned().unwrap_or_default();
+        Ended { code: status.code(), last, lines: said.lines.clone(), stderr: said.stderr.clone() }
+    }
+
+    /// What it said, for messages.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let said = hold(&self.said);
+        let lines: Vec<String> = said.lines.iter().map(ToString::to_string).collect();
+        format!("{}\nstderr: {}", lines.join("\n"), said.stderr)
+    }
+}
+
+impl Ended {
+    /// The journal entries of a type.
+    #[must_use]
+    pub fn events(&self, kind: &str) -> Vec<&Value> {
+        self.lines.iter().filter(|line| is(line, kind)).collect()
+    }
+
+    /// The text of the cause of a rollback.
+    ///
+    /// # Panics
+    /// If it was not rolled back.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let text = self.last["report"]["end"]["cause"]["text"].as_str();
+        text.unwrap_or_else(|| panic!("no cause\n{}", self.story())).to_owned()
+    }
+
+    /// From the decision to roll back to the proof that the canary has no traffic, in milliseconds.
+    ///
+    /// # Panics
+    /// If either is missing.
+    #[must_use]
+    pub fn took_back_in_ms(&self) -> u64 {
+        let decided = self.lines.iter().position(|line| is(line, "rollback-decided")).unwrap_or_else(|| panic!("{}", self.story()));
+        let proven = self.lines[decided..].iter().find(|line| is(line, "weight-proven") && line["event"]["weight"] == 0);
+        let at = |line: &Value| line["at_ms"].as_u64().unwrap();
+        at(proven.unwrap_or_else(|| panic!("{}", self.story()))) - at(&self.lines[decided])
+    }
+
+    /// What it said, for messages.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let lines: Vec<String> = self.lines.iter().map(ToString::to_string).collect();
+        format!("{}\nstderr: {}", lines.join("\n"), self.stderr)
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn is(line: &Value, kind: &str) -> bool {
+    line["type"] == "event" && line["event"]["type"] == kind
+}
+
+fn hold(said: &Mutex<Said>) -> std::sync::MutexGuard<'_, Said> {
+    said.lock().unwrap_or_else(PoisonError::into_inner)
+}

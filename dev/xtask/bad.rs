@@ -1,0 +1,3 @@
+fn f() { todo!() }	
+#[ignore]
+// /work/x
