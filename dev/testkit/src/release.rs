@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{processes, wait};
+use crate::{Load, processes, wait};
 
 /// See the module. Dropping it kills the process, and nothing that it started: that is the place's part.
 #[derive(Debug)]
@@ -162,6 +162,20 @@ impl Release {
         let said = hold(&self.said);
         let last = said.lines.last().cloned().unwrap_or_default();
         Ended { code: status.code(), last, lines: said.lines.clone(), stderr: said.stderr.clone() }
+    }
+
+    /// Waits until the release is over, stops the load, none of whose requests may be lost, and then the release, which must
+    /// have been started with `--keep-serving`.
+    ///
+    /// # Panics
+    /// If it does not end in time, or if a request was lost.
+    #[must_use]
+    pub fn end_under(self, load: Load) -> Ended {
+        let over = ["succeeded", "rolled-back"];
+        let _ = self.wait_for("the end of the release", |line| over.iter().any(|kind| is(line, kind)));
+        load.stop().assert_nothing_lost();
+        self.interrupt();
+        self.end()
     }
 
     /// What it said, for messages.

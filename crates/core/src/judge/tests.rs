@@ -233,6 +233,23 @@ fn matched_requests_are_judged_by_absolute_limits_alone() {
 }
 
 #[test]
+fn a_window_with_too_few_requests_reaches_back_to_the_stages_beginning() {
+    let mut trial = trial(vec![max(Metric::ErrorRate, 0.05)], vec![], 50);
+    let verdicts: Vec<_> = (1..=8)
+        .map(|look| {
+            // The window of ten seconds holds 20 requests, the sample is 50.
+            trial.observe(&seen_at(look * 5_000, 50, Assignment::Random, (990, 0), (10, 0)));
+            trial.assessment().criteria[0].verdict
+        })
+        .collect();
+    assert_eq!(verdicts, [vec![Inconclusive; 4], vec![Pass; 4]].concat());
+    trial.observe(&seen_at(200_000, 50, Assignment::Random, (990, 0), (0, 0)));
+    assert_eq!(trial.assessment().criteria[0].verdict, Unknown, "old data stands in for little data, not for none");
+    trial.observe(&seen_at(205_000, 50, Assignment::Random, (990, 0), (10, 10)));
+    assert_eq!(trial.assessment().criteria[0].verdict, Fail, "10 of 90");
+}
+
+#[test]
 fn rescues_and_mirrors_count_for_nobody() {
     let mut trial = trial(vec![max(Metric::ErrorRate, 0.05)], vec![], 2_000);
     for (at_ms, assignment) in [(1_000, Assignment::Rescue), (2_000, Assignment::Mirror)] {

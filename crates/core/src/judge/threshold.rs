@@ -1,6 +1,7 @@
 //! The threshold judge: windowed values against limits, the way people know it from other tools.
 //!
-//! Criteria are evaluated every `interval_ms` over the last `window_ms`. A breach counts when it was seen in `consecutive`
+//! Criteria are evaluated every `interval_ms` over the last `window_ms`; where that holds some requests but fewer than a
+//! criterion's sample, over the whole stage so far, so that small weights are judged at all. A breach counts when it was seen in `consecutive`
 //! evaluations in a row and has lasted `for_ms`. Too small a sample neither passes nor fails and leaves a running breach
 //! as it is, and so does missing data. Limits against stable apply only while both arms get traffic; absolute limits always, and separately to
 //! requests that a declared rule sent to the canary. Guards are looked at with every observation.
@@ -16,13 +17,15 @@ use super::{
 use crate::{
     Timestamp, WeightBps,
     plan::{Criterion, Guard, OnBreach, Plan, Severity},
-    traffic::{ArmGauges, Observation},
+    traffic::{Arm, ArmGauges, Observation},
 };
 
 #[derive(Debug, Clone)]
 pub(super) struct ThresholdJudge {
     interval_ms: u64,
     window: Window,
+    /// Everything since the stage began.
+    stage: Slices,
     rules: Vec<Rule>,
     guards: Vec<GuardRule>,
     gauges: [ArmGauges; 2],
@@ -56,6 +59,7 @@ impl ThresholdJudge {
         Self {
             interval_ms: plan.analysis.interval_ms,
             window: Window::new(plan.analysis.window_ms),
+            stage: Slices::default(),
             rules: Vec::new(),
             guards: plan.analysis.guards.iter().map(GuardRule::new).collect(),
             gauges: Default::default(),
@@ -69,6 +73,7 @@ impl ThresholdJudge {
     pub(super) fn begin_stage(&mut self, criteria: impl Iterator<Item = Criterion>, weight: WeightBps) {
         self.weight = weight;
         self.window.clear();
+        self.stage = Slices::default();
         self.evaluated_at = None;
         self.rules = criteria.map(|criterion| Rule { criterion, by_weight: Streak::default(), matched: Streak::default() }).collect();
         self.assessment = Assessment::default();
@@ -78,6 +83,7 @@ impl ThresholdJudge {
     pub(super) fn begin_retreat(&mut self) {
         self.weight = WeightBps::ZERO;
         self.window.clear();
+        self.stage = Slices::default();
         self.evaluated_at = None;
         self.assessment = Assessment::default();
         self.guards.iter_mut().for_each(|guard| guard.window.clear());
@@ -101,6 +107,7 @@ impl ThresholdJudge {
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices) {
         self.gauges = observation.gauges;
         self.window.add(observation, slices);
+        self.stage.merge(slices);
         for guard in &mut self.guards {
             guard.window.add(observation, slices);
         }
@@ -118,7 +125,8 @@ impl ThresholdJudge {
     fn evaluate(&mut self, now: Timestamp) {
         let slices = self.window.total(now);
         let scene = Scene { slices: &slices, gauges: &self.gauges, covered_s: self.window.covered_s(), weight: self.weight };
-        self.assessment.criteria = self.rules.iter_mut().filter_map(|rule| rule.assess(&scene, now)).collect();
+        let whole = Scene { slices: &self.stage, ..scene };
+        self.assessment.criteria = self.rules.iter_mut().filter_map(|rule| rule.assess(&scene, &whole, now)).collect();
         self.assessment.evaluated_at = Some(now);
         self.evaluated_at = Some(now);
     }
@@ -126,9 +134,17 @@ impl ThresholdJudge {
 
 impl Rule {
     /// The worse of what the requests by weight and the matched ones show. A stage without weight has matched ones only.
-    fn assess(&mut self, scene: &Scene<'_>, now: Timestamp) -> Option<CriterionAssessment> {
-        let by_weight = scene.read(&self.criterion).map(|read| judged(&self.criterion, &mut self.by_weight, read, now));
-        let matched = scene.read_matched(&self.criterion).map(|read| judged(&self.criterion, &mut self.matched, read, now));
+    fn assess(&mut self, scene: &Scene<'_>, whole: &Scene<'_>, now: Timestamp) -> Option<CriterionAssessment> {
+        let by_weight = match scene.read(&self.criterion) {
+            Some(Read { reading: Reading::TooFew { .. }, .. }) => whole.read(&self.criterion),
+            read => read,
+        };
+        let by_weight = by_weight.map(|read| judged(&self.criterion, &mut self.by_weight, read, now));
+        let matched = scene.read_matched(&self.criterion).or_else(|| {
+            let recent = scene.slices.matched(Arm::Canary).requests() > 0;
+            whole.read_matched(&self.criterion).filter(|_| recent)
+        });
+        let matched = matched.map(|read| judged(&self.criterion, &mut self.matched, read, now));
         match (by_weight, matched) {
             (Some(by_weight), Some(matched)) => {
                 let alone = scene.weight.is_zero() && by_weight.verdict == Verdict::Unknown;

@@ -4,15 +4,19 @@ mod embedded;
 
 pub use embedded::{EmbeddedRouter, ProxyKeeper, ProxyLaunch, bind_check, take_back};
 
-use serin_core::{WeightBps, release::Fault};
+use serin_core::{
+    WeightBps,
+    release::{EffectId, Fault},
+};
 
 use crate::Pending;
 
 /// A router that gives the canary a share of the traffic.
 pub trait Router: Send + Sync {
     /// Gives the canary this share, and its declared matches if `matches`. Done when the router took it, not when it was
-    /// merely told.
-    fn shift(&self, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>>;
+    /// merely told. A move whose `order` is lower than that of one already begun is obsolete and does nothing: whatever
+    /// delays a raise, it cannot overtake the retreat that came after it.
+    fn shift(&self, order: EffectId, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>>;
 
     /// The share that the router itself says it gives the canary.
     fn read_back(&self) -> Pending<'_, Result<WeightBps, RouterError>>;

@@ -277,8 +277,9 @@ impl Driver {
                     tracing::error!(%error, "the latch could not be set");
                 }
                 self.flush();
-                self.unlatch();
             });
+            // Who asks after an event or an answered command must not be told what was before.
+            self.publish();
         }
     }
 
@@ -308,6 +309,7 @@ impl Driver {
                 self.note("the journal can be written again".to_owned());
             }
             let Some(batch) = self.backlog.pop_front() else { return };
+            self.unlatch();
             for entry in batch.entries {
                 self.written(entry);
             }

@@ -1,6 +1,12 @@
 //! Carrying out what the state machine asks for. Every effect is bounded in time and may be repeated.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use serin_core::{
     release::{Check, Effect, EffectId, Fault, Input},
@@ -28,8 +34,16 @@ pub(super) struct World {
     pub(super) stats: watch::Receiver<Option<Arc<Stats>>>,
     pub(super) drain_ms: u64,
     pub(super) deploy_timeout_ms: u64,
+    pub(super) canary: CanaryGate,
     /// What was checked before anything was started.
     pub(super) checks: Vec<Check>,
+}
+
+/// Keeps a deployment that is still under way from bringing back a canary that was stopped meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct CanaryGate {
+    deploying: tokio::sync::Mutex<()>,
+    unwanted: AtomicBool,
 }
 
 /// Carries out one effect and says how it went.
@@ -42,7 +56,7 @@ pub(super) async fn carry_out(world: Arc<World>, id: EffectId, effect: Effect) -
         Effect::Preflight => Input::PreflightChecked(id, world.preflight().await),
         Effect::Deploy => done(world.deploy().await),
         Effect::Shift { weight, matches, .. } => {
-            let shifted = timeout(ROUTER_PATIENCE, world.router.shift(weight, matches)).await;
+            let shifted = timeout(ROUTER_PATIENCE, world.router.shift(id, weight, matches)).await;
             done(shifted.map_or_else(|_| Err(slow("the router")), |result| result.map_err(|error| error.fault())))
         }
         Effect::ReadBack { .. } => match timeout(ROUTER_PATIENCE, world.router.read_back()).await {
@@ -84,11 +98,16 @@ impl World {
     }
 
     async fn deploy(&self) -> Result<(), Fault> {
+        let _one_at_a_time = self.canary.deploying.lock().await;
         let started = timeout(Duration::from_millis(self.deploy_timeout_ms), self.workload.start(Arm::Canary)).await;
         match started {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Fault { text: error.0, retryable: false }),
             Err(_) => return Err(Fault { text: "the canary was not ready in time".to_owned(), retryable: false }),
+        }
+        if self.canary.unwanted.load(Ordering::SeqCst) {
+            let _ = self.workload.stop(Arm::Canary).await;
+            return Err(Fault { text: "the canary is no longer wanted".to_owned(), retryable: false });
         }
         self.router.set_canary(self.workload.pool(Arm::Canary)).await.map_err(|error| error.fault())
     }
@@ -100,6 +119,15 @@ impl World {
     }
 
     async fn stop_canary(&self) -> Result<(), Fault> {
+        self.canary.unwanted.store(true, Ordering::SeqCst);
+        let _after_deploying = match self.canary.deploying.try_lock() {
+            Ok(free) => free,
+            Err(_) => {
+                // It has no traffic yet, and stopping it makes the deployment give up waiting for it.
+                let _ = self.workload.stop(Arm::Canary).await;
+                self.canary.deploying.lock().await
+            }
+        };
         self.drained(Arm::Canary).await;
         self.router.set_canary(None).await.map_err(|error| error.fault())?;
         self.stop(Arm::Canary).await

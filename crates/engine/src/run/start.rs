@@ -19,7 +19,7 @@ use tokio::{net::UnixListener, sync::mpsc};
 use super::{
     Document, Feed, Happening, RunConfig, RunError,
     clock::RunClock,
-    effects::World,
+    effects::{CanaryGate, World},
     ledger::{SharedStore, StoreLedger},
     meter::TrafficMeter,
 };
@@ -199,6 +199,7 @@ impl Preparation<'_> {
             stats: keeper.stats(),
             drain_ms: document.release.traffic.drain_ms,
             deploy_timeout_ms: document.release.plan.deploy_timeout_ms,
+            canary: CanaryGate::default(),
             checks: self.checks,
         });
         let load = load(document, &launch, &store)?;

@@ -24,7 +24,7 @@ pub(crate) fn lines(status: &StatusReport, colour: bool) -> Vec<String> {
         lines.push(format!(" {:<10} {verdict} · {}", one.name, one.text));
     }
     let health = status.health.map_or_else(String::new, |health| format!(" health {health:<3}  "));
-    lines.push(format!("{health} waiting for: {}", status.wait.why));
+    lines.push(format!("{health} waiting: {}", status.wait.why));
     if let Some(fault) = &status.store_fault {
         lines.push(paint.bad(&format!(" the journal cannot be written: {fault}")));
     }

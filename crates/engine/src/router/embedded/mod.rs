@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use serin_core::WeightBps;
+use serin_core::{WeightBps, release::EffectId};
 use serin_proxy::{
     ProxyLink,
     table::{Pool, RouteTable},
@@ -32,6 +32,8 @@ const LINK_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct EmbeddedRouter {
     table: Mutex<RouteTable>,
+    /// The newest move that was begun.
+    order: Mutex<EffectId>,
     /// The wish for matches, kept apart from the table: without a canary pool there is nothing to match to.
     matches: Vec<serin_proxy::table::MatchRule>,
     file: PathBuf,
@@ -49,7 +51,7 @@ impl EmbeddedRouter {
         link: watch::Receiver<Option<Arc<ProxyLink>>>,
     ) -> Self {
         let (table, matches) = table::initial(release, epoch, stable);
-        Self { table: Mutex::new(table), matches, file, link }
+        Self { table: Mutex::new(table), order: Mutex::new(EffectId(0)), matches, file, link }
     }
 
     /// Says which servers the canary has, without giving them traffic; `None`: there is no canary any more.
@@ -151,16 +153,24 @@ impl EmbeddedRouter {
 }
 
 impl Router for EmbeddedRouter {
-    fn shift(&self, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>> {
+    fn shift(&self, order: EffectId, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>> {
         Box::pin(async move {
             let rules = if matches { self.matches.clone() } else { Vec::new() };
-            if self.lock().canary.is_none() && !weight.is_zero() {
-                return Err(RouterError::Refused("the canary has no servers".to_owned()));
-            }
-            let table = self.change(|table| {
-                table.weight = weight;
-                table.matches = if table.canary.is_some() { rules } else { Vec::new() };
-            });
+            let table = {
+                // Held until the table is changed: two moves take their versions in their order.
+                let mut newest = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+                if order < *newest {
+                    return Ok(());
+                }
+                if self.lock().canary.is_none() && !weight.is_zero() {
+                    return Err(RouterError::Refused("the canary has no servers".to_owned()));
+                }
+                *newest = order;
+                self.change(|table| {
+                    table.weight = weight;
+                    table.matches = if table.canary.is_some() { rules } else { Vec::new() };
+                })
+            };
             self.send(table).await
         })
     }

@@ -1,3 +1,0 @@
-fn f() { todo!() }	
-#[ignore]
-// /work/x
