@@ -1,6 +1,6 @@
 //! The release document: from text to a [validated release](validated::Release), or to diagnostics that say everything that is wrong.
 //!
-//! Reading is pure and happens in stages, each of which reports all its errors before the next one starts:
+//! Reading is pure and happens in stages, each of which reports all its errors; meaning is checked wherever the structure is sound:
 //!
 //! 1. `tree`: YAML events become a tree in which every node knows its place. Size, nodes, depth and aliases are bounded.
 //! 2. `check`: the tree is compared with the JSON Schema that is derived from the raw types. Unknown and missing fields, wrong
@@ -39,7 +39,7 @@ pub struct Loaded {
 /// Reads a release document. `source_name` is the name that diagnostics are shown with; nothing is opened.
 ///
 /// # Errors
-/// Everything that is wrong with the document, as far as one stage of reading can see it, in the order of the text.
+/// Everything that is wrong with the document in the order of the text. Meaning is checked in sections whose structure is sound.
 pub fn load(source_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
     let mut diagnostics = Diagnostics::new(source_name);
     let release = read(text, &mut diagnostics);
@@ -81,10 +81,11 @@ fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Release>
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let root = tree::parse(text, diagnostics)?;
     check::check(&root, schema::shared(), diagnostics);
+    let value = root.to_json();
     if diagnostics.has_errors() {
+        lower::sound::report(&value, &mut lower::Context::new(&root, text, diagnostics));
         return None;
     }
-    let value = root.to_json();
     let hash = tree::document_hash(&value);
     match serde_json::from_value::<raw::Document>(value) {
         Ok(document) => lower::lower(document, hash, &mut lower::Context::new(&root, text, diagnostics)),

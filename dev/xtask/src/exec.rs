@@ -53,7 +53,7 @@ fn wait(mut child: Child, limit: Duration) -> Result<Option<ExitStatus>> {
             let descendants = processes::descendants(child.id());
             child.kill()?;
             child.wait()?;
-
+            processes::kill(&descendants);
             return Ok(None);
         }
         thread::sleep(POLL);

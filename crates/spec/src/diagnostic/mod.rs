@@ -127,6 +127,11 @@ impl Diagnostics {
         self.omitted
     }
 
+    /// Whether some are known only by their number.
+    pub(crate) fn has_omitted(&self) -> bool {
+        self.omitted > 0
+    }
+
     /// The document's name as it was given to [`load`](crate::load).
     #[must_use]
     pub fn source(&self) -> &str {

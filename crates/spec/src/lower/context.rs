@@ -33,6 +33,12 @@ impl<'a> Context<'a> {
         self.diagnostics.has_errors()
     }
 
+    /// Whether an error was reported at a path or anywhere below it.
+    pub(super) fn has_reported(&self, path: &str) -> bool {
+        let below = |found: &str| found.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        self.diagnostics.has_omitted() || self.diagnostics.iter().any(|diagnostic| below(&diagnostic.path))
+    }
+
     pub(super) fn push(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }

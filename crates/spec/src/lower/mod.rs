@@ -12,6 +12,7 @@ mod http;
 mod limit;
 mod metrics;
 mod processes;
+pub(crate) mod sound;
 mod strategy;
 mod traffic;
 

@@ -1,0 +1,49 @@
+//! Errors of meaning in the sound sections of a document that is broken elsewhere: so that they are seen in one go.
+//!
+//! A section (`workload`, `traffic`, `strategy`, `analysis`) is looked at if nothing has been reported about it. What depends on
+//! a section that is not sound is left out rather than guessed at.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Context, analysis, external, metrics::Metrics, processes, strategy, traffic};
+use crate::{raw, tree::Path};
+
+/// Reports what is wrong with the meaning of the sound sections.
+pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
+    let spec = Path::root().key("spec");
+    let workload = section::<raw::Workload>(document, "workload", cx);
+    let external = workload.as_ref().is_some_and(|workload| workload.external.is_some());
+    if let Some(workload) = workload {
+        let at = spec.key("workload");
+        if let Some(given) = workload.processes {
+            processes::lower(given, &at.key("processes"), cx);
+        }
+        if let Some(given) = workload.external {
+            external::lower(given, &at.key("external"), cx);
+        }
+    }
+    if let Some(given) = section::<raw::Traffic>(document, "traffic", cx) {
+        traffic::lower(given.embedded, &spec.key("traffic").key("embedded"), cx);
+    }
+    // Which metrics and names there are is known only from a sound analysis; leaving it out is sound as well.
+    let is_left_out = document.pointer("/spec").is_some_and(|spec| spec.is_object() && spec.get("analysis").is_none());
+    let given = section::<raw::Analysis>(document, "analysis", cx).or_else(|| is_left_out.then(raw::Analysis::default));
+    let Some(given) = given else { return };
+    let at_analysis = spec.key("analysis");
+    let metrics = Metrics::new(Some(&given), !external, &at_analysis, cx);
+    let strategy = section::<raw::Strategy>(document, "strategy", cx);
+    let (_, taken) = analysis::lower(given, &metrics, &at_analysis, cx);
+    if let Some(given) = strategy {
+        strategy::lower(given.canary, &metrics, &taken, &spec.key("strategy").key("canary"), cx);
+    }
+}
+
+/// A section if it is there and nothing has been said about it.
+fn section<T: DeserializeOwned>(document: &Value, name: &str, cx: &Context<'_>) -> Option<T> {
+    let value = document.pointer("/spec")?.get(name)?;
+    if cx.has_reported(&format!("spec.{name}")) {
+        return None;
+    }
+    serde_json::from_value(value.clone()).ok()
+}
