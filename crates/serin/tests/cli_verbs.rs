@@ -65,7 +65,7 @@ fn status_and_history_of_running_and_finished_releases() {
     let lines: Vec<_> = text.stdout.lines().collect();
     assert!(lines[0].starts_with("viewed  run 1   stage 1 of 1 · canary 50 %"), "{}", text.stdout);
     assert!(lines[0].ends_with(&format!("http://{}", document.listen)), "{}", text.stdout);
-    assert!(text.stdout.contains("waiting for: holding at 50 %"), "{}", text.stdout);
+    assert!(text.stdout.contains("waiting: holding at 50 %"), "{}", text.stdout);
     assert!(!text.stdout.contains('\x1b'), "escape sequences in a pipe");
     let status = place.status();
     assert_eq!(

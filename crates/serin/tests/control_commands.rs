@@ -68,7 +68,7 @@ fn while_paused_the_time_of_the_stage_stands_still() {
     let text = say(&place, &["status"]);
     assert_eq!(text.code, 5, "a paused release needs an operator: {}", text.stdout);
     assert!(text.stdout.lines().next().unwrap().contains("· paused"), "{}", text.stdout);
-    assert!(text.stdout.contains("waiting for: paused: lunch"), "{}", text.stdout);
+    assert!(text.stdout.contains("waiting: paused: lunch"), "{}", text.stdout);
 
     // Longer than the whole stage: the release's own clock says so.
     let (held, since) = (held_ms(&place), status(&place)["elapsed_ms"].as_u64().unwrap());
@@ -136,7 +136,7 @@ fn a_manual_gate_waits_for_approval() {
     let release = place.run(&document, &["--keep-serving"]);
     let _ = release.event("approval-awaited");
     let text = say(&place, &["status"]).expect_code(5);
-    assert!(text.stdout.contains("waiting for: approval to leave 50 %: `approve` or `reject`"), "{}", text.stdout);
+    assert!(text.stdout.contains("waiting: approval to leave 50 %: `approve` or `reject`"), "{}", text.stdout);
     assert_eq!(release.events("stage-entered").len(), 1);
     refused(&place, &["resume"], "the release is not paused; it waits for `approve`");
     accepted(&place, &["pause", "--reason", "not now"]);

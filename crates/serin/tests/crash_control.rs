@@ -163,12 +163,12 @@ fn killed_while_rolling_back() {
     let _ = release.stage(1);
     // Requests that are under way on both versions hold the rollback up while it drains.
     let listen = document.listen;
-    let slow: Vec<_> =
-        (0..8).map(|_| thread::spawn(move || http::get(listen, "/sleep/2500", &[("x-canary", "true")]))).collect();
+    let slow: Vec<_> = (0..8).map(|_| thread::spawn(move || http::get(listen, "/sleep/2500", &[("x-canary", "true")]))).collect();
     let canary = processes::address(place.path(), "canary-1").unwrap();
     wait::until("slow requests on the canary", || {
         let metrics = http::get(canary, "/metrics", &[]).ok()?.text();
-        let in_flight = metrics.lines().find_map(|line| line.strip_prefix("INFLIGHT")?.split(' ').next_back()?.parse::<f64>().ok())?;
+        let in_flight =
+            metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight")?.split(' ').next_back()?.parse::<f64>().ok())?;
         (in_flight >= 8.0).then_some(())
     });
     let _ = say(&place, &["abort", "--reason", "test"]).expect_code(0);

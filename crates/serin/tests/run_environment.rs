@@ -1,7 +1,7 @@
 //! Both versions start to fail at the same time: the canary loses its traffic while it is found out who causes it.
 
 use serde_json::{Value, json};
-use serin_testkit::{Document, Place, Release, http, processes};
+use serin_testkit::{Document, Place, Release, http, processes, wait};
 
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
@@ -35,7 +35,7 @@ fn retreat(place: &Place, run: &Release) -> Value {
 fn stable_recovers_without_the_canary() {
     let place = Place::new(SERIN);
     let document = shaken("40s");
-    let run = place.run(&document, &[]);
+    let run = place.run(&document, &["--keep-serving"]);
     let load = place.load(&document, 200, &[]);
     let retreated = retreat(&place, &run);
     let text = retreated["event"]["cause"]["text"].as_str().unwrap();
@@ -44,6 +44,7 @@ fn stable_recovers_without_the_canary() {
     set_error_rate(&place, "stable-1", 0.0);
     run.event("rolled-back");
     load.stop().assert_nothing_lost();
+    run.interrupt();
     let ended = run.end();
     assert_eq!(ended.code, Some(4), "{}", ended.story());
     assert_eq!(ended.last["report"]["end"]["cause"]["kind"], "interference");
@@ -54,22 +55,23 @@ fn stable_recovers_without_the_canary() {
 fn stable_does_not_recover() {
     let place = Place::new(SERIN);
     let document = shaken("3s");
-    let run = place.run(&document, &[]);
+    let run = place.run(&document, &["--keep-serving"]);
     let load = place.load(&document, 200, &[]);
     retreat(&place, &run);
     let paused = run.event("paused");
     let reason = paused["event"]["reason"].as_str().unwrap();
     assert!(reason.contains("stable did not recover in time without the canary"), "{reason}");
     assert!(run.events("rollback-decided").is_empty(), "the canary is not to blame: {}", run.story());
-    let status = place.status();
-    assert_eq!(status["status"]["weight"], 0, "{status:#}");
-    assert_eq!(status["status"]["phase"], "retreated", "{status:#}");
-    assert!(status["status"]["wait"]["operator"].as_bool().unwrap(), "{status:#}");
+    let status = wait::until("a status that asks for a person", || {
+        Some(place.status()).filter(|status| status["status"]["wait"]["operator"] == true)
+    });
+    assert_eq!((&status["status"]["weight"], &status["status"]["phase"]), (&json!(0), &json!("retreated")), "{status:#}");
     assert_eq!(place.pids("canary").len(), 1, "it keeps running without traffic");
     let aborted = place.serin(&["abort"]);
     assert!(aborted.status.success(), "{aborted:?}");
     run.event("rolled-back");
     load.stop().assert_nothing_lost();
+    run.interrupt();
     assert_eq!(run.end().code, Some(4));
     processes::assert_none_left(place.path());
 }

@@ -54,7 +54,7 @@ fn answers_with_errors() {
     let ended = rolled_back(&["--latency=2ms", "--error-rate=30%"], 500, criteria);
     assert_eq!(ended.last["report"]["end"]["cause"]["kind"], json!({"criterion": {"name": "error-rate"}}));
     let cause = ended.cause();
-    for part in ["error-rate: canary ", "%", "limit 5 %", "against 0 %"] {
+    for part in ["error-rate: canary ", "%", "limit at most 5 %", "against 0 %"] {
         assert!(cause.contains(part), "{part} is missing in: {cause}");
     }
 }

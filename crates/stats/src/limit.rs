@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_test_needs_three_failures_and_one_after_a_day_fewer_than_ten() {
+    fn a_fresh_test_needs_three_failures_and_one_after_a_day_at_most_ten() {
         assert_eq!(failures_to_decide(&mut LimitE::above(0.05).unwrap()), 3);
         for failures_per_tick in [0, 1] {
             let mut test = LimitE::above(0.05).unwrap();
@@ -127,7 +127,7 @@ mod tests {
                 test.update(ArmCounts { requests: 1_000, events: failures_per_tick });
             }
             let needed = failures_to_decide(&mut test);
-            assert!((3..10).contains(&needed), "{needed} failures after a day with {failures_per_tick} a second");
+            assert!((3..=10).contains(&needed), "{needed} failures after a day with {failures_per_tick} a second");
         }
     }
 

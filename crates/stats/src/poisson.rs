@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, require_positive};
+use crate::config::{ConfigError, require, require_positive};
 use crate::exact;
 use crate::mixture::{Mixture, Stakes};
 use crate::ratio::{ALTERNATIVES, FAIL_PRIOR, FAIL_RATIOS, ONSET_EVENTS};
@@ -32,14 +32,18 @@ impl PoissonE {
         Ok(Self { rate_per_second: require_positive("rate per second", rate_per_second)?, mixture: Mixture::new(&stakes)? })
     }
 
-    /// Scores `events` during `exposure_seconds` (summed over pods). An exposure that is not a finite number of at least 0
-    /// counts as 0, which can only happen if a clock was misread.
-    pub fn update(&mut self, events: u64, exposure_seconds: f64) {
-        let exposure = if exposure_seconds.is_finite() { exposure_seconds.max(0.0) } else { 0.0 };
+    /// Scores `events` during `exposure_seconds`, summed over pods.
+    ///
+    /// # Errors
+    /// If the exposure is not a finite number of at least 0; then nothing is scored.
+    pub fn update(&mut self, events: u64, exposure_seconds: f64) -> Result<(), ConfigError> {
+        let valid = exposure_seconds.is_finite() && exposure_seconds >= 0.0;
+        let exposure = require(valid, "exposure in seconds", exposure_seconds, "a finite number of at least 0")?;
         let expected = self.rate_per_second * exposure;
         let ln_event = FAIL_RATIOS.map(f64::ln);
         let ln_quiet = FAIL_RATIOS.map(|ratio| (1.0 - ratio) * expected);
         self.mixture.bet_spread(events, &ln_event, &ln_quiet);
+        Ok(())
     }
 
     /// `ln E`.
@@ -62,21 +66,22 @@ mod tests {
     #[test]
     fn crashes_in_a_row_decide_and_quiet_does_not() {
         let mut test = PoissonE::above(1.0 / 3600.0).unwrap();
-        test.update(0, 24.0 * 3600.0);
+        test.update(0, 24.0 * 3600.0).unwrap();
         assert!(test.ln_e() < 0.0);
         for _ in 0..6 {
-            test.update(1, 10.0);
+            test.update(1, 10.0).unwrap();
         }
         assert!(test.ln_e() > 100_f64.ln(), "{}", test.ln_e());
     }
 
     #[test]
-    fn nonsense_exposure_never_makes_nan() {
+    fn nonsense_exposure_is_refused_and_changes_nothing() {
         let mut test = PoissonE::above(0.01).unwrap();
+        let fresh = test.clone();
         for exposure in [f64::NAN, f64::INFINITY, -1.0] {
-            test.update(1, exposure);
-            assert!(test.ln_e().is_finite());
+            assert!(test.update(1, exposure).is_err());
         }
+        assert_eq!(test, fresh);
         assert!(PoissonE::above(0.0).is_err());
     }
 }

@@ -258,7 +258,7 @@ mod tests {
             test.update(batch(1, 0, 0.05));
             test.ln_e() < 100_f64.ln()
         });
-        assert!(failures.count() < 10);
+        assert!(failures.count() <= 12);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod processes;
 pub mod prompt;
 mod release;
 pub mod schema;
+pub mod terminal;
 pub mod wait;
 
 pub use document::Document;

@@ -32,6 +32,8 @@ pub struct State {
     pub retreat: Option<Cause>,
     /// How often traffic left the canary because both arms broke a limit.
     pub retreats: u32,
+    /// How many stages the release has left behind; where it had come to if it went back to stable.
+    pub stages_behind: usize,
     /// When the release began.
     pub began_at: Timestamp,
     /// When it ended.
@@ -233,7 +235,10 @@ impl State {
             Event::PreflightPassed { .. } => self.phase = Phase::Deploying { since: now },
             Event::PreflightFailed { .. } => self.end(Phase::Refused, now),
             Event::Deployed => self.ready = true,
-            Event::StageEntered { step } => self.shift(*step),
+            Event::StageEntered { step } => {
+                self.stages_behind = *step;
+                self.shift(*step);
+            }
             Event::WeightProven { target, weight } => self.prove(target, *weight, now),
             Event::DriftFound { target, .. } => {
                 if let Some(target) = self.targets.get_mut(target) {
@@ -252,7 +257,10 @@ impl State {
                 self.paused = None;
                 self.override_weight = None;
             }
-            Event::PromotionStarted => self.phase = Phase::Promoting,
+            Event::PromotionStarted => {
+                self.stages_behind = self.step().map_or(self.stages_behind, |step| step + 1);
+                self.phase = Phase::Promoting;
+            }
             Event::BakeStarted => self.phase = Phase::Baking { since: now, excluded_ms: 0 },
             Event::BakePassed => self.phase = Phase::Finishing,
             Event::RetainStarted => self.phase = Phase::Retained { since: now },

@@ -1,11 +1,13 @@
 //! How a release is, as data: what the terminal draws, `status` prints and JSON consumers read.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 use serin_core::{
     WeightBps,
     judge::CriterionAssessment,
     plan::Gate,
-    release::{Phase, Release, StageStep, Wait},
+    release::{Phase, Release, StageStep, State, Wait},
     traffic::Arm,
 };
 
@@ -66,7 +68,7 @@ pub struct StageReport {
     pub held_ms: u64,
     /// Whether a person must approve.
     pub manual: bool,
-    /// `done`, `current` or `open`.
+    /// Where it is.
     pub state: StageState,
 }
 
@@ -78,6 +80,8 @@ pub enum StageState {
     Done,
     /// Now.
     Current,
+    /// Where the release turned back.
+    Failed,
     /// Ahead.
     Open,
 }
@@ -115,7 +119,7 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
     let Sources { release, meter, recent, .. } = sources;
     let (state, plan, now) = (release.state(), release.plan(), release.now());
     let assessment = release.trial().assessment();
-    let current = current_stage(&state.phase, plan.steps.len());
+    let current = current_stage(state, plan.steps.len());
     let held_ms = state.held_ms(now);
     let stages: Vec<_> = plan
         .steps
@@ -127,9 +131,10 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
             held_ms: if index == current { held_ms } else { 0 },
             manual: step.gate == Gate::Manual,
             state: match index.cmp(&current) {
-                std::cmp::Ordering::Less => StageState::Done,
-                std::cmp::Ordering::Equal => StageState::Current,
-                std::cmp::Ordering::Greater => StageState::Open,
+                Ordering::Less => StageState::Done,
+                Ordering::Equal if state.rollback.is_some() => StageState::Failed,
+                Ordering::Equal => StageState::Current,
+                Ordering::Greater => StageState::Open,
             },
         })
         .collect();
@@ -185,12 +190,11 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
     }
 }
 
-/// The index of the current stage; the number of stages when all are behind.
-fn current_stage(phase: &Phase, stages: usize) -> usize {
-    match phase {
-        Phase::Stage { step, .. } | Phase::Retreated { step, .. } => *step,
-        Phase::NeedsOperator { was, .. } => current_stage(was, stages),
+/// The index of the current stage, or of the one that the release turned back from; the number of stages when all are behind.
+fn current_stage(state: &State, stages: usize) -> usize {
+    match state.phase {
         Phase::Pending | Phase::Preflight | Phase::Refused | Phase::Deploying { .. } => 0,
-        _ => stages,
+        Phase::Promoting | Phase::Baking { .. } | Phase::Finishing | Phase::Retained { .. } | Phase::Retiring | Phase::Succeeded => stages,
+        _ => state.step().unwrap_or(state.stages_behind),
     }
 }

@@ -3,13 +3,13 @@
 use serin_core::{human_duration, release::Check, release::CheckStatus};
 use serin_engine::run::{RunEnd, RunReport};
 
-use super::{clock_time, count};
+use super::{clock_time, count, plain};
 
 /// The report's lines.
 pub(crate) fn report(report: &RunReport) -> Vec<String> {
     let took = human_duration(report.ended_at.ms_since(report.began_at));
     let mut lines = vec![String::new(), format!("{} run {} · {} after {took}", report.release, report.run, headline(&report.end))];
-    let mut field = |name: &str, text: String| lines.push(format!("  {name:<9} {text}"));
+    let mut field = |name: &str, text: String| lines.push(plain(&format!("  {name:<9} {text}")));
     match &report.end {
         RunEnd::RolledBack { cause } => {
             field("why", cause.text.clone());
@@ -47,9 +47,9 @@ pub(crate) fn checks(checks: &[Check], all: bool) -> Vec<String> {
             CheckStatus::Warn => "warn",
             CheckStatus::Fail => "FAIL",
         };
-        lines.push(format!("  {word} {:<20} {}", check.name, check.detail));
+        lines.push(plain(&format!("  {word} {:<20} {}", check.name, check.detail)));
         if let Some(hint) = check.hint.as_ref().filter(|hint| check.status != CheckStatus::Pass && !hint.is_empty()) {
-            lines.push(format!("       {:<20} hint: {hint}", ""));
+            lines.push(plain(&format!("       {:<20} hint: {hint}", "")));
         }
     }
     lines

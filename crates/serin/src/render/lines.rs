@@ -2,7 +2,7 @@
 
 use serin_core::{Timestamp, release::Entry};
 
-use super::clock_time;
+use super::{clock_time, plain};
 
 /// An event as a line.
 pub(crate) fn event(at: Timestamp, head: &str, detail: &str) -> String {
@@ -18,9 +18,4 @@ pub(crate) fn note(text: &str) -> String {
 /// A journal entry as a line, if it is worth one.
 pub(crate) fn entry(entry: &Entry, words: Option<&(String, String)>) -> Option<String> {
     words.map(|(head, detail)| event(entry.at, head, detail))
-}
-
-/// Names, reasons and output of workloads come from outside: no control characters reach the terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

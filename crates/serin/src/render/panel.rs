@@ -3,7 +3,7 @@
 use serin_core::{human_duration, judge::Verdict};
 use serin_engine::run::{ArmReport, StageState, StatusReport};
 
-use super::{count, ms_short, share, value_or_dash};
+use super::{count, ms_short, plain, share, value_or_dash};
 
 const BAR_CELLS: u64 = 10;
 
@@ -13,7 +13,7 @@ pub(crate) fn lines(status: &StatusReport, colour: bool) -> Vec<String> {
     let mut lines = vec![headline(status, &paint), stages(status, &paint), table_head()];
     for (name, arm) in ["stable", "canary"].into_iter().zip(&status.arms) {
         lines.push(row(name, arm));
-        lines.extend(arm.status.notes.iter().map(|note| paint.dim(&format!("           {note}"))));
+        lines.extend(arm.status.notes.iter().map(|note| paint.dim(&format!("           {}", plain(note)))));
     }
     for one in &status.criteria {
         let verdict = match one.verdict {
@@ -21,14 +21,14 @@ pub(crate) fn lines(status: &StatusReport, colour: bool) -> Vec<String> {
             Verdict::Fail | Verdict::Environment => paint.bad(one.verdict.as_str()),
             Verdict::Inconclusive | Verdict::Unknown => paint.dim(one.verdict.as_str()),
         };
-        lines.push(format!(" {:<10} {verdict} · {}", one.name, one.text));
+        lines.push(format!(" {:<10} {verdict} · {}", plain(&one.name), plain(&one.text)));
     }
     let health = status.health.map_or_else(String::new, |health| format!(" health {health:<3}  "));
-    lines.push(format!("{health} waiting: {}", status.wait.why));
+    lines.push(format!("{health} waiting: {}", plain(&status.wait.why)));
     if let Some(fault) = &status.store_fault {
-        lines.push(paint.bad(&format!(" the journal cannot be written: {fault}")));
+        lines.push(paint.bad(&format!(" the journal cannot be written: {}", plain(fault))));
     }
-    lines.iter().map(|line| line.chars().map(|c| if c.is_control() && c != '\x1b' { '\u{fffd}' } else { c }).collect()).collect()
+    lines
 }
 
 fn headline(status: &StatusReport, paint: &Paint) -> String {
@@ -38,13 +38,13 @@ fn headline(status: &StatusReport, paint: &Paint) -> String {
     };
     let measured = status.measured_share.map_or_else(String::new, |share| format!(" (measured {:.1} %)", share * 100.0));
     let paused = if status.paused { paint.bad(" · paused") } else { String::new() };
+    let left = if status.left_ms > 0 { format!(" · about {} left", human_duration(status.left_ms)) } else { String::new() };
     format!(
-        "{}  run {}   {place} · canary {}{measured}{paused}   elapsed {} · about {} left   http://{}",
-        paint.strong(&status.release),
+        "{}  run {}   {place} · canary {}{measured}{paused}   elapsed {}{left}   http://{}",
+        paint.strong(&plain(&status.release)),
         status.run,
         status.weight,
         human_duration(status.elapsed_ms),
-        human_duration(status.left_ms),
         status.listen,
     )
 }
@@ -62,6 +62,7 @@ fn stages(status: &StatusReport, paint: &Paint) -> String {
                     let bar: String = (0..BAR_CELLS).map(|cell| if cell < cells { '▓' } else { '░' }).collect();
                     format!("{} {bar} {} of {}{approval}", stage.weight, human_duration(stage.held_ms), human_duration(stage.hold_ms))
                 }
+                StageState::Failed => paint.bad(&format!("{} ✗", stage.weight)),
                 StageState::Open => paint.dim(&format!("{} ○ {}{approval}", stage.weight, human_duration(stage.hold_ms))),
             }
         })

@@ -9,13 +9,15 @@ use serin_core::{
 use serin_engine::run::Document;
 use serin_spec::validated::{Sticky, Workload};
 
+use super::plain;
+
 /// The plan as text.
 pub(crate) fn text(document: &Document) -> String {
     let release = &document.release;
     let plan = &release.plan;
     let mut out = String::new();
     let mut line = |text: String| {
-        let _ = writeln!(out, "{text}");
+        let _ = writeln!(out, "{}", plain(&text));
     };
     line(format!("{}  (document {}, {})", release.name, release.document_hash, document.name));
     line(format!("about {} if nothing holds it up; nothing is changed by this command", human_duration(plan.expected_duration_ms())));

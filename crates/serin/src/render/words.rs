@@ -3,6 +3,11 @@
 use jiff::{Timestamp as Instant, tz::TimeZone};
 use serin_core::{Timestamp, Unit, format_value};
 
+/// Names, reasons, paths and what workloads say come from outside: no control characters reach the terminal.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// Local time of day.
 pub(crate) fn clock_time(at: Timestamp) -> String {
     let ms = i64::try_from(at.0).unwrap_or(i64::MAX);

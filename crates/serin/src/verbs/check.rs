@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         }
         Output::Text => {
             let word = if failed { "is valid, but this machine is not ready for it" } else { "is valid, and this machine is ready for it" };
-            output::data(&format!("{} {word}\n{}", document.name, render::end::checks(&checks, true).join("\n")))?;
+            output::data(&format!("{} {word}\n{}", render::plain(&document.name), render::end::checks(&checks, true).join("\n")))?;
         }
     }
     Ok(exit::code(if failed { exit::PREFLIGHT } else { exit::SUCCEEDED }))

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
                     render::clock_time(row.created_at),
                     row.name,
                     row.run,
-                    row.document_name
+                    render::plain(&row.document_name)
                 ))?;
                 if let Ok(loaded) = serin_spec::load(&row.document_name, &row.document) {
                     for line in told(&journal, &loaded.release.plan) {

@@ -21,7 +21,7 @@ const MOST_BODY_BYTES: u64 = 64 * 1024 * 1024;
 /// 503 or 504 with the header x-serin-error was made by the proxy and counts as lost as well.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to send requests: http://HOST[:PORT]/PATH.
+    /// Where to send requests: `http://HOST[:PORT]/PATH`.
     url: Uri,
     /// Requests per second, fractions allowed.
     #[arg(long, value_name = "N", value_parser = rps)]

@@ -63,7 +63,7 @@ fn past(row: &ReleaseRow, journal: &[Entry], output: Output) -> anyhow::Result<E
         Output::Json => output::data(&serde_json::json!({"type": "status", "release": row.name, "run": row.run, "running": false, "interrupted": interrupted, "state": state, "end": end}).to_string())?,
         Output::Text => {
             let how = if interrupted { format!("interrupted while {}; `serin run` goes on with it", state.phase.name()) } else { state.phase.name().to_owned() };
-            let why = state.rollback.as_ref().map_or_else(String::new, |cause| format!("\n  why       {}", cause.text));
+            let why = state.rollback.as_ref().map_or_else(String::new, |cause| format!("\n  why       {}", render::plain(&cause.text)));
             output::data(&format!("{} run {} · {how}{why}", row.name, row.run))?;
         }
     }

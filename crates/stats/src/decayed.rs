@@ -1,0 +1,203 @@
+//! Stable's recent latencies: a histogram that forgets exponentially (ANALYSIS 2.5, default half-life 10 minutes).
+//!
+//! Same bins as [`Histogram`](crate::Histogram). Instead of shrinking every bin with every tick, new values weigh more and more;
+//! all bins are scaled down when the weight nears the limits of a float. Fixed memory (about 16 KiB), nothing is allocated
+//! after construction.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct as _};
+
+use crate::config::{ConfigError, require_positive};
+use crate::histogram::{BINS, Histogram, bin_bounds_us, bin_of_us};
+
+/// Half-life that stable's quantiles are taken with, in milliseconds.
+pub const DEFAULT_HALF_LIFE_MS: f64 = 600_000.0;
+/// Scaling back happens when a new value would weigh more than this.
+const HEAVIEST: f64 = 1e12;
+
+/// Exponentially decaying counts of latencies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecayedHistogram {
+    counts: Vec<f64>,
+    /// Weight of a value that is added now; a count's present size is `count / weight`.
+    weight: f64,
+    half_life_ms: f64,
+}
+
+impl DecayedHistogram {
+    /// An empty histogram.
+    ///
+    /// # Errors
+    /// If the half-life is not a finite number of milliseconds above 0.
+    pub fn new(half_life_ms: f64) -> Result<Self, ConfigError> {
+        Ok(Self { counts: vec![0.0; BINS], weight: 1.0, half_life_ms: require_positive("half-life in ms", half_life_ms)? })
+    }
+
+    /// Lets `elapsed_ms` pass: everything counted so far weighs less by `2^(-elapsed/half-life)`.
+    pub fn decay_ms(&mut self, elapsed_ms: u64) {
+        let factor = (elapsed_ms as f64 / self.half_life_ms).exp2();
+        if self.weight * factor <= HEAVIEST {
+            self.weight *= factor;
+            return;
+        }
+        let scale = 1.0 / (self.weight * factor);
+        for count in &mut self.counts {
+            *count *= scale;
+        }
+        self.weight = 1.0;
+    }
+
+    /// Adds latencies that were counted since the last call.
+    pub fn add(&mut self, latencies: &Histogram) {
+        for (bin, count) in latencies.bins() {
+            self.counts[bin] += count as f64 * self.weight;
+        }
+    }
+
+    /// Adds `count` latencies of `latency_us` microseconds.
+    pub fn add_us(&mut self, latency_us: u64, count: u64) {
+        self.counts[bin_of_us(latency_us)] += count as f64 * self.weight;
+    }
+
+    /// Effective number of values, newest counting 1.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.counts.iter().sum::<f64>() / self.weight
+    }
+
+    /// Share of latencies at or above `latency_us`, linear within a bin; 0 if nothing was counted.
+    #[must_use]
+    pub fn survival(&self, latency_us: f64) -> f64 {
+        let total: f64 = self.counts.iter().sum();
+        if total <= 0.0 || latency_us.is_nan() {
+            return 0.0;
+        }
+        let bin = bin_of_us(whole_us(latency_us));
+        let (low, high) = bin_bounds_us(bin);
+        let above: f64 = self.counts[bin + 1..].iter().sum();
+        let share = ((high as f64 - latency_us) / (high - low) as f64).clamp(0.0, 1.0);
+        ((above + share * self.counts[bin]) / total).clamp(0.0, 1.0)
+    }
+
+    /// The bin edge in microseconds whose survival is closest to `1 - q` in logarithm, and that survival.
+    /// Counting "at or above an edge" is exact, so that codings use edges instead of interpolated quantiles.
+    /// `None` if `q` is not strictly between 0 and 1 or nothing was counted.
+    #[must_use]
+    pub fn edge_at_quantile(&self, q: f64) -> Option<(u64, f64)> {
+        let total: f64 = self.counts.iter().sum();
+        if total <= 0.0 || !(q > 0.0 && q < 1.0) {
+            return None;
+        }
+        let wanted = (1.0 - q).ln();
+        let mut best: Option<(f64, u64, f64)> = None;
+        let mut above = 0.0;
+        for bin in (0..BINS).rev() {
+            above += self.counts[bin];
+            let survival = (above / total).min(1.0);
+            if survival <= 0.0 {
+                continue;
+            }
+            let distance = (survival.ln() - wanted).abs();
+            if best.is_none_or(|(nearest, _, _)| distance < nearest) {
+                best = Some((distance, bin_bounds_us(bin).0, survival));
+            }
+            if survival.ln() > wanted {
+                break;
+            }
+        }
+        best.map(|(_, edge_us, survival)| (edge_us, survival))
+    }
+}
+
+/// Microseconds as a whole number, saturating; negative counts as 0.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(crate) fn whole_us(latency_us: f64) -> u64 {
+    // A float cast saturates at both ends, which is what is wanted here.
+    latency_us as u64
+}
+
+/// Stored as the non-empty bins with exact numbers.
+impl Serialize for DecayedHistogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bins: Vec<(usize, String)> =
+            self.counts.iter().enumerate().filter(|(_, count)| **count > 0.0).map(|(bin, count)| (bin, format!("{count:?}"))).collect();
+        let mut state = serializer.serialize_struct("DecayedHistogram", 3)?;
+        state.serialize_field("bins", &bins)?;
+        state.serialize_field("weight", &format!("{:?}", self.weight))?;
+        state.serialize_field("half_life_ms", &format!("{:?}", self.half_life_ms))?;
+        state.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for DecayedHistogram {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Stored {
+            bins: Vec<(usize, String)>,
+            #[serde(with = "crate::exact")]
+            weight: f64,
+            #[serde(with = "crate::exact")]
+            half_life_ms: f64,
+        }
+        let stored = Stored::deserialize(deserializer)?;
+        let mut histogram = Self::new(stored.half_life_ms).map_err(D::Error::custom)?;
+        histogram.weight = require_positive("weight", stored.weight).map_err(D::Error::custom)?;
+        for (bin, text) in stored.bins {
+            let count = text.parse::<f64>().ok().filter(|count| count.is_finite() && *count >= 0.0);
+            match (histogram.counts.get_mut(bin), count) {
+                (Some(slot), Some(count)) => *slot = count,
+                _ => return Err(D::Error::custom(format!("histogram bin {bin} with count `{text}` is not valid, there are {BINS} bins"))),
+            }
+        }
+        Ok(histogram)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uniform() -> DecayedHistogram {
+        let mut histogram = DecayedHistogram::new(DEFAULT_HALF_LIFE_MS).unwrap();
+        for ms in 1..=1_000 {
+            histogram.add_us(ms * 1_000, 1);
+        }
+        histogram
+    }
+
+    #[test]
+    fn quantile_edges_and_survival_fit_the_sample_and_each_other() {
+        let histogram = uniform();
+        for q in [0.5, 0.9, 0.99] {
+            let (edge_us, survival) = histogram.edge_at_quantile(q).unwrap();
+            assert!((survival / (1.0 - q)).ln().abs() < 0.2, "{q}: {survival}");
+            assert!((histogram.survival(edge_us as f64) - survival).abs() < 1e-12);
+        }
+        assert_eq!(histogram.edge_at_quantile(1.0), None);
+        assert_eq!(histogram.survival(0.0), 1.0);
+        assert_eq!(histogram.survival(f64::INFINITY), 0.0);
+        assert_eq!(histogram.survival(f64::NAN), 0.0);
+    }
+
+    #[test]
+    fn old_values_halve_and_the_scale_never_runs_away() {
+        let mut histogram = uniform();
+        histogram.decay_ms(600_000);
+        assert!((histogram.total() - 500.0).abs() < 1e-6);
+        for _ in 0..100 {
+            histogram.decay_ms(6_000_000);
+            histogram.add_us(1_000, 10);
+        }
+        assert!((histogram.total() - 10.0).abs() < 0.1, "{}", histogram.total());
+        assert!(histogram.edge_at_quantile(0.5).is_some());
+    }
+
+    #[test]
+    fn it_comes_back_exactly_and_damage_is_refused() {
+        let mut histogram = uniform();
+        histogram.decay_ms(1_234);
+        let text = serde_json::to_string(&histogram).unwrap();
+        assert_eq!(serde_json::from_str::<DecayedHistogram>(&text).unwrap(), histogram);
+        assert!(serde_json::from_str::<DecayedHistogram>(r#"{"bins":[[99999,"1"]],"weight":"1","half_life_ms":"1"}"#).is_err());
+        assert!(DecayedHistogram::new(0.0).is_err());
+    }
+}
