@@ -3,7 +3,7 @@
 mod world;
 
 use serin_core::{
-    plan::RetreatEnd,
+    plan::{OnNoData, RetreatEnd},
     release::{Action, Effect, Event, Input, State},
     traffic::Arm,
 };
@@ -25,6 +25,43 @@ fn a_canary_that_harms_what_both_share_is_blamed() {
     assert!(world.routers["main"].weight.is_zero());
     world.until_phase("rolled back");
     assert!(world.rollback_cause().starts_with("interference: stable kept its limits again"), "{}", world.rollback_cause());
+}
+
+#[test]
+fn a_bake_that_sees_nothing_does_not_pass() {
+    for policy in [OnNoData::Hold, OnNoData::Rollback, OnNoData::Continue] {
+        let mut config = plan();
+        config.analysis.on_no_data = policy;
+        let mut world = World::new(config);
+        world.until_phase("baking");
+        world.rps = 0.0;
+        match policy {
+            OnNoData::Hold => {
+                world.until("paused", |world| world.release.state().paused.is_some());
+                assert!(world.wait().why.contains("no verdict at 100 %"), "{:?}", world.wait());
+                world.rps = 100.0;
+                world.command(Action::Resume).unwrap();
+                world.until_phase("succeeded");
+            }
+            OnNoData::Rollback => world.until_phase("rolled back"),
+            OnNoData::Continue => {
+                world.until_phase("succeeded");
+                assert_eq!(world.count(|event| matches!(event, Event::Warned { .. })), 1, "it says that it went on without a verdict");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rollback_keeps_a_move_to_stable_that_is_on_its_way() {
+    let mut world = World::new(plan());
+    world.until_observing(1);
+    world.answers.insert("shift", Answers::Fails);
+    world.command(Action::Weight(bps(0))).unwrap();
+    let moves = |world: &World| world.release.state().outstanding.values().filter(|effect| effect.is_retreat()).count();
+    assert_eq!(moves(&world), 1);
+    world.command(Action::Abort).unwrap();
+    assert_eq!(moves(&world), 1, "still asked for, and still urgent");
 }
 
 #[test]

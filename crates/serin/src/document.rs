@@ -29,7 +29,11 @@ pub(crate) fn read(path: &Path, output: Output) -> Result<Document, Rejected> {
             if !loaded.warnings.is_empty() && output == Output::Text {
                 show(&loaded.warnings, &name, &text);
             }
-            Ok(Document { name, text, dir: directory(path), release: loaded.release })
+            {
+                let dir = directory(path);
+                let origin = path.file_name().map_or_else(|| name.clone(), |file| dir.join(file).display().to_string());
+                Ok(Document { name, origin, text, dir, release: loaded.release })
+            }
         }
         Err(diagnostics) => {
             report(&diagnostics, &name, &text, output);
@@ -41,7 +45,10 @@ pub(crate) fn read(path: &Path, output: Output) -> Result<Document, Rejected> {
 /// Reads a document that the store kept.
 pub(crate) fn reread(name: &str, text: String, output: Output) -> Result<Document, Rejected> {
     match serin_spec::load(name, &text) {
-        Ok(loaded) => Ok(Document { name: name.to_owned(), text, dir: directory(Path::new(name)), release: loaded.release }),
+        Ok(loaded) => {
+            let dir = directory(Path::new(name));
+            Ok(Document { name: name.to_owned(), origin: name.to_owned(), text, dir, release: loaded.release })
+        }
         Err(diagnostics) => {
             report(&diagnostics, name, &text, output);
             Err(Rejected)
@@ -72,7 +79,7 @@ fn refuse(output: Output, text: &str) -> Rejected {
         Output::Json => {
             let _ = output::data(&serde_json::json!({"error": text}).to_string());
         }
-        Output::Text => output::note(&format!("error: {text}")),
+        Output::Text => output::error(text),
     }
     Rejected
 }

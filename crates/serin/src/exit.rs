@@ -37,7 +37,7 @@ pub(crate) fn of_end(end: &RunEnd) -> u8 {
 /// The exit code of a run that could not begin.
 pub(crate) fn of_error(error: &RunError) -> u8 {
     match error {
-        RunError::Preflight(_) | RunError::Store(_) | RunError::OtherRelease { .. } => PREFLIGHT,
+        RunError::Preflight(_) | RunError::Store(_) | RunError::OtherRelease { .. } | RunError::Proxy { .. } => PREFLIGHT,
         RunError::Interrupted => INTERRUPTED,
         RunError::Internal(_) => INTERNAL,
     }

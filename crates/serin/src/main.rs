@@ -10,7 +10,7 @@ mod signals;
 mod values;
 mod verbs;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use serin_core::release::Action;
@@ -65,7 +65,7 @@ enum Verb {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let quiet = EnvFilter::try_from_env("SERIN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(quiet).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(quiet).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     let output = cli.output;
     let done = match cli.verb {
         Verb::Run(args) => verbs::run::run(args, output),
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         Verb::Proxy(args) => verbs::proxy::run(args),
     };
     done.unwrap_or_else(|error| {
-        output::note(&format!("error: {error:#}"));
+        output::error(&format!("{error:#}"));
         exit::code(exit::of_failure(&error))
     })
 }

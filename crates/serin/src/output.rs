@@ -24,6 +24,11 @@ pub(crate) fn data(text: &str) -> io::Result<()> {
     }
 }
 
+/// Says on stderr what went wrong, whatever the words are made of.
+pub(crate) fn error(text: &str) {
+    note(&format!("error: {}", crate::render::plain(text)));
+}
+
 /// Says a line on stderr. There is nowhere to complain if that fails.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -116,6 +116,31 @@ fn leftovers_of_a_run_that_was_killed_after_its_end() {
 }
 
 #[test]
+fn a_run_that_was_killed_between_its_end_and_the_record_of_it() {
+    let place = Place::new(SERIN);
+    let document = document("unrecorded");
+    let load = place.load(&document, 200, &[]);
+    let release = place.run(&document, &["--keep-serving"]);
+    let _ = release.wait_for("serving on", |line| line["text"].as_str().is_some_and(|text| text.contains("serving on")));
+    load.stop().assert_nothing_lost();
+    drop(release.kill());
+    let store = rusqlite::Connection::open(place.state().join("serin.db")).unwrap();
+    store.execute("UPDATE release SET ended_at = NULL, outcome = NULL", []).unwrap();
+    drop(store);
+
+    let _ = say(&place, &["status"]).expect_code(0);
+    let nothing = say(&place, &["run"]).expect_code(2);
+    assert!(nothing.stderr.contains("nothing was interrupted"), "{}", nothing.stderr);
+    let release = place.run(&document, &["--keep-serving"]);
+    let _ = release.event("began");
+    let ended = release.end_under(place.load(&document, 200, &[]));
+    assert_eq!((ended.code, &ended.last["report"]["run"]), (Some(0), &json!(2)), "{}", ended.story());
+    let listed = say(&place, &["history", "--list", "--output", "json"]).json_lines();
+    assert!(listed.iter().all(|line| line["outcome"] == "succeeded"), "{listed:?}");
+    processes::assert_none_left(place.path());
+}
+
+#[test]
 fn leftovers_of_a_run_that_was_killed_while_putting_things_away() {
     let place = Place::new(SERIN);
     // A stable that does not end when it is asked to, so that there is a moment to be killed in.

@@ -1,4 +1,5 @@
 //! Both versions start to fail at the same time: the canary loses its traffic while it is found out who causes it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use serde_json::{Value, json};
 use serin_testkit::{Document, Place, Release, http, processes, wait};

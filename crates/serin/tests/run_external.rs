@@ -1,4 +1,5 @@
 //! Servers that run already: Serin sends them traffic and neither starts nor stops them.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,5 @@
 //! A good release: nothing is lost, nothing is miscounted, every stage gets its share.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use serde_json::json;
 use serin_testkit::{Document, Place, processes, wait};

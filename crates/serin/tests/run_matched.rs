@@ -1,4 +1,5 @@
 //! Requests that a declared rule sends to the canary: never compared with stable, and still held to absolute limits.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use serde_json::{Value, json};
 use serin_testkit::{Document, Ended, LoadReport, Place};
@@ -45,5 +46,4 @@ fn are_held_to_absolute_limits() {
     assert_eq!(ended.last["report"]["end"]["cause"]["kind"], json!({"criterion": {"name": "error-rate"}}));
     assert!(ended.cause().contains("matched requests: 100 %"), "{}", ended.cause());
     assert_eq!(everybody.count("by_class.2xx"), everybody.count("sent"), "{:#}", everybody.value);
-    assert!(ended.took_back_in_ms() <= 100, "{}", ended.story());
 }

@@ -1,4 +1,5 @@
 //! A canary that nobody sends requests to: nothing is known about it, so nothing is promoted unless the document says so.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use serde_json::{Value, json};
 use serin_testkit::{Document, Place, http, processes, wait};

@@ -1,4 +1,5 @@
 //! Limits on what the canary's processes use.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -33,7 +34,6 @@ fn rolled_back(criterion: &Value, canary: Option<Value>, meddle: impl FnOnce(&Pl
     assert_eq!(ended.code, Some(4), "{}", ended.story());
     assert_eq!(ended.last["report"]["end"]["cause"]["kind"], json!({"criterion": {"name": criterion["metric"]}}));
     processes::assert_none_left(place.path());
-    println!("{}", ended.cause());
     ended.cause()
 }
 

@@ -1,4 +1,5 @@
 //! Sticky clients stay on their version: raising the weight moves some to the canary, and nothing moves one back.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use serde_json::{Value, json};
 use serin_testkit::{Document, Place, http};

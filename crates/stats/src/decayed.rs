@@ -18,6 +18,10 @@ const HEAVIEST: f64 = 1e12;
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecayedHistogram {
     counts: Vec<f64>,
+    /// Sum of the counts.
+    sum: f64,
+    /// No bin above this one holds anything.
+    top: usize,
     /// Weight of a value that is added now; a count's present size is `count / weight`.
     weight: f64,
     half_life_ms: f64,
@@ -29,7 +33,13 @@ impl DecayedHistogram {
     /// # Errors
     /// If the half-life is not a finite number of milliseconds above 0.
     pub fn new(half_life_ms: f64) -> Result<Self, ConfigError> {
-        Ok(Self { counts: vec![0.0; BINS], weight: 1.0, half_life_ms: require_positive("half-life in ms", half_life_ms)? })
+        Ok(Self {
+            counts: vec![0.0; BINS],
+            sum: 0.0,
+            top: 0,
+            weight: 1.0,
+            half_life_ms: require_positive("half-life in ms", half_life_ms)?,
+        })
     }
 
     /// Lets `elapsed_ms` pass: everything counted so far weighs less by `2^(-elapsed/half-life)`.
@@ -44,38 +54,39 @@ impl DecayedHistogram {
             *count *= scale;
         }
         self.weight = 1.0;
+        self.sum = self.counts.iter().sum();
+        self.top = self.highest_bin();
     }
 
     /// Adds latencies that were counted since the last call.
     pub fn add(&mut self, latencies: &Histogram) {
         for (bin, count) in latencies.bins() {
-            self.counts[bin] += count as f64 * self.weight;
+            self.add_to(bin, count);
         }
     }
 
     /// Adds `count` latencies of `latency_us` microseconds.
     pub fn add_us(&mut self, latency_us: u64, count: u64) {
-        self.counts[bin_of_us(latency_us)] += count as f64 * self.weight;
+        self.add_to(bin_of_us(latency_us), count);
     }
 
     /// Effective number of values, newest counting 1.
     #[must_use]
     pub fn total(&self) -> f64 {
-        self.counts.iter().sum::<f64>() / self.weight
+        self.sum / self.weight
     }
 
     /// Share of latencies at or above `latency_us`, linear within a bin; 0 if nothing was counted.
     #[must_use]
     pub fn survival(&self, latency_us: f64) -> f64 {
-        let total: f64 = self.counts.iter().sum();
-        if total <= 0.0 || latency_us.is_nan() {
+        if self.sum <= 0.0 || latency_us.is_nan() {
             return 0.0;
         }
         let bin = bin_of_us(whole_us(latency_us));
         let (low, high) = bin_bounds_us(bin);
-        let above: f64 = self.counts[bin + 1..].iter().sum();
         let share = ((high as f64 - latency_us) / (high - low) as f64).clamp(0.0, 1.0);
-        ((above + share * self.counts[bin]) / total).clamp(0.0, 1.0)
+        let above: f64 = (bin + 1..=self.top).rev().map(|bin| self.counts[bin]).sum();
+        ((above + share * self.counts[bin]) / self.sum).clamp(0.0, 1.0)
     }
 
     /// The bin edge in microseconds whose survival is closest to `1 - q` in logarithm, and that survival.
@@ -83,28 +94,34 @@ impl DecayedHistogram {
     /// `None` if `q` is not strictly between 0 and 1 or nothing was counted.
     #[must_use]
     pub fn edge_at_quantile(&self, q: f64) -> Option<(u64, f64)> {
-        let total: f64 = self.counts.iter().sum();
-        if total <= 0.0 || !(q > 0.0 && q < 1.0) {
+        if self.sum <= 0.0 || !(q > 0.0 && q < 1.0) {
             return None;
         }
-        let wanted = (1.0 - q).ln();
-        let mut best: Option<(f64, u64, f64)> = None;
-        let mut above = 0.0;
-        for bin in (0..BINS).rev() {
+        let wanted = (1.0 - q) * self.sum;
+        let (mut above, mut best) = (0.0, None);
+        for bin in (0..=self.top).rev().filter(|bin| self.counts[*bin] > 0.0) {
+            let beyond = above;
             above += self.counts[bin];
-            let survival = (above / total).min(1.0);
-            if survival <= 0.0 {
-                continue;
+            // In logarithms, the nearer of the two edges on either side of what is wanted.
+            if above <= wanted || best.is_none() || above * beyond < wanted * wanted {
+                best = Some((bin_bounds_us(bin).0, (above / self.sum).min(1.0)));
             }
-            let distance = (survival.ln() - wanted).abs();
-            if best.is_none_or(|(nearest, _, _)| distance < nearest) {
-                best = Some((distance, bin_bounds_us(bin).0, survival));
-            }
-            if survival.ln() > wanted {
+            if above >= wanted {
                 break;
             }
         }
-        best.map(|(_, edge_us, survival)| (edge_us, survival))
+        best
+    }
+
+    fn add_to(&mut self, bin: usize, count: u64) {
+        let weight = count as f64 * self.weight;
+        self.counts[bin] += weight;
+        self.sum += weight;
+        self.top = if count > 0 { self.top.max(bin) } else { self.top };
+    }
+
+    fn highest_bin(&self) -> usize {
+        self.counts.iter().rposition(|count| *count > 0.0).unwrap_or(0)
     }
 }
 
@@ -120,8 +137,9 @@ impl Serialize for DecayedHistogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bins: Vec<(usize, String)> =
             self.counts.iter().enumerate().filter(|(_, count)| **count > 0.0).map(|(bin, count)| (bin, format!("{count:?}"))).collect();
-        let mut state = serializer.serialize_struct("DecayedHistogram", 3)?;
+        let mut state = serializer.serialize_struct("DecayedHistogram", 4)?;
         state.serialize_field("bins", &bins)?;
+        state.serialize_field("sum", &format!("{:?}", self.sum))?;
         state.serialize_field("weight", &format!("{:?}", self.weight))?;
         state.serialize_field("half_life_ms", &format!("{:?}", self.half_life_ms))?;
         state.end()
@@ -133,6 +151,8 @@ impl<'de> Deserialize<'de> for DecayedHistogram {
         #[derive(Deserialize)]
         struct Stored {
             bins: Vec<(usize, String)>,
+            #[serde(with = "crate::exact")]
+            sum: f64,
             #[serde(with = "crate::exact")]
             weight: f64,
             #[serde(with = "crate::exact")]
@@ -148,6 +168,8 @@ impl<'de> Deserialize<'de> for DecayedHistogram {
                 _ => return Err(D::Error::custom(format!("histogram bin {bin} with count `{text}` is not valid, there are {BINS} bins"))),
             }
         }
+        histogram.sum = stored.sum;
+        histogram.top = histogram.highest_bin();
         Ok(histogram)
     }
 }
@@ -197,7 +219,7 @@ mod tests {
         histogram.decay_ms(1_234);
         let text = serde_json::to_string(&histogram).unwrap();
         assert_eq!(serde_json::from_str::<DecayedHistogram>(&text).unwrap(), histogram);
-        assert!(serde_json::from_str::<DecayedHistogram>(r#"{"bins":[[99999,"1"]],"weight":"1","half_life_ms":"1"}"#).is_err());
+        assert!(serde_json::from_str::<DecayedHistogram>(r#"{"bins":[[99999,"1"]],"sum":"1","weight":"1","half_life_ms":"1"}"#).is_err());
         assert!(DecayedHistogram::new(0.0).is_err());
     }
 }

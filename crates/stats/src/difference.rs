@@ -68,8 +68,11 @@ pub struct DiffE {
     stable: StableRate,
     mixture: Mixture<4>,
     bets: [Bet; 4],
-    /// Stable requests at which, and the weight for which, the bets were computed; `None` before the first.
-    computed_for: Option<(u64, Share)>,
+    /// Stable requests at which the bets were computed; `None` before the first time.
+    computed_at: Option<u64>,
+    /// The weight that they were computed for.
+    #[serde(with = "exact")]
+    computed_for: f64,
 }
 
 impl DiffE {
@@ -106,7 +109,7 @@ impl DiffE {
 
     fn with(null: DifferenceNull, difference: f64, offsets: [f64; 4], at_once: f64, stable: StableRate) -> Result<Self, ConfigError> {
         let mixture = Mixture::new(&Stakes { prior: [1.0; 4], at_once, onset_events: ONSET_EVENTS })?;
-        Ok(Self { null, difference, offsets, stable, mixture, bets: [NO_BET; 4], computed_for: None })
+        Ok(Self { null, difference, offsets, stable, mixture, bets: [NO_BET; 4], computed_at: None, computed_for: 0.0 })
     }
 
     /// Scores a batch with bets that were fixed before it, then adds its stable part to the past.
@@ -138,8 +141,8 @@ impl DiffE {
 
     fn refresh(&mut self, weight: Share) {
         let seen = self.stable.requests();
-        let fresh = self.computed_for.is_some_and(|(then, at)| at == weight && seen - then.min(seen) <= then / REFRESH_PART);
-        if fresh {
+        let recent = self.computed_at.is_some_and(|then| seen.saturating_sub(then) <= then / REFRESH_PART);
+        if recent && self.computed_for == weight.get() {
             return;
         }
         let stable = self.stable.estimate().clamp(RATE_MARGIN, 1.0 - RATE_MARGIN);
@@ -152,7 +155,8 @@ impl DiffE {
             };
             last = Some((offset, *bet));
         }
-        self.computed_for = Some((seen, weight));
+        self.computed_at = Some(seen);
+        self.computed_for = weight.get();
     }
 }
 
@@ -241,6 +245,14 @@ mod tests {
             not_lower.update(worse);
         }
         assert!(pass.ln_e() < 0.0 && fail.ln_e() > 5.0 && not_lower.ln_e() > 5.0, "{} {} {}", pass.ln_e(), fail.ln_e(), not_lower.ln_e());
+    }
+
+    #[test]
+    fn the_past_is_stables_and_never_the_batch_itself() {
+        let mut test = DiffE::pass_below(0.005, StableRate::default()).unwrap();
+        test.update(batch((900, 800), (100, 0), 0.05));
+        assert_eq!((test.stable.requests(), test.computed_at), (100, Some(0)));
+        assert!(test.stable.estimate() < 0.01);
     }
 
     #[test]

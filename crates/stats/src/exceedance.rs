@@ -5,8 +5,8 @@
 //! and the same statement is tested for both arms. Thresholds are bin edges, so that counting from histograms is exact.
 //! Three codings:
 //!
-//! - harm: either arm exceeds `tau`; the null is "the canary exceeds it at most as often as stable";
-//! - strict: the canary exceeds `lam1 tau`, stable `tau`; with `tau = Q_s(p)` this is exactly `Q_c(p) <= lam1 Q_s(p)`;
+//! - harm (harm mode): either arm exceeds `tau`; the null is "the canary exceeds it at most as often as stable";
+//! - strict (limit and strict mode): the canary exceeds `lam1 tau`, stable `tau`; with `tau = Q_s(p)` this is exactly `Q_c(p) <= lam1 Q_s(p)`;
 //! - pass: strict's coding with the null "at least as often".
 //!
 //! The alternatives come from stable itself: if the canary took `lam` times as long, it would exceed `tau` as often as stable
@@ -19,6 +19,7 @@ use crate::config::{ConfigError, require, require_open_unit};
 use crate::decayed::{DecayedHistogram, whole_us};
 use crate::exact;
 use crate::histogram::{bin_bounds_us, bin_of_us};
+use crate::log_domain::ln_mean_exp;
 use crate::ratio::{ALTERNATIVES, Batch, FAIL_PRIOR, ONSET_EVENTS, RatioConfig, RatioE};
 
 /// Slowdowns of the alternatives, for a tolerance of 1.2.
@@ -73,14 +74,14 @@ impl ExceedanceE {
         require_open_unit("quantile", quantile)?;
         require(tolerance.is_finite() && tolerance > 1.0, "latency tolerance", tolerance, "a finite number above 1")?;
         let at_once = if coding == Coding::Pass { 1.0 } else { 0.5 };
-        let config =
-            RatioConfig { rho0: 1.0, alternatives: [1.0; ALTERNATIVES], prior: FAIL_PRIOR, at_once, onset_events: ONSET_EVENTS };
+        let config = RatioConfig { rho0: 1.0, alternatives: [1.0; ALTERNATIVES], prior: FAIL_PRIOR, at_once, onset_events: ONSET_EVENTS };
         Ok(Self { quantile, tolerance, coding, code: None, ratio: RatioE::new(&config)? })
     }
 
     /// Sets the thresholds and alternatives for the batches that follow, from latencies of stable that were seen *before*
     /// them. Returns the thresholds to count with; `None` while stable's past is too small (fewer than five requests
     /// expected above the quantile) or has no usable spread, and then [`update`](Self::update) changes nothing.
+    /// A few microseconds: once a second is enough, since older thresholds are just as valid.
     pub fn retune(&mut self, past_stable: &DecayedHistogram) -> Option<LatencyCode> {
         self.code = self.code_from(past_stable);
         self.code
@@ -186,7 +187,7 @@ impl AnyLatencyE {
         }
     }
 
-    /// `ln` of the mean of the parts' `E`.
+    /// `ln` of the mean of the parts' `E`; of the least for [`Coding::Pass`], where every quantile has to be shown.
     ///
     /// The mean is an e-process because all parts see the same requests at the same moments. With age coding a part may learn
     /// of a request before another does; then use the weighted Bonferroni of
@@ -194,7 +195,8 @@ impl AnyLatencyE {
     #[must_use]
     pub fn ln_e(&self) -> f64 {
         let [p50, p90, p99] = &self.parts;
-        crate::log_domain::ln_mean_exp(&[p50.ln_e(), p90.ln_e(), p99.ln_e()])
+        let each = [p50.ln_e(), p90.ln_e(), p99.ln_e()];
+        if p50.coding == Coding::Pass { each.into_iter().fold(f64::INFINITY, f64::min) } else { ln_mean_exp(&each) }
     }
 }
 
@@ -233,19 +235,20 @@ mod tests {
         let mut test = ExceedanceE::new(0.99, 1.2, Coding::Harm).unwrap();
         assert_eq!(test.retune(&DecayedHistogram::new(600_000.0).unwrap()), None);
         test.update(batch(50, 0));
-        assert_eq!(test.ln_e(), 0.0);
+        assert!(test.ln_e().abs() < 1e-12);
         assert_eq!(test.events(), 0);
     }
 
     #[test]
     fn codes_are_ordered_bin_edges() {
-        for (coding, ordering) in [(Coding::Harm, 1.0..1.0001), (Coding::Strict, 1.2..1.22), (Coding::Pass, 1.18..1.2001)] {
+        for (coding, ordering) in [(Coding::Harm, 1.0..1.0001), (Coding::Strict, 1.2..1.22), (Coding::Pass, 1.18..1.2)] {
             let mut test = ExceedanceE::new(0.99, 1.2, coding).unwrap();
             let code = test.retune(&past()).unwrap();
+            let ratio = code.canary_edge_us as f64 / code.stable_edge_us as f64;
             for edge in [code.canary_edge_us, code.stable_edge_us] {
                 assert_eq!(bin_bounds_us(bin_of_us(edge)).0, edge);
             }
-            assert!(ordering.contains(&(code.canary_edge_us as f64 / code.stable_edge_us as f64)), "{coding:?} {code:?}");
+            assert!(ordering.contains(&ratio), "{coding:?} {code:?}");
         }
     }
 
@@ -268,6 +271,19 @@ mod tests {
             pass.update(batch(1, 57));
         }
         assert!(pass.ln_e() > 20_f64.ln(), "{}", pass.ln_e());
+    }
+
+    #[test]
+    fn any_fails_by_the_mean_and_passes_by_the_least() {
+        for (coding, expected) in
+            [(Coding::Harm, ln_mean_exp as fn(&[f64]) -> f64), (Coding::Pass, |each| each.iter().copied().fold(9e9, f64::min))]
+        {
+            let mut any = AnyLatencyE::new(1.2, coding).unwrap();
+            assert!(any.retune(&past()).iter().all(Option::is_some));
+            any.update([batch(9, 90), batch(2, 57), batch(0, 19)]);
+            let each: Vec<f64> = any.parts.iter().map(ExceedanceE::ln_e).collect();
+            assert_eq!(any.ln_e(), expected(&each));
+        }
     }
 
     #[test]

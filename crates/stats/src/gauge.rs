@@ -230,10 +230,10 @@ mod tests {
         }
         assert_eq!(test.ln_e_fail(), f64::NEG_INFINITY);
         let mut test = GaugeE::new(1.2).unwrap();
-        for n in 1..=20_u32 {
+        for n in 1..=20_u8 {
             test.update(1.0).unwrap();
             assert!(!test.ln_e_fail().is_nan());
-            if n >= LEAST_BLOCKS as u32 {
+            if u64::from(n) >= LEAST_BLOCKS {
                 let expected = 0.5 * f64::from(n - 1) * f64::from(1 + n).ln() - 2_f64.ln();
                 assert!((test.ln_e_fail() - expected).abs() < 1e-9);
             }

@@ -64,11 +64,6 @@ impl<const K: usize> Mixture<K> {
         self.events
     }
 
-    /// The logarithms of the prior weights, which sum to 1.
-    pub(crate) fn ln_prior(&self) -> &[f64; K] {
-        &self.ln_prior
-    }
-
     /// Counts `events` and moves the part of the reserve that is due to the alternatives:
     /// `h = m/(n + m + n0)`, the hazards `1/(n + n0)` per event telescoped; `A_k += h R pi_k`, `R *= 1 - h`.
     pub(crate) fn release_reserve(&mut self, events: u64) {

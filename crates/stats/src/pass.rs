@@ -102,6 +102,26 @@ mod tests {
     }
 
     #[test]
+    fn either_half_may_show_it_with_half_of_the_capital() {
+        let mut past = StableRate::default();
+        past.add(ArmCounts { requests: 1_000_000, events: 0 });
+        let mut test = PassE::new(1.5, DEFAULT_MARGIN, past).unwrap();
+        let mut clean = 0;
+        while test.ln_e() < 20_f64.ln() {
+            test.update(ArmsBatch {
+                canary: ArmCounts { requests: 1, events: 0 },
+                stable: ArmCounts { requests: 19, events: 0 },
+                weight: Share::new(0.05).unwrap(),
+            });
+            clean += 1;
+        }
+        // About 740 clean canary requests when stable has no errors, since the ratio never gets an event.
+        assert!((700..780).contains(&clean), "{clean}");
+        assert!(test.ln_e_ratio().abs() < 1e-12);
+        assert!((test.ln_e().exp() - f64::midpoint(1.0, test.ln_e_difference().exp())).abs() < 1e-9);
+    }
+
+    #[test]
     fn a_tolerance_without_room_is_refused() {
         assert!(PassE::new(1.0, DEFAULT_MARGIN, StableRate::default()).is_err());
         assert!(PassE::new(1.5, 0.0, StableRate::default()).is_err());

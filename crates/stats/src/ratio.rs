@@ -9,6 +9,9 @@
 //! alternatives and tempering that change at any time, as long as they are chosen before the batch is seen.
 //! Tempering itself (`eta < 1`) never breaks that; that it repairs clustered events is an approximation (ANALYSIS 2.8).
 //! At weight 0 or 1 nothing can be compared, and batches change nothing.
+//!
+//! The unit of a batch is what was assigned at random: the request, or with sticky routing the session (its first event in the
+//! release, or clients that always fail count again and again). For mirrored traffic feed the discordant pairs at weight 1/2.
 
 use serde::{Deserialize, Serialize};
 
@@ -195,6 +198,11 @@ impl RatioE {
     pub fn set_rho1(&mut self, rho1: f64) -> Result<(), ConfigError> {
         require(rho1 > 1.0, "rho1", rho1, "above 1")?;
         self.set_alternatives(fail_alternatives(self.rho0, rho1))
+    }
+
+    /// The same for a `rho1` that is known to be finite and at least 1.
+    pub(crate) fn follow_rho1(&mut self, rho1: f64) {
+        self.alternatives = fail_alternatives(self.rho0, rho1);
     }
 }
 

@@ -5,8 +5,7 @@ use std::f64::consts::PI;
 /// From here on Stirling's series has full precision with the terms kept.
 const STIRLING_FROM: f64 = 15.0;
 /// Coefficients `B_2j / (2j (2j-1))` of Stirling's series.
-const STIRLING: [f64; 7] =
-    [1.0 / 12.0, -1.0 / 360.0, 1.0 / 1260.0, -1.0 / 1680.0, 1.0 / 1188.0, -691.0 / 360_360.0, 1.0 / 156.0];
+const STIRLING: [f64; 7] = [1.0 / 12.0, -1.0 / 360.0, 1.0 / 1260.0, -1.0 / 1680.0, 1.0 / 1188.0, -691.0 / 360_360.0, 1.0 / 156.0];
 
 /// `ln Gamma(x)` for `x > 0`, relative error about 1e-15 except near the zeros at 1 and 2, where the absolute error is.
 /// Infinity at 0 and infinity; NaN below 0.
@@ -161,7 +160,9 @@ mod tests {
     #[test]
     fn edges_of_the_ranges() {
         assert_eq!(ln_gamma(0.0), f64::INFINITY);
-        assert!(ln_gamma(-1.0).is_nan() && ln_beta(0.0, 1.0).is_nan() && normal_quantile(1.5).is_nan() && normal_quantile(f64::NAN).is_nan());
+        assert!(
+            ln_gamma(-1.0).is_nan() && ln_beta(0.0, 1.0).is_nan() && normal_quantile(1.5).is_nan() && normal_quantile(f64::NAN).is_nan()
+        );
         assert_eq!((normal_quantile(0.0), normal_quantile(1.0)), (f64::NEG_INFINITY, f64::INFINITY));
     }
 }

@@ -1,11 +1,13 @@
 //! Tasks of the project, run as `cargo xtask …`.
 //!
 //! `test` is the whole check that a change must pass, on a laptop and in CI alike; `tidy` is the part of it that reads the tree
-//! and knows the project's own rules. Plain `cargo test` stays possible with Rust alone: it leaves out what needs real servers.
+//! and knows the project's own rules; `generate` writes the documents that are made from code. Plain `cargo test` stays possible
+//! with Rust alone: it leaves out what needs real servers.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals and CI logs")]
 
 mod cargo;
 mod exec;
+mod generate;
 mod metadata;
 mod processes;
 mod test;
@@ -27,6 +29,8 @@ struct Args {
 enum Task {
     /// Install what the tests need and run every check
     Test(test::Args),
+    /// Write the documents that are made from code
+    Generate,
     /// Check the tree against the project's own rules
     Tidy,
 }
@@ -34,6 +38,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Args::parse().task {
         Task::Test(args) => test::run(&args),
+        Task::Generate => generate::run(),
         Task::Tidy => tidy::run(),
     };
     match outcome {

@@ -13,6 +13,8 @@ pub use step::{Gate, Step};
 
 use serde::{Deserialize, Serialize};
 
+use crate::WeightBps;
+
 /// Everything the state machine needs to know about a release. Nothing in it changes while the release runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -39,6 +41,22 @@ impl Plan {
     pub fn criteria_of(&self, step: usize) -> impl Iterator<Item = &Criterion> {
         let own = self.steps.get(step).map_or(&[][..], |step| &step.criteria);
         self.analysis.criteria.iter().chain(own)
+    }
+
+    /// The bake as a stage: everything to the canary, for its time, with at least one request. It has as much patience as a
+    /// stage has by default: three times its time, and at least ten minutes more than that.
+    #[must_use]
+    pub fn bake(&self) -> Step {
+        Step {
+            weights: self.targets.iter().map(|target| (target.clone(), WeightBps::FULL)).collect(),
+            hold_ms: self.bake_ms,
+            min_hold_ms: self.bake_ms,
+            max_hold_ms: self.bake_ms.saturating_mul(3).max(self.bake_ms.saturating_add(10 * 60_000)),
+            early: false,
+            min_requests: 1,
+            gate: Gate::Auto,
+            criteria: Vec::new(),
+        }
     }
 
     /// How long the release takes if nothing waits longer than it must, in milliseconds. Retention is not counted.

@@ -48,7 +48,9 @@ impl Release {
             let what = format!("{} of {} requests", thousands(seen), thousands(step.min_requests));
             return Progress::Missing { what, no_data: seen == 0 };
         }
+        // At 100 % nothing is split: what came before is not measured at that weight.
         if let SplitCheck::Differs { share } = tally.split(weight)
+            && weight != WeightBps::FULL
             && !self.plan.sticky
         {
             let what = format!("the canary gets {:.1} % of the requests instead of {weight}", share * 100.0);
@@ -85,9 +87,7 @@ impl Release {
                 self.trial.begin_stage(&self.plan, self.plan.steps.len(), WeightBps::FULL);
                 self.record(Event::BakeStarted);
             }
-            Phase::Baking { .. } if self.may_pass() && self.state.held_ms(self.now()) >= self.plan.bake_ms => {
-                self.record(Event::BakePassed);
-            }
+            Phase::Baking { extended_ms, .. } => self.baking(extended_ms),
             Phase::Finishing => self.request_once(Effect::Finalize),
             Phase::Retained { since } if self.state.paused.is_none() && self.now().ms_since(since) >= self.plan.retain_ms => {
                 self.record(Event::RetainEnded);
@@ -150,7 +150,48 @@ impl Release {
         }
     }
 
+    /// A bake of no length promises nothing and needs nothing; any other one must have seen what it promises.
+    fn baking(&mut self, extended_ms: u64) {
+        let bake = self.plan.bake();
+        let held_ms = self.state.held_ms(self.now());
+        if !self.may_pass() || held_ms < bake.hold_ms {
+            return;
+        }
+        match self.progress(&bake) {
+            _ if bake.hold_ms == 0 => self.record(Event::BakePassed),
+            Progress::Passed(_) => self.record(Event::BakePassed),
+            Progress::Missing { what, no_data } if held_ms >= bake.max_hold_ms.saturating_add(extended_ms) => {
+                let (policy, reason) = self.policy(&bake, &what, no_data);
+                match policy {
+                    OnInconclusive::Hold => self.record(Event::Paused { by: None, reason: format!("{reason}; resume or abort") }),
+                    OnInconclusive::Rollback => self.roll_back(Cause { kind: CauseKind::Policy, text: reason }),
+                    OnInconclusive::Advance => {
+                        self.record(Event::Warned { text: format!("{reason}; the document says to go on without a verdict") });
+                        self.record(Event::BakePassed);
+                    }
+                }
+            }
+            Progress::Missing { .. } => {}
+        }
+    }
+
     fn out_of_patience(&mut self, index: usize, step: &Step, what: &str, no_data: bool) {
+        let (policy, reason) = self.policy(step, what, no_data);
+        match policy {
+            OnInconclusive::Hold => self.record(Event::Paused { by: None, reason: format!("{reason}; resume, promote or abort") }),
+            OnInconclusive::Rollback => self.roll_back(Cause { kind: CauseKind::Policy, text: reason }),
+            OnInconclusive::Advance => {
+                self.record(Event::StageWaived { step: index, reason });
+                match step.gate {
+                    Gate::Manual => self.record(Event::ApprovalAwaited { step: index }),
+                    Gate::Auto => self.leave_stage(index),
+                }
+            }
+        }
+    }
+
+    /// What the document says about a stage or bake that ran out of time, and why it did.
+    fn policy(&self, step: &Step, what: &str, no_data: bool) -> (OnInconclusive, String) {
         let after = crate::human_duration(step.max_hold_ms);
         let reason = format!("no verdict at {} within {after}: {what}", step.weight());
         let analysis = &self.plan.analysis;
@@ -163,17 +204,7 @@ impl Release {
         } else {
             analysis.on_inconclusive
         };
-        match policy {
-            OnInconclusive::Hold => self.record(Event::Paused { by: None, reason: format!("{reason}; resume, promote or abort") }),
-            OnInconclusive::Rollback => self.roll_back(Cause { kind: CauseKind::Policy, text: reason }),
-            OnInconclusive::Advance => {
-                self.record(Event::StageWaived { step: index, reason });
-                match step.gate {
-                    Gate::Manual => self.record(Event::ApprovalAwaited { step: index }),
-                    Gate::Auto => self.leave_stage(index),
-                }
-            }
-        }
+        (policy, reason)
     }
 }
 

@@ -12,7 +12,7 @@ impl State {
     #[must_use]
     pub fn held_ms(&self, now: Timestamp) -> u64 {
         let (since, excluded_ms) = match self.phase {
-            Phase::Stage { at: StageStep::Observing { since, excluded_ms, .. }, .. } | Phase::Baking { since, excluded_ms } => {
+            Phase::Stage { at: StageStep::Observing { since, excluded_ms, .. }, .. } | Phase::Baking { since, excluded_ms, .. } => {
                 (since, excluded_ms)
             }
             _ => return 0,
@@ -52,7 +52,7 @@ impl State {
     /// Start and excluded time of the running stage or bake.
     fn clock(&mut self) -> Option<(Timestamp, &mut u64)> {
         match &mut self.phase {
-            Phase::Stage { at: StageStep::Observing { since, excluded_ms, .. }, .. } | Phase::Baking { since, excluded_ms } => {
+            Phase::Stage { at: StageStep::Observing { since, excluded_ms, .. }, .. } | Phase::Baking { since, excluded_ms, .. } => {
                 Some((*since, excluded_ms))
             }
             _ => None,

@@ -77,6 +77,8 @@ pub enum Phase {
         since: Timestamp,
         /// Time since then that does not count, in milliseconds.
         excluded_ms: u64,
+        /// How much later than planned the policies for an undecided bake act, in milliseconds: people resumed.
+        extended_ms: u64,
     },
     /// The canary becomes the version that is kept.
     Finishing,
@@ -261,7 +263,7 @@ impl State {
                 self.stages_behind = self.step().map_or(self.stages_behind, |step| step + 1);
                 self.phase = Phase::Promoting;
             }
-            Event::BakeStarted => self.phase = Phase::Baking { since: now, excluded_ms: 0 },
+            Event::BakeStarted => self.phase = Phase::Baking { since: now, excluded_ms: 0, extended_ms: 0 },
             Event::BakePassed => self.phase = Phase::Finishing,
             Event::RetainStarted => self.phase = Phase::Retained { since: now },
             Event::RetainEnded => self.phase = Phase::Retiring,
@@ -278,7 +280,8 @@ impl State {
                 self.rollback = Some(cause.clone());
                 self.paused = None;
                 self.override_weight = None;
-                self.outstanding.clear();
+                // A move to stable that is on its way is what the rollback wants as well.
+                self.outstanding.retain(|_, effect| effect.is_retreat());
                 // The journal may have lost the start of the canary together with the reason.
                 self.deployed |= cause.kind == CauseKind::Latched;
                 self.phase = Phase::RollingBack { traffic_back: false };
@@ -345,7 +348,7 @@ impl State {
         }
         // A pause by the release came at the end of the stage's patience: resuming grants it once more.
         let held_ms = self.held_ms(now);
-        if let Phase::Stage { at: StageStep::Observing { extended_ms, .. }, .. } = &mut self.phase
+        if let Phase::Stage { at: StageStep::Observing { extended_ms, .. }, .. } | Phase::Baking { extended_ms, .. } = &mut self.phase
             && pause.by.is_none()
         {
             *extended_ms = held_ms;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, Phase, Release, StageStep, advance::Progress};
-use crate::{Timestamp, human_duration};
+use crate::{Timestamp, human_duration, plan::Step};
 
 /// What a release waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,10 +50,7 @@ impl Release {
             Phase::Stage { step, at } => self.stage_wait(*step, at),
             Phase::Promoting => wait(None, "the router to give the canary all traffic".to_owned()),
             Phase::Baking { .. } if !self.state.all_proven() => wait(None, self.router_wait("the router to give the canary all traffic")),
-            Phase::Baking { .. } => {
-                let left_ms = self.plan.bake_ms.saturating_sub(self.state.held_ms(now));
-                wait(Some(now.plus_ms(left_ms)), format!("bake at 100 %, {} left", human_duration(left_ms)))
-            }
+            Phase::Baking { extended_ms, .. } => self.hold_wait("baking", &self.plan.bake(), *extended_ms),
             Phase::Finishing => wait(None, "the canary to become the version that is kept".to_owned()),
             Phase::Retained { since } => {
                 let until = since.plus_ms(self.plan.retain_ms);
@@ -86,7 +83,6 @@ impl Release {
     }
 
     fn stage_wait(&self, index: usize, at: &StageStep) -> Wait {
-        let now = self.now();
         let Some(step) = self.plan.steps.get(index) else {
             return Wait { until: None, why: "a stage that the plan does not have".to_owned(), operator: true };
         };
@@ -99,26 +95,30 @@ impl Release {
             StageStep::Observing { .. } if !self.state.all_proven() => {
                 Wait { until: None, why: self.router_wait(&format!("the router to take {weight} again")), operator: false }
             }
-            StageStep::Observing { extended_ms, .. } => {
-                let held_ms = self.state.held_ms(now);
-                let planned_ms =
-                    if step.early && matches!(self.progress(step), Progress::Passed(_)) { step.min_hold_ms } else { step.hold_ms };
-                let patience_ms = step.max_hold_ms.saturating_add(*extended_ms);
-                let (end_ms, left) = if held_ms < planned_ms {
-                    (planned_ms, format!("{} left", human_duration(planned_ms - held_ms)))
-                } else {
-                    (patience_ms, format!("at most {} more", human_duration(patience_ms.saturating_sub(held_ms))))
-                };
-                let missing = match self.progress(step) {
-                    Progress::Passed(_) => "all criteria pass".to_owned(),
-                    Progress::Missing { what, .. } => what,
-                };
-                Wait {
-                    until: Some(now.plus_ms(end_ms.saturating_sub(held_ms))),
-                    why: format!("holding at {weight}: {missing}, {left}"),
-                    operator: false,
-                }
-            }
+            StageStep::Observing { extended_ms, .. } => self.hold_wait("holding", step, *extended_ms),
+        }
+    }
+
+    /// A stage or bake that is being measured.
+    fn hold_wait(&self, doing: &str, step: &Step, extended_ms: u64) -> Wait {
+        let now = self.now();
+        let weight = step.weight();
+        let held_ms = self.state.held_ms(now);
+        let planned_ms = if step.early && matches!(self.progress(step), Progress::Passed(_)) { step.min_hold_ms } else { step.hold_ms };
+        let patience_ms = step.max_hold_ms.saturating_add(extended_ms);
+        let (end_ms, left) = if held_ms < planned_ms {
+            (planned_ms, format!("{} left", human_duration(planned_ms - held_ms)))
+        } else {
+            (patience_ms, format!("at most {} more", human_duration(patience_ms.saturating_sub(held_ms))))
+        };
+        let missing = match self.progress(step) {
+            Progress::Passed(_) => "all criteria pass".to_owned(),
+            Progress::Missing { what, .. } => what,
+        };
+        Wait {
+            until: Some(now.plus_ms(end_ms.saturating_sub(held_ms))),
+            why: format!("{doing} at {weight}: {missing}, {left}"),
+            operator: false,
         }
     }
 

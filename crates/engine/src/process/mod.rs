@@ -46,6 +46,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serin_core::Timestamp;
 
+/// When a process was started, in clock ticks since boot: with its pid it names a process once and for all.
+pub(crate) fn start_time_of(pid: u32) -> Option<u64> {
+    proc_stat::read(pid).filter(|stat| stat.running).map(|stat| stat.start_time)
+}
+
 /// The time of day, for records that outlive this process.
 fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 mod embedded;
 
-pub use embedded::{EmbeddedRouter, ProxyKeeper, ProxyLaunch, bind_check, take_back};
+pub use embedded::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, bind_check, running_proxy, take_back};
 
 use serin_core::{
     WeightBps,

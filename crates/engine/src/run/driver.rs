@@ -17,7 +17,7 @@ use serin_core::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
@@ -39,6 +39,8 @@ use crate::{
 
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 const CHECKPOINT_MS: u64 = 1_000;
+/// Between two attempts to write a journal that cannot be written.
+const STORE_RETRY: Duration = Duration::from_millis(250);
 /// Lines of the final report's timeline; the journal has them all.
 const MOST_TIMELINE: usize = 500;
 
@@ -71,6 +73,7 @@ pub(super) struct Driver {
     /// Effects under way: asking for one again while it runs changes nothing.
     running: HashSet<EffectId>,
     store_fault: Option<String>,
+    flush_after: Option<Instant>,
     /// The canary has taken stable's place in the route table: what the proxy counts no longer fits the arms.
     handed_over: bool,
     listen: String,
@@ -107,6 +110,7 @@ impl Driver {
             backlog: VecDeque::new(),
             running: HashSet::new(),
             store_fault: None,
+            flush_after: None,
             handed_over: false,
             listen,
         }
@@ -156,12 +160,16 @@ impl Driver {
                 }
                 Ok(()) = link.changed() => self.relink(link.borrow_and_update().is_some()),
                 _ = pulse.tick() => self.pulse(),
-                () = sleep_until(tokio::time::Instant::now() + wake_in) => self.release.handle(Input::Tick, self.clock.now()),
+                () = sleep_until(Instant::now() + wake_in) => self.release.handle(Input::Tick, self.clock.now()),
             }
             self.turn();
         }
         self.publish();
-        if interrupted { RunEnd::Interrupted } else { RunEnd::of(self.release.state()) }
+        match RunEnd::of(self.release.state()) {
+            // A release that was past stopping has succeeded, whoever asked for what.
+            RunEnd::RolledBack { .. } if interrupted => RunEnd::Interrupted,
+            end => end,
+        }
     }
 
     /// The first Ctrl-C.
@@ -218,11 +226,7 @@ impl Driver {
         }
         self.linked = true;
         let world = Arc::clone(&self.world);
-        tokio::spawn(async move {
-            if let Err(error) = world.router.resend().await {
-                tracing::warn!(%error, "the proxy did not take the route table; the next change sends it again");
-            }
-        });
+        tokio::spawn(async move { world.resend().await });
     }
 
     fn pulse(&mut self) {
@@ -267,13 +271,17 @@ impl Driver {
         for (id, effect) in output.urgent.clone() {
             self.carry_out(id, effect);
         }
-        if !output.is_empty() {
+        // Effects without entries are asked for again by themselves: none of them needs to wait for the journal in line.
+        if !output.entries.is_empty() || (self.backlog.is_empty() && !output.effects.is_empty()) {
             self.backlog.push_back(Output { urgent: Vec::new(), ..output });
         }
-        if retreats || !self.backlog.is_empty() {
+        let retreated = matches!(self.release.state().phase, Phase::Retreated { .. } | Phase::RollingBack { .. });
+        if retreats || !self.backlog.is_empty() || (retreated && !self.latch.is_set()) {
             // These writes wait for the disk, so the runtime is told that this thread does.
             tokio::task::block_in_place(|| {
-                if retreats && let Err(error) = self.latch.set() {
+                if (retreats || retreated)
+                    && let Err(error) = self.latch.set()
+                {
                     tracing::error!(%error, "the latch could not be set");
                 }
                 self.flush();
@@ -296,6 +304,10 @@ impl Driver {
     }
 
     fn flush(&mut self) {
+        if self.flush_after.is_some_and(|after| Instant::now() < after) {
+            return;
+        }
+        self.flush_after = None;
         while let Some(batch) = self.backlog.front() {
             let stored = self.store.lock().unwrap_or_else(PoisonError::into_inner).append(self.row.id, &batch.entries);
             if let Err(error) = stored {
@@ -303,6 +315,7 @@ impl Driver {
                     self.note(format!("{error}; the release stands still until the journal can be written, aborting is possible"));
                 }
                 self.store_fault = Some(error.to_string());
+                self.flush_after = Some(Instant::now() + STORE_RETRY);
                 return;
             }
             if self.store_fault.take().is_some() {
@@ -314,7 +327,10 @@ impl Driver {
                 self.written(entry);
             }
             for (id, effect) in batch.effects {
-                self.carry_out(id, effect);
+                // What was decided while the journal could not be written may be overtaken by now.
+                if self.release.state().outstanding.contains_key(&id) {
+                    self.carry_out(id, effect);
+                }
             }
         }
     }
@@ -336,7 +352,7 @@ impl Driver {
     fn start_load(&mut self) {
         let started = matches!(self.release.state().phase, Phase::Pending | Phase::Preflight | Phase::Refused);
         if !started && let Some(load) = self.load_start.take() {
-            self.load = Some((load.start)());
+            self.load = Some(load.start());
         }
     }
 

@@ -13,18 +13,17 @@ use serin_core::{
     traffic::Arm,
 };
 use serin_proxy::protocol::Stats;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     preflight,
-    router::{EmbeddedRouter, Router},
+    router::{EmbeddedRouter, Router, RouterError},
     workload::{Workload, WorkloadError},
 };
 
 const ROUTER_PATIENCE: Duration = Duration::from_secs(3);
+/// Each waits for a link.
+const RESEND_ATTEMPTS: u32 = 5;
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
 /// What effects act on.
@@ -72,6 +71,18 @@ pub(super) async fn carry_out(world: Arc<World>, id: EffectId, effect: Effect) -
 }
 
 impl World {
+    /// Gives a proxy that was started anew, or that outlived an earlier control process, the current table.
+    pub(super) async fn resend(&self) {
+        for _ in 0..RESEND_ATTEMPTS {
+            match self.router.resend().await {
+                Ok(()) => return,
+                Err(RouterError::Unreachable(_)) => {}
+                Err(error) => return tracing::error!(%error, "the proxy did not take the route table"),
+            }
+        }
+        tracing::warn!("the proxy could not be reached with the route table; the next link tries again");
+    }
+
     async fn preflight(&self) -> Vec<Check> {
         let mut checks = self.checks.clone();
         let stable = timeout(Duration::from_millis(self.deploy_timeout_ms), self.workload.start(Arm::Stable)).await;
@@ -112,8 +123,9 @@ impl World {
         self.router.set_canary(self.workload.pool(Arm::Canary)).await.map_err(|error| error.fault())
     }
 
-    /// The canary takes stable's place in the route table, then the old version drains and stops.
+    /// The old version, which has had no traffic since the promotion, drains; the canary takes its place in the route table.
     async fn retire(&self) -> Result<(), Fault> {
+        self.drained(Arm::Stable).await;
         self.router.make_canary_stable().await.map_err(|error| error.fault())?;
         self.stop(Arm::Stable).await
     }
@@ -134,25 +146,21 @@ impl World {
     }
 
     async fn stop(&self, arm: Arm) -> Result<(), Fault> {
-        self.drained(arm).await;
         match timeout(STOP_PATIENCE, self.workload.stop(arm)).await {
             Ok(result) => result.map_err(|error| Fault { text: error.0, retryable: true }),
             Err(_) => Err(slow("stopping the processes")),
         }
     }
 
-    /// Waits until an arm that gets no new requests has answered the old ones, at most the drain time.
+    /// Waits until an arm that gets no new requests has answered the old ones, at most the drain time. Only counters that
+    /// know of the table which took the traffic away can say so.
     async fn drained(&self, arm: Arm) {
-        let deadline = Instant::now() + Duration::from_millis(self.drain_ms);
+        let table = self.router.version();
+        let is_idle = |stats: &Option<Arc<Stats>>| {
+            stats.as_ref().is_some_and(|stats| (stats.epoch, stats.version) >= table && stats.in_flight[arm.index()] == 0)
+        };
         let mut stats = self.stats.clone();
-        // The next counters are the first that surely know of the table that took the traffic away.
-        let _ = tokio::time::timeout_at(deadline, stats.changed()).await;
-        loop {
-            let busy = stats.borrow_and_update().as_ref().is_some_and(|stats| stats.in_flight[arm.index()] > 0);
-            if !busy || tokio::time::timeout_at(deadline, stats.changed()).await.is_err() {
-                return;
-            }
-        }
+        let _ = timeout(Duration::from_millis(self.drain_ms), stats.wait_for(is_idle)).await;
     }
 }
 

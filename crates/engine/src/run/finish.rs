@@ -48,7 +48,7 @@ pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, inte
     let stays = config.keep_serving && matches!(report.end, RunEnd::Succeeded | RunEnd::RolledBack { .. });
     if stays {
         note("the release is over; serving on until interrupted (Ctrl-C)");
-        interrupts.recv().await;
+        serve_on(&driver, interrupts).await;
     }
     let drain_ms = if report.end == RunEnd::Forced { 0 } else { driver.world.drain_ms };
     note("stopping what was started");
@@ -66,4 +66,20 @@ pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, inte
     }
     let _ = std::fs::remove_file(driver.folder.route_table());
     report
+}
+
+/// A proxy that dies while nothing is decided any more still gets its table.
+async fn serve_on(driver: &Driver, interrupts: &mut mpsc::Receiver<()>) {
+    let mut link = driver.keeper.link();
+    loop {
+        tokio::select! {
+            _ = interrupts.recv() => return,
+            Ok(()) = link.changed() => {
+                let linked = link.borrow_and_update().is_some();
+                if linked {
+                    driver.world.resend().await;
+                }
+            }
+        }
+    }
 }

@@ -13,8 +13,10 @@ mod driver;
 mod effects;
 mod finish;
 mod ledger;
+mod leftovers;
 mod meter;
 mod report;
+mod resume;
 mod socket;
 mod start;
 mod status;
@@ -50,8 +52,10 @@ pub struct RunConfig {
 /// A valid release document.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// File name, for messages.
+    /// File name as given, for messages.
     pub name: String,
+    /// Where it is, for whoever takes the release over later, perhaps from another folder.
+    pub origin: String,
     /// The text.
     pub text: String,
     /// What relative paths in it start from.
@@ -104,6 +108,12 @@ pub enum RunError {
         name: String,
         /// Its document.
         document: String,
+    },
+    /// A proxy serves this state folder, but it cannot be talked to.
+    #[error("a proxy serves this state folder, but {reason}; wait or stop it by hand (`ss -xlp` shows its pid), then run again")]
+    Proxy {
+        /// What happened instead.
+        reason: String,
     },
     /// Interrupted before the release began; everything was stopped again.
     #[error("interrupted before the release began")]

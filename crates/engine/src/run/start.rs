@@ -1,38 +1,40 @@
 //! Everything before the first decision of a release.
+//!
+//! A new release that cannot begin stops again what was started for it. An interrupted one that cannot be taken over leaves
+//! everything running: what serves now is worth more than tidiness.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serin_core::{
-    Timestamp,
+    Timestamp, WeightBps,
     judge::Checkpoint,
     release::{Check, CheckStatus, Release, State},
     traffic::Arm,
 };
 use serin_proxy::ProxyLink;
 use serin_spec::validated::Workload as WorkloadSpec;
-use tokio::{net::UnixListener, sync::mpsc};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, watch},
+};
 
 use super::{
-    Document, Feed, Happening, RunConfig, RunError,
+    Document, Feed, Happening, RunConfig, RunEnd, RunError,
     clock::RunClock,
     effects::{CanaryGate, World},
     ledger::{SharedStore, StoreLedger},
+    leftovers,
     meter::TrafficMeter,
+    resume::Resumed,
 };
 use crate::{
     preflight,
-    process::{ReplicaRecord, ReplicaSet, kill_leftover, load_spec},
-    router::{EmbeddedRouter, ProxyKeeper, ProxyLaunch, take_back},
+    process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec},
+    router::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, running_proxy, take_back},
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
     workload::{ExternalWorkload, Launch, ProcessesWorkload, Workload},
 };
-
-/// Time for processes of an earlier release to end by themselves.
-const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
 
 /// What the judge and the meter remember, written every second.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,229 +62,261 @@ pub(super) struct Started {
 
 /// The traffic that the document makes itself, once the proxy serves.
 pub(super) struct Load {
-    pub(super) start: Box<dyn FnOnce() -> ReplicaSet + Send>,
+    spec: ReplicaSpec,
+    adopt: Vec<ReplicaRecord>,
+    ledger: Arc<StoreLedger>,
+}
+
+impl Load {
+    pub(super) fn start(self) -> ReplicaSet {
+        ReplicaSet::start(vec![self.spec], self.adopt, self.ledger)
+    }
 }
 
 pub(super) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc::Receiver<()>) -> Result<Started, RunError> {
     let document = &config.document;
     let folder = StateFolder::create(&config.state)?;
-    let (store, unfinished) = open_store(&folder).await?;
-    if let Some(row) =
-        unfinished.iter().find(|row| (&row.name, &row.document_hash) != (&document.release.name, &document.release.document_hash))
-    {
-        return Err(RunError::OtherRelease {
-            folder: folder.path().display().to_string(),
-            name: row.name.clone(),
-            document: row.document_name.clone(),
-        });
+    let (store, unfinished) = match open_store(&folder) {
+        Ok(opened) => opened,
+        Err(error) => return Err(distrust(&folder, error).await),
+    };
+    let is_ours = |row: &ReleaseRow| row.name == document.release.name && row.document_hash == document.release.document_hash;
+    if let Some(row) = unfinished.iter().find(|row| !is_ours(row)) {
+        let (name, begun_from) = (row.name.clone(), row.document_name.clone());
+        return Err(RunError::OtherRelease { folder: folder.path().display().to_string(), name, document: begun_from });
     }
+    let note = |text: String| {
+        let _ = feed.happenings.try_send(Happening::Note(text));
+    };
     if unfinished.is_none() {
-        clear_leftovers(&folder, &store, feed).await?;
+        leftovers::clear(&folder, &store, note).await?;
     }
-    let adopting = ProxyLink::connect(&folder.proxy_socket()).await.is_ok();
-    let checks = preflight::static_checks(&document.release, &document.dir, folder.path(), adopting);
+    let proxy = running_proxy(&folder.proxy_socket()).await.map_err(|error| RunError::Proxy { reason: error.to_string() })?;
+    let checks = preflight::static_checks(&document.release, &document.dir, folder.path(), proxy.is_some());
     // A release that is under way is not stopped by a disk that filled up meanwhile: that would leave it without a judge.
     if unfinished.is_none() && checks.iter().any(|check| check.status == CheckStatus::Fail) {
         return Err(RunError::Preflight(checks));
     }
-    Preparation { config, feed, folder, store, checks }.start(unfinished, interrupts).await
+    let preparation = Preparation::new(config, feed, folder, store, checks)?;
+    match unfinished {
+        Some(row) => preparation.take_over(row, proxy).await,
+        None => preparation.begin(interrupts).await,
+    }
 }
 
-/// Opens the store. One that cannot be read cannot say what a running proxy should do, so that it is told to send
-/// everything to stable.
-async fn open_store(folder: &StateFolder) -> Result<(Store, Option<ReleaseRow>), RunError> {
-    let opened = Store::open(folder).and_then(|store| {
-        let unfinished = store.unfinished()?;
-        if let Some(row) = &unfinished {
-            store.journal(row.id)?;
-        }
-        Ok((store, unfinished))
-    });
-    if let Err(StoreError::Damaged { .. } | StoreError::Database { .. } | StoreError::Newer { .. }) = &opened {
+fn open_store(folder: &StateFolder) -> Result<(Store, Option<ReleaseRow>), StoreError> {
+    let mut store = Store::open(folder)?;
+    let Some(row) = store.unfinished()? else { return Ok((store, None)) };
+    let state = State::fold(&store.journal(row.id)?);
+    if !state.is_final() {
+        return Ok((store, Some(row)));
+    }
+    // It came to its end and died before that was recorded: over is over.
+    store.end(row.id, RunEnd::of(&state).word(), state.ended_at.unwrap_or(state.at))?;
+    Ok((store, None))
+}
+
+/// A store that cannot be used cannot say what a running proxy should do: it is told to send everything to stable.
+async fn distrust(folder: &StateFolder, error: StoreError) -> RunError {
+    if !matches!(error, StoreError::InUse { .. } | StoreError::PathTooLong { .. }) {
         take_back(&folder.proxy_socket()).await;
     }
-    Ok(opened?)
+    error.into()
 }
 
-/// Stops what an ended release left running because serin died while it was putting things away.
-async fn clear_leftovers(folder: &StateFolder, store: &Store, feed: &Feed) -> Result<(), RunError> {
-    if let Ok(link) = ProxyLink::connect(&folder.proxy_socket()).await {
-        let _ = feed.happenings.try_send(Happening::Note("stopping the proxy of an earlier release".to_owned()));
-        let _ = link.shutdown(0).await;
-        let _ = tokio::time::timeout(LEFTOVER_GRACE, link.closed()).await;
-    }
-    for record in store.processes()? {
-        let _ = feed.happenings.try_send(Happening::Note(format!("stopping {} (pid {}) of an earlier release", record.id, record.pid)));
-        if kill_leftover(&record, LEFTOVER_GRACE).await {
-            store.forget_process(&record.id)?;
-        }
-    }
-    Ok(())
-}
-
+/// Everything that is ready before a process is started or a socket is bound for clients.
 struct Preparation<'a> {
     config: &'a RunConfig,
     feed: &'a Feed,
     folder: StateFolder,
-    store: Store,
+    epoch: u64,
+    store: SharedStore,
     checks: Vec<Check>,
+    workload: Arc<dyn Workload>,
+    load: Option<Load>,
+    control: UnixListener,
 }
 
-impl Preparation<'_> {
-    async fn start(self, unfinished: Option<ReleaseRow>, interrupts: &mut mpsc::Receiver<()>) -> Result<Started, RunError> {
-        let previous = self.store.processes()?;
-        let proxy = proxy_launch(self.config, &self.folder);
-        let (epoch, store) = (self.store.epoch(), Arc::new(Mutex::new(self.store)));
-        let document = &self.config.document;
+impl<'a> Preparation<'a> {
+    fn new(config: &'a RunConfig, feed: &'a Feed, folder: StateFolder, store: Store, checks: Vec<Check>) -> Result<Self, RunError> {
+        let document = &config.document;
         let launch = Launch {
-            state_dir: self.folder.path().to_owned(),
+            state_dir: folder.path().to_owned(),
             document_dir: document.dir.clone(),
-            serin_exe: self.config.serin_exe.clone(),
-            previous,
+            serin_exe: config.serin_exe.clone(),
+            previous: store.processes()?,
         };
+        let (epoch, store) = (store.epoch(), Arc::new(Mutex::new(store)));
         let workload = workload(document, &launch, &store);
-        let control = bind_control(&self.folder)?;
-        let resumed = match unfinished {
-            Some(row) => Some(Resumed::read(row, &self.folder, &store)?),
-            None => None,
+        let load = load(document, &launch, &store)?;
+        let control = bind_control(&folder)?;
+        Ok(Self { config, feed, folder, epoch, store, checks, workload, load, control })
+    }
+
+    async fn begin(self, interrupts: &mut mpsc::Receiver<()>) -> Result<Started, RunError> {
+        self.note("starting stable".to_owned());
+        let started = tokio::select! {
+            started = self.workload.start(Arm::Stable) => Some(started),
+            _ = interrupts.recv() => None,
         };
-        let note = |text: String| {
-            let _ = self.feed.happenings.try_send(Happening::Note(text));
-        };
-        match &resumed {
-            Some(resumed) => {
-                note(format!("resuming {} run {} where it was: {}", resumed.row.name, resumed.row.run, resumed.state.phase.name()));
-                resumed.adopt(workload.as_ref())?;
+        let begun = match started {
+            Some(Ok(())) => self.serve_new().await,
+            Some(Err(error)) => {
+                let hint = "repair stable before you release: there would be nothing to go back to";
+                Err(self.refused("stable is healthy", error.0, hint))
             }
-            None => {
-                note("starting stable".to_owned());
-                let started = tokio::select! {
-                    started = workload.start(Arm::Stable) => Some(started),
-                    _ = interrupts.recv() => None,
-                };
-                if !matches!(started, Some(Ok(()))) {
-                    let _ = workload.stop(Arm::Stable).await;
-                    let Some(Err(error)) = started else { return Err(RunError::Interrupted) };
-                    let hint = "repair stable before you release: there would be nothing to go back to";
-                    return Err(RunError::Preflight(
-                        [self.checks, vec![preflight::outcome("stable is healthy", "", Err(error.0), hint)]].concat(),
-                    ));
-                }
-            }
-        }
-        let Some(stable) = workload.pool(Arm::Stable) else {
-            return Err(RunError::Internal("stable has no servers".to_owned()));
+            None => Err(RunError::Interrupted),
         };
-        let (link_out, link_in) = tokio::sync::watch::channel(None);
-        let router = EmbeddedRouter::new(&document.release, epoch, stable, self.folder.route_table(), link_in);
-        let latched = resumed.as_ref().is_some_and(|resumed| resumed.latch.is_set());
-        match &resumed {
-            Some(resumed) => router.prepare(workload.pool(Arm::Canary), resumed.weight(), resumed.matches()),
-            None => router.prepare(None, serin_core::WeightBps::ZERO, false),
-        }
-        let keeper = ProxyKeeper::start(proxy).await;
-        let keeper = match keeper {
-            Ok(keeper) => keeper,
+        match begun {
+            Ok((clock, row, latch, router, keeper)) => {
+                let release = Release::new(self.config.document.release.plan.clone(), self.epoch, clock.now());
+                Ok(self.started(clock, row, latch, release, None, router, keeper))
+            }
             Err(error) => {
-                let _ = workload.stop(Arm::Stable).await;
-                let hint = "stop what uses the address (`ss -ltnp` shows it) or change traffic.embedded.listen";
-                return Err(RunError::Preflight(
-                    [self.checks, vec![preflight::outcome("listen address", "", Err(error.to_string()), hint)]].concat(),
-                ));
+                let _ = self.workload.stop(Arm::Stable).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve_new(&self) -> Result<(RunClock, ReleaseRow, Latch, EmbeddedRouter, ProxyKeeper), RunError> {
+        let (links, router) = self.router()?;
+        router.prepare(None, WeightBps::ZERO, false);
+        let keeper = ProxyKeeper::start(self.proxy_launch(), None, links).map_err(|error| self.address_taken(&error))?;
+        let clock = RunClock::start(Timestamp(0));
+        match self.record(clock) {
+            Ok((row, latch)) => Ok((clock, row, latch, router, keeper)),
+            Err(error) => {
+                keeper.stop(0).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn record(&self, clock: RunClock) -> Result<(ReleaseRow, Latch), RunError> {
+        let document = &self.config.document;
+        let new = NewRelease {
+            name: &document.release.name,
+            document_hash: &document.release.document_hash,
+            document_name: &document.origin,
+            document: &document.text,
+        };
+        let row = self.store.lock().unwrap_or_else(PoisonError::into_inner).begin(new, clock.now())?;
+        if row.run > 1 {
+            self.note(format!("this document was run before: this is run {}", row.run));
+        }
+        let latch = Latch::open(self.folder.latch(row.id))?;
+        Ok((row, latch))
+    }
+
+    async fn take_over(self, row: ReleaseRow, proxy: Option<ProxyLink>) -> Result<Started, RunError> {
+        let resumed = match Resumed::read(row, &self.folder, &self.store) {
+            Ok(resumed) => resumed,
+            Err(error) => return Err(distrust(&self.folder, error).await),
+        };
+        self.note(format!("resuming {} run {} where it was: {}", resumed.row.name, resumed.row.run, resumed.state.phase.name()));
+        let taken = self.serve_again(&resumed, proxy).await;
+        let (clock, router, keeper) = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.workload.detach();
+                return Err(error);
             }
         };
-        forward(keeper.link(), link_out);
-        let clock = RunClock::start(resumed.as_ref().map_or(Timestamp(0), |resumed| resumed.state.at));
+        let checkpoint = CheckpointFile::new(self.folder.checkpoint());
+        let remembered = checkpoint.load::<Remembered>(resumed.row.id);
+        let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| *at);
+        let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial);
+        let latched = resumed.latch.is_set();
+        let plan = self.config.document.release.plan.clone();
+        let release = Release::resume(plan, &resumed.journal, trial.as_ref(), last_seen, latched, self.epoch, clock.now());
+        let meter = remembered.map(|(_, remembered)| remembered.meter);
+        Ok(self.started(clock, resumed.row, resumed.latch, release, meter, router, keeper))
+    }
+
+    async fn serve_again(&self, resumed: &Resumed, proxy: Option<ProxyLink>) -> Result<(RunClock, EmbeddedRouter, ProxyKeeper), RunError> {
+        resumed.adopt(self.workload.as_ref()).map_err(|error| RunError::Internal(error.0))?;
+        let canary = self.workload.pool(Arm::Canary);
+        if proxy.is_none() {
+            // Nothing serves at the moment, so nothing is gained by sending clients to replicas that are not up yet. A
+            // stable that does not come up is for the release to judge.
+            self.note("the proxy is gone as well: waiting for stable before serving again".to_owned());
+            let _ = self.workload.start(Arm::Stable).await;
+        }
+        let (links, router) = self.router()?;
+        match &proxy {
+            Some(_) => router.prepare(canary, resumed.weight(), resumed.matches()),
+            // The release reads this back and asks for its weight again, once it sees fit.
+            None => router.prepare(canary, WeightBps::ZERO, false),
+        }
+        let keeper = ProxyKeeper::start(self.proxy_launch(), proxy, links).map_err(|error| self.address_taken(&error))?;
+        Ok((RunClock::start(resumed.state.at), router, keeper))
+    }
+
+    fn router(&self) -> Result<(LinkWatch, EmbeddedRouter), RunError> {
+        let stable = self.workload.pool(Arm::Stable).ok_or_else(|| RunError::Internal("stable has no servers".to_owned()))?;
+        let (links, link) = watch::channel(None);
+        let router = EmbeddedRouter::new(&self.config.document.release, self.epoch, stable, self.folder.route_table(), link);
+        Ok((links, router))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one value that two ways lead to")]
+    fn started(
+        self,
+        clock: RunClock,
+        row: ReleaseRow,
+        latch: Latch,
+        release: Release,
+        meter: Option<TrafficMeter>,
+        router: EmbeddedRouter,
+        keeper: ProxyKeeper,
+    ) -> Started {
+        let validated = &self.config.document.release;
         let world = Arc::new(World {
             router,
-            workload,
+            workload: self.workload,
             stats: keeper.stats(),
-            drain_ms: document.release.traffic.drain_ms,
-            deploy_timeout_ms: document.release.plan.deploy_timeout_ms,
+            drain_ms: validated.traffic.drain_ms,
+            deploy_timeout_ms: validated.plan.deploy_timeout_ms,
             canary: CanaryGate::default(),
             checks: self.checks,
         });
-        let load = load(document, &launch, &store)?;
         let checkpoint = CheckpointFile::new(self.folder.checkpoint());
-        let plan = document.release.plan.clone();
-        let (row, latch, release, meter) = match resumed {
-            Some(resumed) => {
-                let remembered = checkpoint.load::<Remembered>(resumed.row.id);
-                let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| *at);
-                let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial);
-                let release = Release::resume(plan, &resumed.journal, trial.as_ref(), last_seen, latched, epoch, clock.now());
-                (resumed.row, resumed.latch, release, remembered.map(|(_, remembered)| remembered.meter))
-            }
-            None => {
-                let new = NewRelease {
-                    name: &document.release.name,
-                    document_hash: &document.release.document_hash,
-                    document_name: &document.name,
-                    document: &document.text,
-                };
-                let row = store.lock().unwrap_or_else(PoisonError::into_inner).begin(new, clock.now())?;
-                if row.run > 1 {
-                    note(format!("this document was run before: this is run {}", row.run));
-                }
-                let latch = Latch::open(self.folder.latch(row.id))?;
-                (row, latch, Release::new(plan, epoch, clock.now()), None)
-            }
-        };
-        let listen = document.release.traffic.listen.to_string();
-        Ok(Started { folder: self.folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen })
-    }
-}
-
-fn proxy_launch(config: &RunConfig, folder: &StateFolder) -> ProxyLaunch {
-    ProxyLaunch {
-        serin_exe: config.serin_exe.clone(),
-        listen: config.document.release.traffic.listen,
-        socket: folder.proxy_socket(),
-        table: folder.route_table(),
-        log: folder.log("proxy"),
-    }
-}
-
-/// An interrupted run as the store remembers it.
-struct Resumed {
-    row: ReleaseRow,
-    journal: Vec<serin_core::release::Entry>,
-    state: State,
-    latch: Latch,
-}
-
-impl Resumed {
-    fn read(row: ReleaseRow, folder: &StateFolder, store: &SharedStore) -> Result<Self, RunError> {
-        let latch = Latch::open(folder.latch(row.id))?;
-        let journal = store.lock().unwrap_or_else(PoisonError::into_inner).journal(row.id)?;
-        let state = State::fold(&journal);
-        Ok(Self { row, journal, state, latch })
+        let listen = validated.traffic.listen.to_string();
+        let Self { folder, store, control, load, .. } = self;
+        Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen }
     }
 
-    /// Finds the processes again. Arms that the release had not started or had stopped stay as they are.
-    fn adopt(&self, workload: &dyn Workload) -> Result<(), RunError> {
-        let internal = |error: crate::workload::WorkloadError| RunError::Internal(error.0);
-        workload.adopt(Arm::Stable).map_err(internal)?;
-        if self.state.deployed && !self.state.is_final() {
-            workload.adopt(Arm::Canary).map_err(internal)?;
+    fn proxy_launch(&self) -> ProxyLaunch {
+        ProxyLaunch {
+            serin_exe: self.config.serin_exe.clone(),
+            listen: self.config.document.release.traffic.listen,
+            socket: self.folder.proxy_socket(),
+            table: self.folder.route_table(),
+            log: self.folder.log("proxy"),
         }
-        Ok(())
     }
 
-    /// What the routers were last asked for; nothing if the latch says that traffic was taken back since.
-    fn weight(&self) -> serin_core::WeightBps {
-        if self.latch.is_set() { serin_core::WeightBps::ZERO } else { self.state.asked_weight() }
+    fn address_taken(&self, error: &std::io::Error) -> RunError {
+        let hint = "stop what uses the address (`ss -ltnp` shows it) or change traffic.embedded.listen";
+        self.refused("listen address", error.to_string(), hint)
     }
 
-    fn matches(&self) -> bool {
-        !self.latch.is_set() && self.state.targets.values().any(|target| target.matches)
+    fn refused(&self, check: &str, detail: String, hint: &str) -> RunError {
+        let failed = preflight::outcome(check, "", Err(detail), hint);
+        RunError::Preflight([self.checks.clone(), vec![failed]].concat())
+    }
+
+    fn note(&self, text: String) {
+        let _ = self.feed.happenings.try_send(Happening::Note(text));
     }
 }
 
 fn workload(document: &Document, launch: &Launch, store: &SharedStore) -> Arc<dyn Workload> {
     match &document.release.workload {
         WorkloadSpec::Processes(processes) => {
-            Arc::new(ProcessesWorkload::new(processes.as_ref().clone(), launch.clone(), Arc::new(StoreLedger(Arc::clone(store)))))
+            let ledger = Arc::new(StoreLedger(Arc::clone(store)));
+            Arc::new(ProcessesWorkload::new(processes.as_ref().clone(), launch.clone(), ledger))
         }
         WorkloadSpec::External(external) => Arc::new(ExternalWorkload::new(external.clone())),
     }
@@ -293,9 +327,8 @@ fn load(document: &Document, launch: &Launch, store: &SharedStore) -> Result<Opt
     let Some(command) = &processes.load else { return Ok(None) };
     let url = format!("http://{}", reachable(document.release.traffic.listen));
     let spec = load_spec(command, &url, &launch.context()).map_err(|error| RunError::Internal(error.to_string()))?;
-    let adopt: Vec<ReplicaRecord> = launch.previous.iter().filter(|record| record.id == spec.id).cloned().collect();
-    let ledger = Arc::new(StoreLedger(Arc::clone(store)));
-    Ok(Some(Load { start: Box::new(move || ReplicaSet::start(vec![spec], adopt, ledger)) }))
+    let adopt = launch.previous.iter().filter(|record| record.id == spec.id).cloned().collect();
+    Ok(Some(Load { spec, adopt, ledger: Arc::new(StoreLedger(Arc::clone(store))) }))
 }
 
 /// An address to connect to: a wildcard is reachable on loopback.
@@ -313,17 +346,4 @@ fn bind_control(folder: &StateFolder) -> Result<UnixListener, RunError> {
     // The lock is ours, so a socket that lies here belongs to nobody.
     let _ = std::fs::remove_file(&path);
     UnixListener::bind(&path).map_err(|error| StoreError::io("cannot create", &path, error).into())
-}
-
-/// The router is made before the proxy runs; this hands it the links as they come.
-fn forward(mut from: tokio::sync::watch::Receiver<Option<Arc<ProxyLink>>>, to: tokio::sync::watch::Sender<Option<Arc<ProxyLink>>>) {
-    tokio::spawn(async move {
-        loop {
-            let link = from.borrow_and_update().clone();
-            to.send_replace(link);
-            if from.changed().await.is_err() {
-                return;
-            }
-        }
-    });
 }

@@ -11,6 +11,8 @@ use serin_core::{
 use super::{Lock, StateFolder, StoreError};
 use crate::process::ReplicaRecord;
 
+/// How long the owner waits for a reader's lock. It tries again by itself, and meanwhile it must judge.
+const OWNER_PATIENCE: Duration = Duration::from_millis(200);
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = "
     CREATE TABLE release (
@@ -104,7 +106,7 @@ impl Store {
         let path = folder.database().display().to_string();
         let fail = |source| StoreError::database(&path, source);
         let connection = Connection::open(folder.database()).map_err(fail)?;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
+        connection.busy_timeout(OWNER_PATIENCE).map_err(fail)?;
         // Looked at before anything is changed: a newer version may want its file otherwise.
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
         if !(0..=SCHEMA_VERSION).contains(&found) {

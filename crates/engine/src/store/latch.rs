@@ -78,11 +78,12 @@ impl Latch {
         if self.set == set {
             return Ok(());
         }
-        self.set = set;
         self.file
             .write_all_at(content, 0)
             .and_then(|()| self.file.sync_data())
-            .map_err(|error| StoreError::io("cannot write", &self.path, error))
+            .map_err(|error| StoreError::io("cannot write", &self.path, error))?;
+        self.set = set;
+        Ok(())
     }
 }
 

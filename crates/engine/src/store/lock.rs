@@ -32,9 +32,8 @@ impl Lock {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(StoreError::InUse { folder: folder.path().display().to_string(), pid: owner_pid(folder) });
         }
-        // The number is for messages only; the lock itself is the truth.
-        let note = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        note.map_err(|error| StoreError::io("cannot write", &path, error))?;
+        // The number is for messages only; the lock itself is the truth, also on a full disk.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }

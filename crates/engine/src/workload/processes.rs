@@ -132,7 +132,8 @@ impl Workload for ProcessesWorkload {
         let status = set.status().borrow().clone();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ArmStatus {
-            ready: Some(count(status.ready_count())),
+            // Replicas that were only just found again have not been asked yet.
+            ready: (!unasked(&status)).then(|| count(status.ready_count())),
             replicas: count(status.replicas.len()),
             failure: status.failure().map(|failure| failure.to_string()).or_else(|| unresponsive(arm, &status)),
             gauges: gauges(&status),
@@ -147,6 +148,10 @@ impl Workload for ProcessesWorkload {
             }
         }
     }
+}
+
+fn unasked(status: &ReplicaSetStatus) -> bool {
+    status.replicas.iter().all(|replica| replica.phase == Phase::Starting && !replica.ever_ready && replica.pid.is_some())
 }
 
 /// Processes that live and were ready, but none of which answers any more. A crashed one that is being restarted is not

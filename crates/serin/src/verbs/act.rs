@@ -58,7 +58,7 @@ pub(crate) fn run(args: Args, action: Action, output: Output) -> anyhow::Result<
     match output {
         Output::Json => output::data(&serde_json::json!({"accepted": accepted, "text": text}).to_string())?,
         Output::Text if accepted => output::note(&text),
-        Output::Text => output::note(&format!("error: {text}")),
+        Output::Text => output::error(&text),
     }
     Ok(exit::code(if accepted { exit::SUCCEEDED } else { exit::USAGE }))
 }

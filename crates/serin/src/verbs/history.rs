@@ -32,7 +32,7 @@ pub(crate) struct Args {
 /// If the store cannot be read or stdout not be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let Some(folder) = StateFolder::existing(&args.state.state) else {
-        output::note(&format!("error: {} holds no releases; is it the right folder? (--state)", args.state.state.display()));
+        output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.state.state.display()));
         return Ok(exit::code(exit::USAGE));
     };
     let reader = Reader::open(&folder)?;

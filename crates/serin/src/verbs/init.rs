@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let text = match document(args) {
         Ok(text) => text,
         Err(error) => {
-            output::note(&format!("error: {error}"));
+            output::error(&error);
             return Ok(exit::code(exit::USAGE));
         }
     };
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let mut created = match std::fs::File::create_new(&args.file) {
         Ok(created) => created,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            output::note(&format!("error: {file} is there already; name another one with --file"));
+            output::error(&format!("{file} is there already; name another one with --file"));
             return Ok(exit::code(exit::USAGE));
         }
         Err(error) => return Err(error).with_context(|| format!("cannot write {file}")),

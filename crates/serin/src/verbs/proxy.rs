@@ -33,6 +33,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let input = std::io::stdin().as_fd().try_clone_to_owned().context("cannot take the listening socket from standard input")?;
     let listener = TcpListener::from(input);
+    // The socket must close when the proxy stops accepting: standard input would keep it open.
+    let nothing = std::fs::File::open("/dev/null").context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing).context("cannot let go of standard input")?;
     listener.local_addr().context("standard input is not a listening socket; `serin run` starts the proxy by itself")?;
     let workers = args.workers.map_or_else(|| std::thread::available_parallelism().map_or(2, usize::from), usize::from);
     let table = args.table.as_deref().and_then(kept_table);

@@ -3,9 +3,10 @@
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use serin_core::release::State;
 use serin_engine::{
     run::{Document, Feed, Happening, RunConfig, RunError, RunReport, StatusReport, run as run_release},
-    store::{Reader, StateFolder},
+    store::{Reader, ReleaseRow, StateFolder, StoreError},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -75,21 +76,27 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
 
 /// The document of the release that was interrupted in this state folder.
 fn interrupted(state: &StateArg, output: Output) -> anyhow::Result<Result<Document, document::Rejected>> {
-    let row = StateFolder::existing(&state.state)
-        .map(|folder| Reader::open(&folder).and_then(|reader| reader.releases(1)))
-        .transpose()?
-        .and_then(|rows| rows.into_iter().next())
-        .filter(|row| row.ended_at.is_none());
+    let row = match StateFolder::existing(&state.state) {
+        Some(folder) => latest_interrupted(&Reader::open(&folder)?)?,
+        None => None,
+    };
     match row {
         Some(row) => Ok(document::reread(&row.document_name, row.document, output)),
         None => {
-            output::note(&format!(
-                "error: nothing was interrupted in {}; name a release document: serin run release.yaml",
+            output::error(&format!(
+                "nothing was interrupted in {}; name a release document: serin run release.yaml",
                 state.state.display()
             ));
             Ok(Err(document::Rejected))
         }
     }
+}
+
+fn latest_interrupted(reader: &Reader) -> Result<Option<ReleaseRow>, StoreError> {
+    let Some(row) = reader.releases(1)?.into_iter().next().filter(|row| row.ended_at.is_none()) else { return Ok(None) };
+    // It may have died just before its end was recorded.
+    let over = State::fold(&reader.journal(row.id)?).is_final();
+    Ok((!over).then_some(row))
 }
 
 fn conclude(ended: Result<RunReport, RunError>, output: Output) -> anyhow::Result<ExitCode> {
@@ -107,9 +114,9 @@ fn conclude(ended: Result<RunReport, RunError>, output: Output) -> anyhow::Resul
             let checks = if let RunError::Preflight(checks) = &error { checks.as_slice() } else { &[] };
             match output {
                 Output::Json => output::data(&render::json::error(&error.to_string(), checks, code).to_string())?,
-                Output::Text if checks.is_empty() => output::note(&format!("error: {error}")),
+                Output::Text if checks.is_empty() => output::error(&error.to_string()),
                 Output::Text => {
-                    output::note("error: preflight failed, nothing was changed");
+                    output::error("preflight failed, nothing was changed");
                     render::end::checks(checks, false).iter().for_each(|line| output::note(line));
                 }
             }

@@ -7,7 +7,7 @@ use serin_core::{
     release::{Entry, State, narrate},
 };
 use serin_engine::{
-    run::{Request, Response, RunEnd, ask},
+    run::{AskError, Request, Response, RunEnd, ask},
     store::{Reader, ReleaseRow, StateFolder},
 };
 
@@ -20,7 +20,8 @@ use crate::{
 
 /// Shows how the current release is, or how the last one ended.
 ///
-/// Exit codes: 0 running or succeeded, 2 there is none, 3 the state folder cannot be read, 4 rolled back, 5 needs an operator.
+/// Exit codes: 0 running or succeeded, 1 it does not answer, 2 there is none, 3 refused by preflight or the state folder cannot be read, 4 rolled
+/// back, 5 needs an operator or was interrupted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -41,13 +42,17 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         }
         return Ok(exit::code(if status.wait.operator { exit::NEEDS_OPERATOR } else { exit::SUCCEEDED }));
     }
+    if let Err(error @ AskError::NoAnswer(_)) = &running {
+        output::error(&format!("{error}; it may be busy, try again"));
+        return Ok(exit::code(exit::INTERNAL));
+    }
     let Some(folder) = StateFolder::existing(&args.state.state) else {
-        output::note(&format!("error: {} holds no releases; is it the right folder? (--state)", args.state.state.display()));
+        output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.state.state.display()));
         return Ok(exit::code(exit::USAGE));
     };
     let reader = Reader::open(&folder)?;
     let Some(row) = reader.releases(1)?.into_iter().next() else {
-        output::note("error: no release was run here yet");
+        output::error("no release was run here yet");
         return Ok(exit::code(exit::USAGE));
     };
     let journal = reader.journal(row.id)?;

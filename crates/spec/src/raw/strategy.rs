@@ -25,10 +25,11 @@ pub(crate) struct Canary {
     pub(crate) preset: Option<Preset>,
     /// Stages in equal steps.
     pub(crate) linear: Option<Linear>,
-    /// How long the canary is measured at 100 % while stable stays warm, one command back.
+    /// How long the canary is measured at 100 % while stable stays warm, one command back. Unless it is `0s`, it needs at least one request and
+    /// every criterion to end.
     #[schemars(extend("default" = "0s"))]
     pub(crate) bake: Option<Duration>,
-    /// How long the old version is kept for a rollback after success.
+    /// How long the old version is kept running after the bake. The release goes on as long, and `serin abort` goes back to it.
     #[schemars(extend("default" = "0s"))]
     pub(crate) retain: Option<Duration>,
 }
@@ -39,22 +40,22 @@ pub(crate) struct Canary {
 pub(crate) struct Stage {
     /// The canary's share of traffic in percent, at most two decimals.
     pub(crate) weight: Weight,
-    /// How long the stage is measured.
+    /// How long the stage is measured at least, from the moment the router was seen to give the canary its weight. Pauses do not count.
     pub(crate) hold: Duration,
-    /// The least time before an early pass. Default: a minute, or `hold` if that is shorter.
+    /// The least time before an early pass; it needs `early: true`. Default: a minute, or `hold` if that is shorter.
     pub(crate) min_hold: Option<Duration>,
-    /// The most time before `onNoData` and `onInconclusive` act. Default: three times `hold`, at least `hold` and 10 minutes.
+    /// The most time before `onNoData` and `onInconclusive` act. Default: three times `hold`, or `hold` and 10 minutes if that is longer.
     pub(crate) max_hold: Option<Duration>,
-    /// Whether proven criteria may end the hold at `minHold`.
+    /// Whether the stage may pass from `minHold` on, once it has its requests and every criterion passes, instead of at `hold`.
     #[schemars(extend("default" = false))]
     pub(crate) early: Option<bool>,
-    /// The least number of compared canary requests before the stage may pass.
+    /// The least number of canary requests before the stage may pass. Only requests that came by weight count, not those of `match`.
     #[schemars(extend("default" = 1000))]
     pub(crate) min_requests: Option<u64>,
     /// What lets the passed stage go on.
     #[schemars(extend("default" = "auto"))]
     pub(crate) gate: Option<Gate>,
-    /// Criteria of this stage alone, beside those of `analysis`.
+    /// Criteria of this stage alone, beside those of `analysis`. Their names must be new.
     #[schemars(length(max = 50))]
     pub(crate) criteria: Option<Vec<Criterion>>,
 }
@@ -87,16 +88,16 @@ pub(crate) enum Preset {
 pub(crate) struct Linear {
     /// Weight of the first stage in percent.
     pub(crate) from: Weight,
-    /// How much each stage adds, in percent.
+    /// How much each stage adds, in percent. It may make at most 100 stages.
     pub(crate) step: Weight,
-    /// Weight of the last stage in percent.
+    /// Weight of the last stage in percent; from `from` on.
     pub(crate) to: Weight,
-    /// How long each stage is measured.
+    /// How long each stage is measured, as `hold` of a stage.
     pub(crate) every: Duration,
-    /// Whether proven criteria may end a stage early.
+    /// As `early` of a stage.
     #[schemars(extend("default" = false))]
     pub(crate) early: Option<bool>,
-    /// The least number of compared canary requests before a stage may pass.
+    /// As `minRequests` of a stage.
     #[schemars(extend("default" = 1000))]
     pub(crate) min_requests: Option<u64>,
     /// What lets a passed stage go on.

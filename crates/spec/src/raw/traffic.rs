@@ -29,7 +29,7 @@ pub(crate) struct Embedded {
     pub(crate) sticky: Option<Sticky>,
     /// Time limits of requests.
     pub(crate) timeouts: Option<Timeouts>,
-    /// How long requests in flight may go on at a version that lost its traffic.
+    /// How long requests in flight may go on at a version that lost its traffic, before it is stopped.
     #[schemars(extend("default" = "30s"))]
     pub(crate) drain: Option<Duration>,
     /// Where requests are logged. Without it they are not.
@@ -40,7 +40,7 @@ pub(crate) struct Embedded {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct MatchRule {
-    /// Headers with their exact values.
+    /// Headers with their exact values. Names may be written in any case, values may not.
     #[schemars(extend("examples" = [{"x-canary": "true"}]))]
     pub(crate) header: Option<BTreeMap<String, String>>,
     /// Cookies with their exact values.

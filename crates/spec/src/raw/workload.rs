@@ -26,7 +26,7 @@ pub(crate) struct Processes {
     pub(crate) stable: ProcessArm,
     /// The version on trial.
     pub(crate) canary: ProcessArm,
-    /// A command that makes traffic while the release runs, for examples and quiet services.
+    /// A command that makes traffic while the release runs, for examples and quiet services. It starts after preflight.
     pub(crate) load: Option<Load>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct ProcessArm {
     pub(crate) command: Vec<String>,
     /// Environment variables beside PORT and those that Serin itself has.
     pub(crate) env: Option<BTreeMap<String, EnvValue>>,
-    /// Working directory, relative to this file.
+    /// Working directory, relative to this file. Default: the folder of this file.
     #[schemars(length(min = 1))]
     pub(crate) working_dir: Option<String>,
     /// Number of processes.
@@ -53,7 +53,7 @@ pub(crate) struct ProcessArm {
     /// Time between SIGTERM and SIGKILL.
     #[schemars(extend("default" = "10s"))]
     pub(crate) stop_grace: Option<Duration>,
-    /// How much output is kept.
+    /// How much output is kept in `logs/` of the state folder.
     pub(crate) logs: Option<Logs>,
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Restart {
     /// Restarts within `window` that make it a crash loop: the canary is rolled back, stable keeps being restarted.
     #[schemars(range(min = 1, max = 1000), extend("default" = 3))]
     pub(crate) limit: Option<u32>,
-    /// See `limit`.
+    /// The time in which `limit` restarts make a crash loop.
     #[schemars(extend("default" = "5m"))]
     pub(crate) window: Option<Duration>,
 }

@@ -2,30 +2,36 @@
 //!
 //! The listening socket belongs to this process and is handed to the proxy as its standard input (a plain descriptor that
 //! needs no unsafe code). So a proxy that dies leaves the socket open: clients wait in its queue for the few milliseconds
-//! until the next one, and none is refused. A proxy that outlived an earlier control process is adopted instead; its socket
-//! stays its own.
+//! until the next one, and none is refused.
+//!
+//! A proxy that outlived an earlier control process is adopted: it keeps the socket, which nobody else holds. Should that
+//! one die, clients are refused until its successor has bound the address anew.
 
 use std::{
-    fs::OpenOptions,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
 use serin_core::WeightBps;
-use serin_proxy::{ProxyLink, protocol::Stats};
+use serin_proxy::{LinkError, ProxyLink, protocol::Stats};
 use tokio::{
-    process::{Child, Command},
     sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
+use super::proxy_process::ProxyProcess;
+
 const CONNECT_EVERY: Duration = Duration::from_millis(10);
 const START_PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// What a proxy may take beyond its drain time.
+const END_SLACK: Duration = Duration::from_secs(2);
+
+/// Where the link to the proxy is published; `None` while the proxy is being started.
+pub type LinkWatch = watch::Sender<Option<Arc<ProxyLink>>>;
 
 /// How to start a proxy.
 #[derive(Debug, Clone)]
@@ -49,7 +55,6 @@ pub struct ProxyKeeper {
     stats: watch::Receiver<Option<Arc<Stats>>>,
     stop: mpsc::Sender<Stop>,
     task: JoinHandle<()>,
-    adopted: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,20 +64,19 @@ enum Stop {
 }
 
 impl ProxyKeeper {
-    /// Adopts a running proxy or starts one.
+    /// Adopts a running proxy, or starts one. Links are published in `links` as they come.
     ///
     /// # Errors
     /// If there is none and the address cannot be bound; nothing was started then.
-    pub async fn start(launch: ProxyLaunch) -> Result<Self, std::io::Error> {
-        let existing = ProxyLink::connect(&launch.socket).await.ok();
-        let adopted = existing.is_some();
-        let listener = if adopted { None } else { Some(bind(launch.listen)?) };
-        let (link_out, link) = watch::channel(None);
+    pub fn start(launch: ProxyLaunch, existing: Option<ProxyLink>, links: LinkWatch) -> Result<Self, std::io::Error> {
+        let listener = if existing.is_some() { None } else { Some(bind(launch.listen)?) };
+        let process = existing.as_ref().map(|link| ProxyProcess::adopted(link.hello().pid));
+        let link = links.subscribe();
         let (stats_out, stats) = watch::channel(None);
         let (stop, stop_in) = mpsc::channel(4);
-        let worker = Worker { launch, listener, child: None, link: link_out, stats: stats_out };
+        let worker = Worker { launch, listener, process, links, stats: stats_out };
         let task = tokio::spawn(worker.run(existing, stop_in));
-        Ok(Self { link, stats, stop, task, adopted })
+        Ok(Self { link, stats, stop, task })
     }
 
     /// The current link; `None` while the proxy is being started.
@@ -87,22 +91,28 @@ impl ProxyKeeper {
         self.stats.clone()
     }
 
-    /// Whether the proxy was running before.
-    #[must_use]
-    pub fn adopted(&self) -> bool {
-        self.adopted
-    }
-
-    /// Lets requests in flight end, at most `drain_ms`, and stops the proxy.
+    /// Lets requests in flight end, at most `drain_ms`, and stops the proxy. Returns when it is gone.
     pub async fn stop(self, drain_ms: u64) {
         let _ = self.stop.send(Stop::Drain { drain_ms }).await;
-        let _ = timeout(Duration::from_millis(drain_ms) + START_PATIENCE, self.task).await;
+        let _ = timeout(Duration::from_millis(drain_ms) + 2 * START_PATIENCE + END_SLACK, self.task).await;
     }
 
     /// Leaves the proxy running on its own.
     pub async fn detach(self) {
         let _ = self.stop.send(Stop::Detach).await;
         let _ = timeout(START_PATIENCE, self.task).await;
+    }
+}
+
+/// A proxy that serves this state folder already.
+///
+/// # Errors
+/// If there is one that cannot be talked to: it must neither be ignored nor fought with.
+pub async fn running_proxy(socket: &Path) -> Result<Option<ProxyLink>, LinkError> {
+    match ProxyLink::connect(socket).await {
+        Ok(link) => Ok(Some(link)),
+        Err(LinkError::Connect(error)) if is_nobody(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -127,6 +137,10 @@ pub async fn take_back(socket: &Path) {
     }
 }
 
+fn is_nobody(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+}
+
 fn bind(address: SocketAddr) -> Result<TcpListener, std::io::Error> {
     TcpListener::bind(address).map_err(|error| std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
@@ -134,8 +148,8 @@ fn bind(address: SocketAddr) -> Result<TcpListener, std::io::Error> {
 struct Worker {
     launch: ProxyLaunch,
     listener: Option<TcpListener>,
-    child: Option<Child>,
-    link: watch::Sender<Option<Arc<ProxyLink>>>,
+    process: Option<ProxyProcess>,
+    links: LinkWatch,
     stats: watch::Sender<Option<Arc<Stats>>>,
 }
 
@@ -156,14 +170,17 @@ impl Worker {
                     }
                     Err(error) => {
                         tracing::error!(%error, "the proxy does not start; trying again");
-                        sleep(backoff).await;
+                        tokio::select! {
+                            () = sleep(backoff) => {}
+                            asked = stop.recv() => return self.end(asked, None).await,
+                        }
                         backoff = (backoff * 2).min(LONGEST_BACKOFF);
                     }
                 }
                 continue;
             };
             let current = Arc::new(current);
-            self.link.send_replace(Some(Arc::clone(&current)));
+            self.links.send_replace(Some(Arc::clone(&current)));
             let mut stats = current.stats();
             let asked = loop {
                 tokio::select! {
@@ -178,86 +195,61 @@ impl Worker {
                     asked = stop.recv() => break Some(asked),
                 }
             };
-            self.link.send_replace(None);
+            self.links.send_replace(None);
             if let Some(asked) = asked {
                 return self.end(asked, Some(current)).await;
             }
-            tracing::warn!("the link to the proxy broke");
+            tracing::info!("the link to the proxy broke");
         }
     }
 
-    /// A link to a living proxy: the one that is there, or a new one.
+    /// A link to a living proxy: the one that is there, or a new one. One that lives but cannot be talked to is killed: it
+    /// would keep traffic on a canary that may have to lose it.
     async fn start(&mut self) -> Result<ProxyLink, std::io::Error> {
-        let alive = match &mut self.child {
-            Some(child) => child.try_wait()?.is_none(),
-            None => false,
-        };
-        if !alive {
-            // An adopted proxy whose link broke may still live.
-            if self.child.is_none()
-                && let Ok(link) = ProxyLink::connect(&self.launch.socket).await
-            {
-                return Ok(link);
-            }
-            self.spawn()?;
+        if let Some(process) = &mut self.process {
+            // A killed process is seen to be gone a moment after its link.
+            process.wait(CONNECT_EVERY).await;
+        }
+        if self.process.as_mut().is_none_or(|process| process.ended().is_some()) {
+            let listener = match &self.listener {
+                Some(listener) => listener,
+                None => self.listener.insert(bind(self.launch.listen)?),
+            };
+            self.process = Some(ProxyProcess::spawn(&self.launch, listener)?);
         }
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            match ProxyLink::connect(&self.launch.socket).await {
+            let error = match ProxyLink::connect(&self.launch.socket).await {
                 Ok(link) => return Ok(link),
-                Err(error) if Instant::now() >= deadline => {
-                    if let Some(child) = &mut self.child {
-                        child.start_kill()?;
-                        child.wait().await?;
-                    }
-                    return Err(std::io::Error::other(format!("{error}; see {}", self.launch.log.display())));
-                }
-                Err(_) => {}
+                Err(error) => error,
+            };
+            let Some(process) = &mut self.process else { return Err(std::io::Error::other("the proxy is not there")) };
+            if let Some(how) = process.ended() {
+                return Err(std::io::Error::other(format!("it ended at once ({how}); see {}", self.launch.log.display())));
             }
-            if let Some(child) = &mut self.child
-                && let Some(status) = child.try_wait()?
-            {
-                return Err(std::io::Error::other(format!("it ended at once ({status}); see {}", self.launch.log.display())));
+            if Instant::now() >= deadline {
+                process.kill().await;
+                return Err(std::io::Error::other(format!("{error}; it was killed; see {}", self.launch.log.display())));
             }
             sleep(CONNECT_EVERY).await;
         }
     }
 
-    fn spawn(&mut self) -> Result<(), std::io::Error> {
-        let listener = match &self.listener {
-            Some(listener) => listener,
-            None => self.listener.insert(bind(self.launch.listen)?),
-        };
-        let log = OpenOptions::new().create(true).append(true).open(&self.launch.log)?;
-        let mut command = Command::new(&self.launch.serin_exe);
-        command
-            .arg("proxy")
-            .arg("--control")
-            .arg(&self.launch.socket)
-            .arg("--table")
-            .arg(&self.launch.table)
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone()?)))
-            .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
-            // Ctrl-C in the terminal is for the control process; the data path ends when that says so.
-            .process_group(0)
-            .kill_on_drop(false);
-        self.child = Some(command.spawn()?);
-        Ok(())
-    }
-
     async fn end(mut self, asked: Option<Stop>, link: Option<Arc<ProxyLink>>) {
         // Nobody to answer to any more counts as a wish to let it be.
         let Some(Stop::Drain { drain_ms }) = asked else { return };
+        // Clients that come now shall be refused at once rather than wait for a proxy that will not come.
+        self.listener = None;
         let told = match link {
             Some(link) => link.shutdown(drain_ms).await.is_ok(),
             None => false,
         };
-        let Some(child) = &mut self.child else { return };
-        let patience = if told { Duration::from_millis(drain_ms) + Duration::from_secs(2) } else { Duration::ZERO };
-        if timeout(patience, child.wait()).await.is_err() {
-            let _ = child.start_kill();
-            let _ = child.wait().await;
+        let Some(mut process) = self.process.take() else { return };
+        if !told {
+            process.terminate();
+        }
+        if !process.wait(Duration::from_millis(drain_ms) + END_SLACK).await {
+            process.kill().await;
         }
     }
 }

@@ -4,13 +4,14 @@
 //! file, so that a proxy that died comes back with it before anyone can tell it anything.
 
 mod keeper;
+mod proxy_process;
 mod table;
 
-pub use keeper::{ProxyKeeper, ProxyLaunch, bind_check, take_back};
+pub use keeper::{LinkWatch, ProxyKeeper, ProxyLaunch, bind_check, running_proxy, take_back};
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -36,8 +37,15 @@ pub struct EmbeddedRouter {
     order: Mutex<EffectId>,
     /// The wish for matches, kept apart from the table: without a canary pool there is nothing to match to.
     matches: Vec<serin_proxy::table::MatchRule>,
-    file: PathBuf,
+    kept: KeptTable,
     link: watch::Receiver<Option<Arc<ProxyLink>>>,
+}
+
+/// The file that a restarted proxy begins with.
+#[derive(Debug)]
+struct KeptTable {
+    file: PathBuf,
+    newest: Mutex<(u64, u64)>,
 }
 
 impl EmbeddedRouter {
@@ -51,7 +59,7 @@ impl EmbeddedRouter {
         link: watch::Receiver<Option<Arc<ProxyLink>>>,
     ) -> Self {
         let (table, matches) = table::initial(release, epoch, stable);
-        Self { table: Mutex::new(table), order: Mutex::new(EffectId(0)), matches, file, link }
+        Self { table: Mutex::new(table), order: Mutex::new(EffectId(0)), matches, kept: KeptTable { file, newest: Mutex::default() }, link }
     }
 
     /// Says which servers the canary has, without giving them traffic; `None`: there is no canary any more.
@@ -78,7 +86,7 @@ impl EmbeddedRouter {
             table.canary = canary;
             table.matches = rules;
         });
-        keep(&self.file, &table);
+        self.kept.keep(&table);
     }
 
     /// The newest table's epoch and version: counters of older tables say nothing about what was asked.
@@ -108,7 +116,7 @@ impl EmbeddedRouter {
     /// # Errors
     /// If the proxy cannot be reached or refuses.
     pub async fn resend(&self) -> Result<(), RouterError> {
-        let table = self.change(|_| {});
+        let table = self.lock().clone();
         self.send(table).await
     }
 
@@ -124,13 +132,13 @@ impl EmbeddedRouter {
     /// started finds the new table in the file.
     async fn send(&self, table: RouteTable) -> Result<(), RouterError> {
         if self.link.borrow().is_none() {
-            keep(&self.file, &table);
+            self.kept.keep(&table);
         }
         let sent = match self.link().await {
             Ok(link) => link.apply(table.clone()).await.map(|_| ()).map_err(|error| table::router_error(&error)),
             Err(error) => Err(error),
         };
-        keep(&self.file, &table);
+        self.kept.keep(&table);
         match sent {
             // A newer table of ours overtook this one, and every table holds all changes before it.
             Err(RouterError::Refused(_)) if self.version() > (table.epoch, table.version) => Ok(()),
@@ -144,6 +152,12 @@ impl EmbeddedRouter {
         let waited = timeout(LINK_PATIENCE, link.wait_for(Option::is_some)).await;
         let linked = waited.ok().and_then(Result::ok).and_then(|link| link.clone());
         linked.ok_or_else(|| RouterError::Unreachable("the proxy is being started".to_owned()))
+    }
+
+    /// The weight that the proxy serves, if it serves the newest table.
+    async fn served(&self) -> Result<Option<WeightBps>, RouterError> {
+        let served = self.link().await?.current_table().await.map_err(|error| table::router_error(&error))?;
+        Ok(served.filter(|served| (served.epoch, served.version) >= self.version()).map(|served| served.weight))
     }
 
     fn lock(&self) -> MutexGuard<'_, RouteTable> {
@@ -175,20 +189,35 @@ impl Router for EmbeddedRouter {
         })
     }
 
+    /// The whole table is what is proven, matches included: a proxy that still serves an older one has not taken the weight.
     fn read_back(&self) -> Pending<'_, Result<WeightBps, RouterError>> {
         Box::pin(async move {
-            let table = self.link().await?.current_table().await.map_err(|error| table::router_error(&error))?;
-            Ok(table.map_or(WeightBps::ZERO, |table| table.weight))
+            if let Some(weight) = self.served().await? {
+                return Ok(weight);
+            }
+            self.resend().await?;
+            let served = self.served().await?;
+            served.ok_or_else(|| RouterError::Unreachable("it still serves an older route table".to_owned()))
         })
     }
 }
 
-/// That the file is behind matters only if the proxy dies too, so a failure is a warning.
-fn keep(file: &Path, table: &RouteTable) {
-    let fresh = file.with_extension("new");
-    let text = serde_json::to_vec(table).map_err(std::io::Error::from);
-    let written = text.and_then(|text| fs::write(&fresh, text)).and_then(|()| fs::rename(&fresh, file));
-    if let Err(error) = written {
-        tracing::warn!(file = %file.display(), %error, "the route table could not be kept for a restart of the proxy");
+impl KeptTable {
+    /// Replaces the file, unless a newer table is in it already. Without room for the new one the old one is removed: a proxy
+    /// that finds no table waits for control, one that finds an old table might send traffic to a canary that lost it.
+    fn keep(&self, table: &RouteTable) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = (table.epoch, table.version);
+        if version < *newest {
+            return;
+        }
+        *newest = version;
+        let fresh = self.file.with_extension("new");
+        let text = serde_json::to_vec(table).map_err(std::io::Error::from);
+        let written = text.and_then(|text| fs::write(&fresh, text)).and_then(|()| fs::rename(&fresh, &self.file));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&self.file);
+            tracing::warn!(file = %self.file.display(), %error, "the route table could not be kept for a restart of the proxy");
+        }
     }
 }
