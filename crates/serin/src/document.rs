@@ -9,7 +9,10 @@ use std::{
 use serin_engine::run::Document;
 use serin_spec::{Diagnostics, MAX_DOCUMENT_BYTES};
 
-use crate::output::{self, Output};
+use crate::{
+    exit,
+    output::{self, Output},
+};
 
 /// A document that cannot be used; it has been said why.
 #[derive(Debug)]
@@ -77,7 +80,7 @@ fn directory(path: &Path) -> PathBuf {
 fn refuse(output: Output, text: &str) -> Rejected {
     match output {
         Output::Json => {
-            let _ = output::data(&serde_json::json!({"error": text}).to_string());
+            let _ = output::data(&serde_json::json!({"type": "error", "exit_code": exit::USAGE, "error": text}).to_string());
         }
         Output::Text => output::error(text),
     }
@@ -88,7 +91,7 @@ fn report(diagnostics: &Diagnostics, name: &str, text: &str, output: Output) {
     match output {
         Output::Json => {
             let _ = output::data(
-                &serde_json::json!({"error": "the document is not valid", "document": name, "diagnostics": diagnostics}).to_string(),
+                &serde_json::json!({"type": "error", "exit_code": exit::USAGE, "error": "the document is not valid", "document": name, "diagnostics": diagnostics}).to_string(),
             );
         }
         Output::Text => show(diagnostics, name, text),

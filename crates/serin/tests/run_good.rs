@@ -47,7 +47,7 @@ fn every_stage_gets_its_share_and_every_request_is_counted_once() {
     let weights = [5.0, 25.0, 50.0];
     let gated =
         |document: Document, weight: f64| document.stage_with(json!({"weight": weight, "hold": "1s", "minRequests": 10, "gate": "manual"}));
-    let document = weights.into_iter().fold(good(), gated).bake("500ms");
+    let document = weights.into_iter().fold(good(), gated).bake("0s");
     let run = place.run(&document, &[]);
     let mut sent = [0, 0];
     for (index, weight) in weights.into_iter().enumerate() {
@@ -78,14 +78,14 @@ fn every_stage_gets_its_share_and_every_request_is_counted_once() {
     assert_eq!([0, 1].map(|arm| totals[arm]["matched"].as_u64().unwrap()), [0, 0], "{totals}");
 }
 
-/// Load from the first moment at which the proxy accepts connections up to the bake: the totals of the report are what was sent.
+/// Load from the first moment at which the proxy accepts connections to after the bake: the totals of the report are what was sent.
 #[test]
 fn totals_are_what_the_load_sent() {
     let place = Place::new(SERIN);
-    let document = good().stage(20.0, "1s", 50).bake("2s");
+    let document = good().stage(20.0, "1s", 50).set("strategy.canary.retain", json!("3s"));
     let run = place.run(&document, &[]);
     let load = place.load(&document, 300, &[]);
-    run.event("bake-started");
+    run.event("retain-started");
     let report = load.stop();
     report.assert_nothing_lost();
     let ended = run.end();

@@ -10,7 +10,7 @@ fn quiet(on_no_data: &str) -> Document {
     Document::sample_apps("quiet", &[], &[])
         .set("analysis.onNoData", json!(on_no_data))
         .stage_with(json!({"weight": 10, "hold": "500ms", "maxHold": "3s", "minRequests": 10}))
-        .bake("200ms")
+        .bake("0s")
 }
 
 fn has(lines: &[Value], kind: &str) -> bool {

@@ -28,6 +28,8 @@ use crate::Pending;
 
 /// How long a change waits for a proxy that is being started.
 const LINK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a read-back sends the newest table to a proxy that serves an older one.
+const READ_BACK_ATTEMPTS: usize = 3;
 
 /// Drives the built-in proxy.
 #[derive(Debug)]
@@ -192,10 +194,13 @@ impl Router for EmbeddedRouter {
     /// The whole table is what is proven, matches included: a proxy that still serves an older one has not taken the weight.
     fn read_back(&self) -> Pending<'_, Result<WeightBps, RouterError>> {
         Box::pin(async move {
-            if let Some(weight) = self.served().await? {
-                return Ok(weight);
+            // Another change may come between sending and reading, such as the one that greets a new link.
+            for _ in 0..READ_BACK_ATTEMPTS {
+                if let Some(weight) = self.served().await? {
+                    return Ok(weight);
+                }
+                self.resend().await?;
             }
-            self.resend().await?;
             let served = self.served().await?;
             served.ok_or_else(|| RouterError::Unreachable("it still serves an older route table".to_owned()))
         })
