@@ -19,5 +19,5 @@ pub mod release;
 pub mod traffic;
 
 pub use time::{Timestamp, human_duration};
-pub use units::{Unit, format_value};
+pub use units::{Unit, format_count, format_value};
 pub use weight::{WeightBps, WeightError};

@@ -34,6 +34,14 @@ pub fn format_value(value: f64, unit: Unit) -> String {
     }
 }
 
+/// A count with its digits in groups of three: `1,234,567`.
+#[must_use]
+pub fn format_count(count: u64) -> String {
+    let digits = count.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
 /// At most three significant digits, without trailing zeros.
 fn significant(value: f64) -> String {
     let decimals = match value.abs() {
@@ -64,6 +72,13 @@ fn bytes(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        for (count, expected) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(format_count(count), expected);
+        }
+    }
 
     #[test]
     fn values_read_as_people_write_them() {

@@ -2,7 +2,7 @@
 
 use super::{Cause, CauseKind, Effect, Event, Phase, Release, StageStep};
 use crate::{
-    WeightBps,
+    WeightBps, format_count,
     judge::{SplitCheck, Verdict},
     plan::{Gate, OnInconclusive, OnNoData, Step},
 };
@@ -45,7 +45,7 @@ impl Release {
         let (tally, assessment) = (self.trial.tally(), self.trial.assessment());
         let seen = tally.canary_requests(weight);
         if seen < step.min_requests {
-            let what = format!("{} of {} requests", thousands(seen), thousands(step.min_requests));
+            let what = format!("{} of {} requests", format_count(seen), format_count(step.min_requests));
             return Progress::Missing { what, no_data: seen == 0 };
         }
         // At 100 % nothing is split: what came before is not measured at that weight.
@@ -72,7 +72,7 @@ impl Release {
                 None => Progress::Missing { what: "the first evaluation".to_owned(), no_data: false },
             };
         }
-        let mut evidence = vec![format!("{} requests", thousands(seen))];
+        let mut evidence = vec![format!("{} requests", format_count(seen))];
         evidence.extend(assessment.criteria.iter().map(|one| format!("{} {}", one.name, one.text)));
         Progress::Passed(evidence.join(", "))
     }
@@ -206,17 +206,4 @@ impl Release {
         };
         (policy, reason)
     }
-}
-
-/// 1234567 as `1,234,567`.
-pub(super) fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

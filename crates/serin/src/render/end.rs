@@ -1,9 +1,9 @@
 //! The end-of-run report in words.
 
-use serin_core::{human_duration, release::Check, release::CheckStatus};
+use serin_core::{format_count, human_duration, release::Check, release::CheckStatus};
 use serin_engine::run::{RunEnd, RunReport};
 
-use super::{clock_time, count, plain};
+use super::{clock_time, plain};
 
 /// The report's lines.
 pub(crate) fn report(report: &RunReport) -> Vec<String> {
@@ -27,13 +27,13 @@ pub(crate) fn report(report: &RunReport) -> Vec<String> {
         _ => {}
     }
     for (name, totals) in ["stable", "canary"].into_iter().zip(&report.totals) {
-        let matched = if totals.matched > 0 { format!(", {} by matches", count(totals.matched)) } else { String::new() };
-        field(name, format!("{} requests by weight{matched}, {} errors", count(totals.by_weight), count(totals.errors)));
+        let matched = if totals.matched > 0 { format!(", {} by matches", format_count(totals.matched)) } else { String::new() };
+        field(name, format!("{} requests by weight{matched}, {} errors", format_count(totals.by_weight), format_count(totals.errors)));
     }
     if report.rescued > 0 {
-        field("rescued", format!("{} requests failed on the canary and were answered by stable", count(report.rescued)));
+        field("rescued", format!("{} requests failed on the canary and were answered by stable", format_count(report.rescued)));
     }
-    field("proxy", format!("{} error answers of its own", count(report.own_errors)));
+    field("proxy", format!("{} error answers of its own", format_count(report.own_errors)));
     field("journal", format!("`serin history --state {}`; logs in its folder `logs`", report.state_folder));
     lines
 }

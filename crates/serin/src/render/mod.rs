@@ -9,4 +9,4 @@ mod screen;
 mod words;
 
 pub(crate) use screen::Screen;
-pub(crate) use words::{clock_time, count, ms_short, plain, share, value_or_dash};
+pub(crate) use words::{clock_time, ms_short, plain, share, value_or_dash};

@@ -1,9 +1,9 @@
 //! The release at a glance: what `run` draws on a terminal and `status` prints.
 
-use serin_core::{human_duration, judge::Verdict};
+use serin_core::{format_count, human_duration, judge::Verdict};
 use serin_engine::run::{ArmReport, StageState, StatusReport};
 
-use super::{count, ms_short, plain, share, value_or_dash};
+use super::{ms_short, plain, share, value_or_dash};
 
 const BAR_CELLS: u64 = 10;
 
@@ -84,7 +84,7 @@ fn row(name: &str, arm: &ArmReport) -> String {
         value_or_dash(arm.p50_ms, ms_short),
         value_or_dash(arm.p99_ms, ms_short),
         value_or_dash(arm.status.gauges.cpu_percent, |cpu| format!("{cpu:.0} %")),
-        count(totals.by_weight + totals.matched),
+        format_count(totals.by_weight + totals.matched),
     )
 }
 

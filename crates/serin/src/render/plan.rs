@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serin_core::{
-    format_value, human_duration,
+    format_count, format_value, human_duration,
     plan::{Combine, Criterion, Gate, Guard, OnBreach, Plan},
 };
 use serin_engine::run::Document;
@@ -108,7 +108,7 @@ fn hold(step: &serin_core::plan::Step) -> String {
     let mut text = format!(
         "holds {} from the proof of the weight, at least {} compared requests",
         human_duration(step.hold_ms),
-        super::count(step.min_requests)
+        format_count(step.min_requests)
     );
     if step.early {
         let _ = write!(text, "; may pass after {}", human_duration(step.min_hold_ms));
