@@ -170,7 +170,8 @@ impl<'a> Preparation<'a> {
         match begun {
             Ok((clock, row, latch, router, keeper)) => {
                 let release = Release::new(self.config.document.release.plan.clone(), self.epoch, clock.now());
-                Ok(self.started(clock, row, latch, release, None, router, keeper))
+                // Its proxy counts from zero, and all of it belongs to this release.
+                Ok(self.started(clock, row, latch, release, Some(TrafficMeter::default()), router, keeper))
             }
             Err(error) => {
                 let _ = self.workload.stop(Arm::Stable).await;
