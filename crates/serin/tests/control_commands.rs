@@ -17,9 +17,11 @@ fn say(place: &Place, args: &[&str]) -> Finished {
     finish(command, None)
 }
 
-/// Who the journal must say it was.
+/// Who the journal must say it was: the system's name for this user, or what the command called itself.
 fn me() -> String {
-    format!("tester (uid {})", rustix::process::getuid().as_raw())
+    let named = std::process::Command::new("id").arg("-un").output().ok().filter(|id| id.status.success());
+    let name = named.map_or_else(|| "tester".to_owned(), |id| String::from_utf8_lossy(&id.stdout).trim().to_owned());
+    format!("{name} (uid {})", rustix::process::getuid().as_raw())
 }
 
 fn status(place: &Place) -> Value {

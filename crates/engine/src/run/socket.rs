@@ -30,7 +30,7 @@ pub enum Request {
     Command {
         /// What.
         action: Action,
-        /// The login name of who asks; the kernel adds the user id.
+        /// What who asks is called, in case the system has no name for the user id, which the kernel tells.
         by: String,
         /// Why, if said.
         reason: Option<String>,
@@ -119,7 +119,8 @@ async fn answer(stream: UnixStream, status: &watch::Receiver<Option<StatusReport
             None => Response::Refused("the release has not begun yet".to_owned()),
         },
         Ok(Request::Command { action, by, reason }) => {
-            pass_on(commands, Command { action, by: format!("{} (uid {uid})", plain(&by)), reason: reason.map(|text| plain(&text)) }).await
+            let by = format!("{} (uid {uid})", login_name(uid).unwrap_or_else(|| plain(&by)));
+            pass_on(commands, Command { action, by, reason: reason.map(|text| plain(&text)) }).await
         }
         Err(error) => Response::Refused(format!("the request cannot be understood: {error}; do both sides have the same version?")),
     };
@@ -137,7 +138,37 @@ async fn pass_on(commands: &mpsc::Sender<Asked>, command: Command) -> Response {
     answered.await.unwrap_or_else(|_| gone())
 }
 
+/// The system's name for a user. Users that a directory service knows are named by themselves.
+fn login_name(uid: u32) -> Option<String> {
+    named(&std::fs::read_to_string("/etc/passwd").ok()?, uid)
+}
+
+/// A line is `name:password:uid:…`.
+fn named(passwd: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str()))?;
+    line.split(':').next().filter(|name| !name.is_empty()).map(plain)
+}
+
 /// Names and reasons end up in terminals and reports: no control characters, and not without end.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_named_by_their_uid() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\ndeploy:x:1000:1000::/home/deploy:/bin/sh\n";
+        assert_eq!(named(passwd, 1000).as_deref(), Some("deploy"));
+        assert_eq!(named(passwd, 100), None);
+    }
+
+    #[test]
+    fn names_and_reasons_are_inert_and_short() {
+        assert_eq!(plain("a\x1b[31mb\nc"), "a [31mb c");
+        assert_eq!(plain(&"x".repeat(1_000)).len(), 200);
+    }
 }
