@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use serin_testkit::{
-    Document, Place, Release, processes,
+    Document, Place, Release, http, processes,
     prompt::{Finished, clean, finish},
     wait,
 };
@@ -237,6 +239,8 @@ fn nobody_comes_in_a_pipe() {
     assert_eq!(ended.code, Some(5), "{}", ended.story());
     assert_eq!(ended.last["report"]["end"], json!({"result": "operator-needed", "why": "approval to leave 50 %: `approve` or `reject`"}));
     assert_eq!(place.replicas().len(), 2, "everything is left running");
+    let versions: BTreeSet<String> = (0..40).map(|_| http::get(document.listen, "/", &[]).unwrap().version().to_owned()).collect();
+    assert_eq!(versions, BTreeSet::from(["v1".to_owned()]), "a canary without a judge gets no traffic");
     refused(&place, &["approve"], "no release is running in ");
     let text = say(&place, &["status"]).expect_code(5);
     assert!(text.stdout.contains("interrupted while awaiting approval; `serin run` goes on with it"), "{}", text.stdout);

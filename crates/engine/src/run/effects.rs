@@ -9,6 +9,7 @@ use std::{
 };
 
 use serin_core::{
+    WeightBps,
     release::{Check, Effect, EffectId, Fault, Input},
     traffic::Arm,
 };
@@ -81,6 +82,13 @@ impl World {
             }
         }
         tracing::warn!("the proxy could not be reached with the route table; the next link tries again");
+    }
+
+    /// Takes the traffic back without a decision of the release, because it is about to lose its judge. Says whether the
+    /// proxy took it.
+    pub(super) async fn send_everything_to_stable(&self) -> bool {
+        let shift = self.router.shift(EffectId(u64::MAX), WeightBps::ZERO, false);
+        matches!(timeout(ROUTER_PATIENCE, shift).await, Ok(Ok(())))
     }
 
     async fn preflight(&self) -> Vec<Check> {

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use serin_core::traffic::Arm;
+use serin_core::{release::Phase, traffic::Arm};
 use tokio::sync::mpsc;
 
 use super::{Happening, RunConfig, RunEnd, RunReport, driver::Driver};
@@ -30,7 +30,14 @@ pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, inte
     let _ = std::fs::remove_file(driver.folder.control_socket());
 
     if let RunEnd::OperatorNeeded { .. } = report.end {
-        note("everything is left as it is and running; run the same document again to take over");
+        // Nobody will judge the canary from here on, so it gets no traffic either. Not so where stable cannot take it, and
+        // not after the bake, when judging is over.
+        let judged = matches!(state.phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. });
+        if judged && driver.world.send_everything_to_stable().await {
+            note("nobody decided: stable serves alone until the release is taken over; run the same document again to go on with it");
+        } else {
+            note("everything is left as it is and running; run the same document again to take over");
+        }
         driver.world.workload.detach();
         if let Some(load) = driver.load {
             load.detach();

@@ -39,7 +39,8 @@ pub(crate) struct Args {
     /// Go on serving after the release ended, until Ctrl-C.
     #[arg(long)]
     keep_serving: bool,
-    /// How long to wait for a person (approval, a paused release) before giving up with exit code 5 and everything left running.
+    /// How long to wait for a person (approval, a paused release) before giving up with exit code 5: traffic goes back to stable,
+    /// everything keeps running, and `serin run` takes over again.
     /// On a terminal for ever, in a pipe 10 minutes.
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     wait_for_operator: Option<Duration>,
