@@ -65,6 +65,27 @@ fn a_rollback_keeps_a_move_to_stable_that_is_on_its_way() {
 }
 
 #[test]
+fn a_pause_by_a_person_does_not_keep_a_harmful_canary() {
+    let mut world = World::new(plan());
+    world.until_observing(1);
+    world.command(Action::Pause).unwrap();
+    (world.canary_harms_stable, world.errors[CANARY]) = (0.3, 0.3);
+    world.until_phase("retreated");
+    world.until_phase("rolled back");
+    assert!(world.rollback_cause().starts_with("interference"), "{}", world.rollback_cause());
+}
+
+#[test]
+fn a_weight_set_by_hand_is_judged_as_what_it_is() {
+    let mut world = World::new(plan());
+    world.until_observing(0);
+    world.command(Action::Weight(bps(10_000))).unwrap();
+    world.run_for(30_000);
+    world.errors[CANARY] = 0.3;
+    world.until_phase("rolled back");
+}
+
+#[test]
 fn a_retreat_that_does_not_help_ends_by_policy() {
     for otherwise in [RetreatEnd::Pause, RetreatEnd::Resume, RetreatEnd::Rollback] {
         let mut config = plan();

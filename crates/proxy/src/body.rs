@@ -268,7 +268,7 @@ impl Passing {
             if self.upload.stage() == Stage::Done {
                 self.worker.pool.keep(connection);
             } else {
-                connection.detach();
+                connection.detach(self.idle);
             }
         }
     }

@@ -20,7 +20,10 @@ pub(crate) struct EndpointState {
     pub(crate) address: String,
     healthy: AtomicBool,
     in_flight: AtomicU64,
+    /// Checks.
     failures_in_row: AtomicU32,
+    /// Connections.
+    refused_in_row: AtomicU32,
     last_error: Mutex<Option<String>>,
 }
 
@@ -32,6 +35,7 @@ impl EndpointState {
             healthy: AtomicBool::new(true),
             in_flight: AtomicU64::new(0),
             failures_in_row: AtomicU32::new(0),
+            refused_in_row: AtomicU32::new(0),
             last_error: Mutex::new(None),
         }
     }
@@ -40,17 +44,32 @@ impl EndpointState {
         self.healthy.load(Relaxed)
     }
 
+    /// A connection stands. What checks say is another matter: a server that hangs accepts connections all the same.
+    pub(crate) fn connected(&self) {
+        self.refused_in_row.store(0, Relaxed);
+    }
+
+    /// A connection failed; see [`failed`](Self::failed).
+    pub(crate) fn refused(&self, limit: Option<u32>, error: String) {
+        self.failed_as(&self.refused_in_row, limit, error);
+    }
+
     /// A check succeeded.
     pub(crate) fn succeeded(&self) {
         self.failures_in_row.store(0, Relaxed);
+        self.refused_in_row.store(0, Relaxed);
         self.healthy.store(true, Relaxed);
         *lock(&self.last_error) = None;
     }
 
-    /// A check or a connection failed. `limit`: failures in a row that make it unhealthy; `None` if nothing checks it,
+    /// A check failed. `limit`: failures in a row that make it unhealthy; `None` if nothing checks it,
     /// because then nothing would ever make it healthy again.
     pub(crate) fn failed(&self, limit: Option<u32>, error: String) {
-        let failures = self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1);
+        self.failed_as(&self.failures_in_row, limit, error);
+    }
+
+    fn failed_as(&self, in_row: &AtomicU32, limit: Option<u32>, error: String) {
+        let failures = in_row.fetch_add(1, Relaxed).saturating_add(1);
         *lock(&self.last_error) = Some(error);
         if limit.is_some_and(|limit| failures >= limit) {
             self.healthy.store(false, Relaxed);
@@ -60,6 +79,7 @@ impl EndpointState {
     /// Nothing checks it any more: it counts as healthy.
     pub(crate) fn unchecked(&self) {
         self.failures_in_row.store(0, Relaxed);
+        self.refused_in_row.store(0, Relaxed);
         self.healthy.store(true, Relaxed);
     }
 

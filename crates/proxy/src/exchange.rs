@@ -134,7 +134,7 @@ pub(crate) async fn on_arm(
             Err(Lost::Connect(error)) => {
                 tracing::debug!(%arm, endpoint = endpoint.id, %error, "connect failed");
                 let timed_out = matches!(error, ConnectError::Timeout(_));
-                endpoint.failed(endpoints.failure_limit, error.to_string());
+                endpoint.refused(endpoints.failure_limit, error.to_string());
                 last = Failure::Connect { endpoint: endpoint.id.clone(), timed_out };
                 tried.push(endpoint);
             }
@@ -164,7 +164,9 @@ async fn at_endpoint(
             Some(connection) => connection,
             None => {
                 let connected = worker.pool.connect(&endpoint.address, timeouts.connect_ms).await;
-                connected.map_err(Lost::Connect)?
+                let connection = connected.map_err(Lost::Connect)?;
+                endpoint.connected();
+                connection
             }
         };
         let received = connection.received();

@@ -62,9 +62,13 @@ impl Connection {
         self.received.load(Relaxed)
     }
 
-    /// Lets the connection finish what it is doing, and then end.
-    pub(crate) fn detach(mut self) {
-        self.task = None;
+    /// Lets the connection finish what it is doing, at most so long, and then end.
+    pub(crate) fn detach(mut self, patience: Duration) {
+        let Some(task) = self.task.take() else { return };
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            task.abort();
+        });
     }
 }
 

@@ -117,8 +117,8 @@ fn unsupported(parts: &Parts) -> Option<OwnAnswer> {
     let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
     let (cause, text) = if parts.method == Method::CONNECT {
         ("unsupported-connect", "CONNECT is not supported: this is a reverse proxy for HTTP/1.1 services")
-    } else if parts.headers.contains_key(header::UPGRADE) {
-        ("unsupported-upgrade", "upgrades (WebSocket, h2c) are not supported yet; send the request without an Upgrade header")
+    } else if parts.headers.get_all(header::UPGRADE).iter().any(|value| !is_only_h2c(value.as_bytes())) {
+        ("unsupported-upgrade", "upgrades (WebSocket) are not supported yet; send the request without an Upgrade header")
     } else if grpc {
         ("unsupported-grpc", "gRPC is not supported yet: it needs HTTP/2")
     } else if !headers::only_chunked(&parts.headers) {
@@ -127,6 +127,11 @@ fn unsupported(parts: &Parts) -> Option<OwnAnswer> {
         return None;
     };
     Some(OwnAnswer::new(StatusCode::NOT_IMPLEMENTED, cause, text).closing())
+}
+
+/// Clients offer to go on in HTTP/2, and a server may answer in HTTP/1.1 all the same.
+fn is_only_h2c(upgrade: &[u8]) -> bool {
+    upgrade.split(|byte| *byte == b',').all(|offer| offer.trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// `application/grpc` and `application/grpc+…`, but not `application/grpc-web`, which is at home in HTTP/1.1.

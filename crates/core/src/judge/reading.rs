@@ -3,7 +3,7 @@
 use super::slices::Slices;
 use crate::{
     WeightBps, format_value,
-    plan::{Combine, Criterion, Metric, VersusStable},
+    plan::{Combine, Criterion, Metric, MetricSource, VersusStable},
     traffic::{Arm, ArmGauges, Counts, Outcome},
 };
 
@@ -46,7 +46,10 @@ impl Scene<'_> {
         if versus.is_none() && criterion.max.is_none() && criterion.min.is_none() {
             return None;
         }
-        let compared_only = versus.is_some();
+        // Without compared requests the absolute limits are still looked at, by whatever came by weight.
+        let has_absolute = criterion.max.is_some() || criterion.min.is_some();
+        let is_compared = criterion.metric.source() != MetricSource::Traffic || self.slices.compared(Arm::Canary).requests() > 0;
+        let compared_only = versus.is_some() && (is_compared || !has_absolute);
         let canary = self.sample(criterion.metric, Arm::Canary, compared_only);
         let stable = self.sample(criterion.metric, Arm::Stable, compared_only);
         let enough = |sample: &Sample| sample.requests.is_none_or(|n| n >= criterion.min_sample);
@@ -69,16 +72,20 @@ impl Scene<'_> {
         let absolute = absolute_limits(criterion, value);
         let shared = enough(&stable) && stable.value.is_some_and(|stable| absolute_limits(criterion, stable).broken.is_some());
         let relative = versus.map(|versus| match stable.value {
-            Some(_) if enough(&stable) => versus_limits(criterion, versus, &canary, &stable, self.weight),
+            Some(_) if compared_only && enough(&stable) => versus_limits(criterion, versus, &canary, &stable, self.weight),
             _ => Limits { broken: None, pressure: 0.0, undecided: true },
         });
         read.pressure = Some(relative.as_ref().map_or(0.0, |limits| limits.pressure).max(absolute.pressure));
         let against = if versus.is_some() { format!(" against {}", self.describe(criterion, &stable)) } else { String::new() };
         let values = format!("{}{against}", self.describe(criterion, &canary));
         read.reading = match (absolute.broken, relative) {
-            (Some(limit), _) => Reading::Broken { shared, text: format!("{values}; limit {limit}") },
+            (Some(limit), relative) => {
+                // Both break the same limit, but a canary that is also worse than stable is at fault itself.
+                let worse = relative.is_some_and(|relative| relative.broken.is_some());
+                Reading::Broken { shared: shared && !worse, text: format!("{values}; limit {limit}") }
+            }
             (None, Some(Limits { broken: Some(limit), .. })) => Reading::Broken { shared: false, text: format!("{values}; limit {limit}") },
-            (None, Some(Limits { undecided: true, .. })) if stable.value.is_none() => {
+            (None, Some(Limits { undecided: true, .. })) if stable.value.is_none() || !compared_only => {
                 Reading::NoData { text: format!("{values}; nothing to compare with") }
             }
             (None, Some(Limits { undecided: true, .. })) => Reading::TooFew {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::slices::Slices;
 use crate::{
     WeightBps,
-    traffic::{Arm, Observation},
+    traffic::{Arm, Observation, Outcome},
 };
 
 /// Requests of a stage since its weight was proven.
@@ -21,6 +21,8 @@ pub struct Tally {
     pub matched: u64,
     /// Compared requests that were assigned at the stage's own weight, by [`Arm::index`]: what the split is checked with.
     pub at_weight: [u64; 2],
+    /// Compared requests whose client went away before the answer was complete, by [`Arm::index`].
+    pub abandoned: [u64; 2],
 }
 
 /// Whether the data plane really splits as it was asked to.
@@ -47,6 +49,7 @@ impl Tally {
             add(&mut self.compared[arm.index()], slices.compared(arm).requests());
             add(&mut self.open[arm.index()], open.requests());
             add(&mut self.errors[arm.index()], open.errors());
+            add(&mut self.abandoned[arm.index()], slices.compared(arm).of(Outcome::ClientAborted));
         }
         add(&mut self.matched, slices.matched(Arm::Canary).requests());
         for cell in observation.cells.iter().filter(|cell| cell.weight == weight && cell.assignment.is_compared()) {
@@ -71,6 +74,19 @@ impl Tally {
     pub fn measured_share(&self) -> Option<f64> {
         let total = self.at_weight[0].saturating_add(self.at_weight[1]);
         (total > 0).then(|| self.at_weight[Arm::Canary.index()] as f64 / total as f64)
+    }
+
+    /// The shares of compared requests that clients gave up on, canary's first, if they do so on the canary clearly more
+    /// often (two proportions, five standard deviations and a percentage point). A canary that hangs drives its clients
+    /// away before anything else shows, and their requests are neither good nor bad.
+    #[must_use]
+    pub fn driven_away(&self) -> Option<(f64, f64)> {
+        let all = |arm: Arm| self.compared[arm.index()].saturating_add(self.abandoned[arm.index()]) as f64;
+        let share = |arm: Arm| self.abandoned[arm.index()] as f64 / all(arm).max(1.0);
+        let (canary, stable) = (share(Arm::Canary), share(Arm::Stable));
+        let pooled = (self.abandoned[0] as f64 + self.abandoned[1] as f64) / (all(Arm::Stable) + all(Arm::Canary)).max(1.0);
+        let deviation = (pooled * (1.0 - pooled) * (1.0 / all(Arm::Stable).max(1.0) + 1.0 / all(Arm::Canary).max(1.0))).sqrt();
+        (canary - stable > 5.0 * deviation + 0.01).then_some((canary, stable))
     }
 
     /// Compares the measured share with the weight (binomial, five standard deviations: once in three million looks).

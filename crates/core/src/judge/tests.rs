@@ -250,6 +250,35 @@ fn a_window_with_too_few_requests_reaches_back_to_the_stages_beginning() {
 }
 
 #[test]
+fn a_shared_breach_does_not_hide_a_canary_that_is_far_worse() {
+    let both = Criterion { max: Some(0.05), ..versus(Metric::ErrorRate, Some(1.5), None, None, Combine::Both) };
+    check(&both, (800, 48), (200, 12), Environment);
+    check(&both, (800, 48), (200, 120), Fail);
+}
+
+#[test]
+fn absolute_limits_hold_also_where_nothing_can_be_compared() {
+    let both = Criterion { max: Some(0.05), ..versus(Metric::ErrorRate, Some(1.5), None, None, Combine::Both) };
+    for (errors, expected) in [(30, Fail), (0, Unknown)] {
+        let mut trial = trial(vec![both.clone()], vec![], 2_000);
+        trial.observe(&seen_at(1_000, 2_000, Assignment::Forced, (0, 0), (100, errors)));
+        assert_eq!(trial.assessment().criteria[0].verdict, expected);
+    }
+}
+
+#[test]
+fn clients_that_give_up_on_the_canary_are_noticed() {
+    for (canary, stable, noticed) in [(50, 5, true), (5, 20, false), (3, 5, false), (0, 0, false)] {
+        let mut trial = trial(vec![], vec![], 2_000);
+        let mut observation = seen_at(1_000, 2_000, Assignment::Random, (800, 0), (200, 0));
+        observation.cells[0].counts.by_outcome[Outcome::ClientAborted.index()] = stable;
+        observation.cells[1].counts.by_outcome[Outcome::ClientAborted.index()] = canary;
+        trial.observe(&observation);
+        assert_eq!(trial.tally().driven_away().is_some(), noticed, "{canary} of 200 against {stable} of 800");
+    }
+}
+
+#[test]
 fn rescues_and_mirrors_count_for_nobody() {
     let mut trial = trial(vec![max(Metric::ErrorRate, 0.05)], vec![], 2_000);
     for (at_ms, assignment) in [(1_000, Assignment::Rescue), (2_000, Assignment::Mirror)] {

@@ -56,6 +56,11 @@ impl Release {
             let what = format!("the canary gets {:.1} % of the requests instead of {weight}", share * 100.0);
             return Progress::Missing { what, no_data: false };
         }
+        if let Some((canary, stable)) = tally.driven_away() {
+            let what =
+                format!("clients give up on {:.1} % of the canary's requests, on {:.1} % of stable's", canary * 100.0, stable * 100.0);
+            return Progress::Missing { what, no_data: false };
+        }
         if let Some(evaluated_at) = assessment.evaluated_at {
             let age_ms = self.now().ms_since(evaluated_at);
             if age_ms > self.plan.analysis.stale_after_ms() {

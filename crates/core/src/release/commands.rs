@@ -107,8 +107,12 @@ impl Release {
             };
             return Err(Refusal(format!("the release is not paused{hint}")));
         }
+        let was_decided = self.state.paused.as_ref().is_some_and(|pause| pause.by.is_none());
         self.record(Event::Resumed { by, reason });
-        if let Phase::Retreated { step, .. } = self.state.phase {
+        // A retreat that was only paused by a person is not over yet: stable is watched on.
+        if let Phase::Retreated { step, .. } = self.state.phase
+            && was_decided
+        {
             self.record(Event::RetreatEnded { reason: "resumed".to_owned() });
             self.record(Event::StageEntered { step });
         }

@@ -167,6 +167,14 @@ impl Release {
             let weight = self.state.asked_weight();
             self.trial.begin_stage(&self.plan, step, weight);
         }
+        // A weight set by hand is judged as what it is: at 100 %, say, there is nothing to compare with.
+        if let Event::WeightProven { .. } = &entry.event
+            && let Phase::Stage { step, .. } = self.state.phase
+            && self.state.override_weight.is_some()
+            && self.state.all_proven()
+        {
+            self.trial.begin_stage(&self.plan, step, self.state.asked_weight());
+        }
         self.output.entries.push(entry);
     }
 

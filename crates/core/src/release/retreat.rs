@@ -16,7 +16,9 @@ const MOST_RETURNS: u32 = 3;
 impl Release {
     pub(super) fn judge_retreat(&mut self) {
         let Phase::Retreated { since, step } = self.state.phase else { return };
-        if !self.state.all_proven() || self.state.paused.is_some() {
+        // A person's pause stops progress, not protection; a pause of the release's own is the end of this.
+        let paused_by_person = self.state.paused.as_ref().map(|pause| pause.by.is_some());
+        if !self.state.all_proven() || paused_by_person == Some(false) {
             return;
         }
         let policy = self.plan.analysis.retreat;
@@ -40,6 +42,7 @@ impl Release {
             RetreatEnd::Rollback => {
                 self.roll_back(Cause { kind: CauseKind::Policy, text: format!("{not_the_cause}; the document says to roll back") });
             }
+            _ if paused_by_person.is_some() => {}
             RetreatEnd::Resume if stable_keeps_limits == Some(true) && self.state.retreats <= MOST_RETURNS => {
                 self.record(Event::RetreatEnded { reason: "stable keeps its limits again".to_owned() });
                 self.record(Event::StageEntered { step });

@@ -64,6 +64,7 @@ pub(super) struct Driver {
     load_start: Option<Load>,
     checkpoint: CheckpointFile,
     checkpoint_at: Timestamp,
+    checkpoint_task: Option<JoinHandle<()>>,
     metered: bool,
     linked: bool,
     recent: RecentTraffic,
@@ -104,6 +105,7 @@ impl Driver {
             load_start: load,
             checkpoint,
             checkpoint_at: Timestamp(0),
+            checkpoint_task: None,
             linked: false,
             recent: RecentTraffic::default(),
             answers: mpsc::channel(256),
@@ -167,7 +169,7 @@ impl Driver {
         self.publish();
         match RunEnd::of(self.release.state()) {
             // A release that was past stopping has succeeded, whoever asked for what.
-            RunEnd::RolledBack { .. } if interrupted => RunEnd::Interrupted,
+            RunEnd::RolledBack { cause } if interrupted && cause.kind.is_person() => RunEnd::Interrupted,
             end => end,
         }
     }
@@ -235,12 +237,23 @@ impl Driver {
         self.release.handle(Input::WorkloadSeen(workload::seen(&stable, &canary)), now);
         if now.ms_since(self.checkpoint_at) >= CHECKPOINT_MS && self.metered {
             self.checkpoint_at = now;
-            let remembered = Remembered { trial: self.release.trial().checkpoint(), meter: self.meter.clone() };
-            if let Err(error) = self.checkpoint.save(self.row.id, now, &remembered) {
-                tracing::warn!(%error, "no checkpoint");
-            }
+            self.save_checkpoint(now);
         }
         self.publish();
+    }
+
+    /// In the background and one at a time: a disk that hangs must not hold up the judge.
+    fn save_checkpoint(&mut self, now: Timestamp) {
+        if self.checkpoint_task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let remembered = Remembered { trial: self.release.trial().checkpoint(), meter: self.meter.clone() };
+        let (checkpoint, release) = (self.checkpoint.clone(), self.row.id);
+        self.checkpoint_task = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = checkpoint.save(release, now, &remembered) {
+                tracing::warn!(%error, "no checkpoint");
+            }
+        }));
     }
 
     fn arms(&self) -> [workload::ArmStatus; 2] {
