@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn users_are_named_by_their_uid() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\ndeploy:x:1000:1000::/home/deploy:/bin/sh\n";
+        let passwd = "root:x:0:0:root:/:/bin/sh\ndeploy:x:1000:1000::/srv/deploy:/bin/sh\n";
         assert_eq!(named(passwd, 1000).as_deref(), Some("deploy"));
         assert_eq!(named(passwd, 100), None);
     }
