@@ -279,6 +279,17 @@ fn clients_that_give_up_on_the_canary_are_noticed() {
 }
 
 #[test]
+fn requests_that_pile_up_on_the_canary_are_noticed() {
+    for (weight, stable, canary, noticed) in
+        [(2_000, 40, 10, false), (2_000, 2, 10, true), (500, 0, 4, false), (500, 0, 5, true), (10_000, 0, 90, false)]
+    {
+        let mut trial = trial(vec![], vec![], weight);
+        trial.observe(&Observation { at: Timestamp(1_000), in_flight: [stable, canary], ..Observation::default() });
+        assert_eq!(trial.piled_up(), noticed.then_some((canary, stable)), "{canary} against {stable} at {weight}");
+    }
+}
+
+#[test]
 fn rescues_and_mirrors_count_for_nobody() {
     let mut trial = trial(vec![max(Metric::ErrorRate, 0.05)], vec![], 2_000);
     for (at_ms, assignment) in [(1_000, Assignment::Rescue), (2_000, Assignment::Mirror)] {

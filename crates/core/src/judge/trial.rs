@@ -15,6 +15,7 @@ pub struct Trial {
     judge: Judge,
     scope: Option<Scope>,
     tally: Tally,
+    in_flight: [u64; 2],
 }
 
 /// What is being judged: a stage of the plan, or the canary at 100 %.
@@ -44,7 +45,7 @@ impl Trial {
         let judge = match plan.analysis.judge {
             JudgeKind::Threshold => Judge::Threshold(Box::new(ThresholdJudge::new(plan))),
         };
-        Self { judge, scope: None, tally: Tally::default() }
+        Self { judge, scope: None, tally: Tally::default(), in_flight: [0, 0] }
     }
 
     /// Starts judging a stage at its proven weight. `step` beyond the last stage: the canary at 100 %, judged by the
@@ -78,12 +79,27 @@ impl Trial {
     /// Takes in what was observed.
     pub fn observe(&mut self, observation: &Observation) {
         let slices = Slices::of(observation);
+        self.in_flight = observation.in_flight;
         if let Some(scope) = self.scope {
             self.tally.add(observation, &slices, scope.weight);
         }
         match &mut self.judge {
             Judge::Threshold(judge) => judge.observe(observation, &slices),
         }
+    }
+
+    /// Open requests of the canary and of stable, if the canary has far more of them than its share: four times, and four
+    /// more. Requests that hang count for nothing until they time out, so until then nothing may pass on the strength of
+    /// the others.
+    #[must_use]
+    pub fn piled_up(&self) -> Option<(u64, u64)> {
+        let share = self.scope?.weight.share();
+        let [stable, canary] = self.in_flight;
+        if share <= 0.0 || share >= 1.0 {
+            return None;
+        }
+        let expected = stable as f64 * share / (1.0 - share);
+        (canary as f64 > 4.0 + 4.0 * expected).then_some((canary, stable))
     }
 
     /// What the data says now.

@@ -56,6 +56,10 @@ impl Release {
             let what = format!("the canary gets {:.1} % of the requests instead of {weight}", share * 100.0);
             return Progress::Missing { what, no_data: false };
         }
+        if let Some((canary, stable)) = self.trial.piled_up() {
+            let what = format!("{canary} of the canary's requests are without an answer so far, {stable} of stable's");
+            return Progress::Missing { what, no_data: false };
+        }
         if let Some((canary, stable)) = tally.driven_away() {
             let what =
                 format!("clients give up on {:.1} % of the canary's requests, on {:.1} % of stable's", canary * 100.0, stable * 100.0);

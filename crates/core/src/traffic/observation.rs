@@ -42,6 +42,8 @@ pub struct Observation {
     pub cells: Vec<TrafficCell>,
     /// Resource use by [`Arm::index`].
     pub gauges: [ArmGauges; 2],
+    /// Requests without an answer so far, by [`Arm::index`].
+    pub in_flight: [u64; 2],
 }
 
 impl Observation {

@@ -184,6 +184,10 @@ impl Driver {
     }
 
     fn command(&mut self, asked: Asked) {
+        // Whoever asked was told that there was no answer, and may have decided otherwise since.
+        if asked.answer.is_closed() {
+            return;
+        }
         let response = match self.release.command(asked.command, self.clock.now()) {
             Ok(()) => Response::Accepted,
             Err(refusal) => Response::Refused(refusal.to_string()),
@@ -210,7 +214,7 @@ impl Driver {
         let cells = self.meter.take(stats);
         self.recent.add(now, &cells);
         let gauges = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)).gauges);
-        self.release.handle(Input::Observed(Observation { at: now, cells, gauges }), now);
+        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, in_flight: stats.in_flight }), now);
         if (stats.epoch, stats.version) == self.world.router.version() {
             for target in self.release.plan().targets.clone() {
                 self.release.handle(Input::RouterSeen { target, weight: stats.weight }, now);

@@ -1,9 +1,12 @@
 //! The verbs that act on a running release from a second terminal.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use serin_core::{WeightBps, release::Action};
-use serin_engine::run::{Request, Response, ask};
+use serin_engine::{
+    run::{AskError, Request, Response, ask},
+    store::{Reader, StateFolder},
+};
 
 use super::StateArg;
 use crate::{
@@ -49,18 +52,32 @@ pub(crate) fn run(args: Args, action: Action, output: Output) -> anyhow::Result<
     let request = Request::Command { action, by, reason: args.reason };
     let socket = args.state.state.join("control.sock");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (accepted, text) = match runtime.block_on(ask(&socket, &request)) {
-        Ok(Response::Accepted) => (true, "accepted".to_owned()),
-        Ok(Response::Refused(why)) => (false, why),
-        Ok(Response::Status(_)) => (false, "an unexpected answer".to_owned()),
-        Err(error) => (false, format!("{error}; if it runs elsewhere, name its state folder with --state")),
+    let (code, text) = match runtime.block_on(ask(&socket, &request)) {
+        Ok(Response::Accepted) => (exit::SUCCEEDED, "accepted".to_owned()),
+        Ok(Response::Refused(why)) => (exit::USAGE, why),
+        Ok(Response::Status(_)) => (exit::INTERNAL, "an unexpected answer; do both sides have the same version?".to_owned()),
+        Err(error @ AskError::NoAnswer(_)) => (exit::INTERNAL, format!("{error}; not confirmed: see `serin status` for what became of it")),
+        Err(error @ AskError::NotRunning { .. }) => (exit::USAGE, format!("{error}; {}", elsewhere(&args.state.state))),
     };
+    let accepted = code == exit::SUCCEEDED;
     match output {
         Output::Json => output::data(&serde_json::json!({"accepted": accepted, "text": text}).to_string())?,
         Output::Text if accepted => output::note(&text),
         Output::Text => output::error(&text),
     }
-    Ok(exit::code(if accepted { exit::SUCCEEDED } else { exit::USAGE }))
+    Ok(exit::code(code))
+}
+
+/// What to do when nothing answers in a state folder.
+fn elsewhere(state: &Path) -> String {
+    let last = StateFolder::existing(state).and_then(|folder| Reader::open(&folder).ok()?.releases(1).ok()?.into_iter().next());
+    match last {
+        Some(row) if row.outcome.is_some() => {
+            format!("{} run {} has ended ({}): see `serin status`", row.name, row.run, row.outcome.unwrap_or_default())
+        }
+        Some(row) => format!("{} run {} was interrupted, `serin run` goes on with it", row.name, row.run),
+        None => "if it runs elsewhere, name its state folder with --state".to_owned(),
+    }
 }
 
 fn weight(text: &str) -> Result<WeightBps, String> {
