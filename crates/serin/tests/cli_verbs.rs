@@ -84,7 +84,11 @@ fn status_and_history_of_running_and_finished_releases() {
 
     let text = serin(&place, &["status"]).expect_code(4);
     assert!(text.stdout.starts_with("viewed run 1 · rolled back"), "{}", text.stdout);
-    assert!(text.stdout.contains("aborted by tester") && text.stdout.contains("seen enough"), "{}", text.stdout);
+    assert!(
+        text.stdout.contains(&format!("aborted by {}", serin_testkit::prompt::me("tester"))) && text.stdout.contains("seen enough"),
+        "{}",
+        text.stdout
+    );
     let data = serin(&place, &["status", "--output", "json"]).expect_code(4).json();
     let parts = ["running", "interrupted"].map(|field| &data[field]);
     assert_eq!((parts, &data["end"]["result"]), ([&json!(false); 2], &json!("rolled-back")), "{data}");

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use serin_testkit::{
     Document, Place, Release, http, processes,
-    prompt::{Finished, clean, finish},
+    prompt::{self, Finished, clean, finish},
     wait,
 };
 
@@ -19,11 +19,8 @@ fn say(place: &Place, args: &[&str]) -> Finished {
     finish(command, None)
 }
 
-/// Who the journal must say it was: the system's name for this user, or what the command called itself.
 fn me() -> String {
-    let named = std::process::Command::new("id").arg("-un").output().ok().filter(|id| id.status.success());
-    let name = named.map_or_else(|| "tester".to_owned(), |id| String::from_utf8_lossy(&id.stdout).trim().to_owned());
-    format!("{name} (uid {})", rustix::process::getuid().as_raw())
+    prompt::me("tester")
 }
 
 fn status(place: &Place) -> Value {

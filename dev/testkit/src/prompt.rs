@@ -146,6 +146,14 @@ pub fn finish(mut command: Command, input: Option<&str>) -> Finished {
     Finished { code: status.code().unwrap_or(-1), stdout, stderr }
 }
 
+/// Who the journal says sent a command: the system's name for this user, or else what the command calls itself.
+#[must_use]
+pub fn me(otherwise: &str) -> String {
+    let named = Command::new("id").arg("-un").output().ok().filter(|id| id.status.success());
+    let name = named.map_or_else(|| otherwise.to_owned(), |id| String::from_utf8_lossy(&id.stdout).trim().to_owned());
+    format!("{name} (uid {})", rustix::process::getuid().as_raw())
+}
+
 fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
