@@ -7,17 +7,20 @@
 //! - [`plan`]: what a release is going to do, compiled from the document.
 //! - [`release`]: the state machine, its journal, its effects and its waits.
 //! - [`judge`]: from observed traffic to verdicts.
+//! - [`forecast`](mod@forecast): what the expected traffic can decide, before a release starts.
 //! - [`traffic`]: the vocabulary of observed requests: arm, assignment, outcome, counts.
 
 mod time;
 mod units;
 mod weight;
 
+pub mod forecast;
 pub mod judge;
 pub mod plan;
 pub mod release;
 pub mod traffic;
 
+pub use forecast::forecast;
 pub use time::{Timestamp, human_duration};
 pub use units::{Unit, format_count, format_value};
 pub use weight::{WeightBps, WeightError};

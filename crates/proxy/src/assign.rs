@@ -15,7 +15,7 @@ use serin_core::{
 };
 
 use crate::{
-    sticky::StickyKey,
+    sticky::{StickyKey, bucket_of_hash},
     table::{MatchRule, RouteTable, Sticky},
 };
 
@@ -27,6 +27,8 @@ const MAX_KEY_BYTES: usize = 128;
 pub(crate) struct Decision {
     pub(crate) arm: Arm,
     pub(crate) assignment: Assignment,
+    /// Who the client is, if that decided: the hash that its bucket comes from.
+    pub(crate) client: Option<u64>,
     /// The `Set-Cookie` value for a client that has no sticky cookie yet.
     pub(crate) set_cookie: Option<String>,
 }
@@ -58,7 +60,11 @@ impl Assigner {
     }
 
     pub(crate) fn assign(&self, headers: &HeaderMap, dice: &mut Dice) -> Decision {
-        let decide = |arm, assignment| Decision { arm, assignment, set_cookie: None };
+        let decide = |arm, assignment| Decision { arm, assignment, client: None, set_cookie: None };
+        let stick = |client, set_cookie| {
+            let decision = decide(self.arm_of(client), Assignment::Sticky);
+            Decision { client: Some(client), set_cookie, ..decision }
+        };
         if self.has_canary && self.rules.iter().any(|rule| rule.matches(headers)) {
             return decide(Arm::Canary, Assignment::Matched);
         }
@@ -70,26 +76,23 @@ impl Assigner {
         }
         match &self.sticky {
             Some((Sticky::Cookie { name, max_age_s }, key)) => {
-                let (arm, set_cookie) = match cookie(headers, name).filter(|value| is_key(value)) {
-                    Some(value) => (self.arm_of(*key, value.as_bytes()), None),
-                    None => {
-                        let id = format!("{:032x}", dice.rng.random::<u128>());
-                        let issued = format!("{name}={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age_s}");
-                        (self.arm_of(*key, id.as_bytes()), Some(issued))
-                    }
-                };
-                Decision { arm, assignment: Assignment::Sticky, set_cookie }
+                if let Some(value) = cookie(headers, name).filter(|value| is_key(value)) {
+                    return stick(key.hash(value.as_bytes()), None);
+                }
+                let id = format!("{:032x}", dice.rng.random::<u128>());
+                let issued = format!("{name}={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age_s}");
+                stick(key.hash(id.as_bytes()), Some(issued))
             }
             Some((Sticky::Header { name }, key)) if headers.contains_key(name) => {
                 let value = headers.get(name).map_or(&[][..], |value| value.as_bytes());
-                decide(self.arm_of(*key, value), Assignment::Sticky)
+                stick(key.hash(value), None)
             }
             _ => decide(dice.deal(self.weight), Assignment::Random),
         }
     }
 
-    fn arm_of(&self, key: StickyKey, client: &[u8]) -> Arm {
-        if key.bucket(client) < self.weight.canary_bps() { Arm::Canary } else { Arm::Stable }
+    fn arm_of(&self, client: u64) -> Arm {
+        if bucket_of_hash(client) < self.weight.canary_bps() { Arm::Canary } else { Arm::Stable }
     }
 }
 
@@ -283,7 +286,8 @@ mod tests {
         let pair = issued.split(';').next().unwrap().to_owned();
         assert_eq!(pair.len(), "serin=".len() + 32);
         let again = assigner.assign(&headers(&[("cookie", &format!("a=1; {pair}"))]), &mut Dice::new());
-        assert_eq!(again, Decision { arm: first.arm, assignment: Assignment::Sticky, set_cookie: None });
+        assert_eq!(again, Decision { arm: first.arm, assignment: Assignment::Sticky, client: first.client, set_cookie: None });
+        assert!(first.client.is_some());
         let long = format!("serin={}", "x".repeat(129));
         assert!(assigner.assign(&headers(&[("cookie", &long)]), &mut Dice::new()).set_cookie.is_some());
     }

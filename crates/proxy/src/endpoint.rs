@@ -16,6 +16,8 @@ use crate::{lock, protocol::EndpointStats, table::Pool};
 /// State of one server, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct EndpointState {
+    /// No other endpoint of this process has it, whatever its id.
+    pub(crate) number: u64,
     pub(crate) id: String,
     pub(crate) address: String,
     healthy: AtomicBool,
@@ -29,7 +31,9 @@ pub(crate) struct EndpointState {
 
 impl EndpointState {
     pub(crate) fn new(id: &str, address: &str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: NEXT.fetch_add(1, Relaxed),
             id: id.to_owned(),
             address: address.to_owned(),
             healthy: AtomicBool::new(true),

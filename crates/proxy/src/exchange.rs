@@ -144,6 +144,7 @@ pub(crate) async fn on_arm(
             }
         }
     }
+    tracker.leave();
     Err(last)
 }
 

@@ -2,18 +2,18 @@
 //!
 //! Control says [`ToProxy::Hello`] first and gets [`FromProxy::Hello`]; then [`FromProxy::Stats`] comes every 50 ms on
 //! its own. All counters are cumulative since the proxy process started, so that a lost message does no harm; a new
-//! `instance` means that they started anew.
+//! `instance` means that they started anew. What is in flight and the ages of open requests are states of that moment.
 
 use serde::{Deserialize, Serialize};
 use serin_core::{
     WeightBps,
-    traffic::{Arm, TrafficCell},
+    traffic::{Arm, OpenCell, ReplicaCell, TrafficCell},
 };
 
 use crate::table::RouteTable;
 
 /// Version of this protocol. Both sides refuse another one.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// From control to the proxy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ pub enum FromProxy {
     },
 }
 
-/// All counters of a proxy process, cumulative since it started.
+/// All counters of a proxy process, cumulative since it started, and what is going on in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// Random per process.
@@ -97,6 +97,12 @@ pub struct Stats {
     /// Every cell with at least one finished request, for the 64 weights that were in force last. Cells of older weights
     /// are dropped; when such a weight returns, its cells begin at 0.
     pub cells: Vec<TrafficCell>,
+    /// Ages of the requests in flight, save for rescues and for sticky requests that are not their client's first: cells with at
+    /// least one. Taken together with `cells`: no request is in both or in neither.
+    pub open: Vec<OpenCell>,
+    /// The first 64 of stable's endpoints, those with at least one compared request. A request belongs to the endpoint that it
+    /// ended at, to none if no connection stood. An endpoint that leaves the table takes its counts along.
+    pub replicas: Vec<ReplicaCell>,
     /// Requests in flight by `Arm::index`, by the arm that serves them now: a rescued request counts for stable.
     pub in_flight: [u64; 2],
     /// Every endpoint of the table that is served.

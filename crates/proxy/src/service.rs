@@ -20,12 +20,14 @@ use crate::{
     answer::OwnAnswer,
     assign::Decision,
     body::{Passing, ProxyBody, RequestBody},
+    classes::Subject,
     client_io::{Busy, ConnectionFlags},
     counters::CellKey,
     exchange::{self, Answered, Failure, Outgoing},
     headers, lock,
+    seen::Session,
     state::Live,
-    tracker::{LogContext, Tracker, now},
+    tracker::{About, LogContext, Tracker, now},
     worker::Worker,
 };
 
@@ -63,9 +65,10 @@ async fn respond(worker: &Arc<Worker>, peer: SocketAddr, request: Request<Incomi
     };
 
     let decision = live.assigner.assign(&parts.headers, &mut lock(&worker.dice));
-    let Decision { arm, assignment, set_cookie } = decision;
+    let Decision { arm, assignment, client, set_cookie } = decision;
     let key = CellKey { weight: live.table.weight, arm, assignment };
-    let mut tracker = Tracker::new(worker.clone(), key, started, log);
+    let session = client.zip(live.clients.as_ref()).map(|(client, clients)| Session::begin(clients, client));
+    let mut tracker = Tracker::new(worker.clone(), key, started, session, About { subject: Subject::of(&parts), log });
     let mut outgoing = Outgoing::new(parts, RequestBody::new(incoming));
 
     let mut result = exchange::on_arm(worker, &live, arm, &mut outgoing, &mut tracker).await;
@@ -75,10 +78,10 @@ async fn respond(worker: &Arc<Worker>, peer: SocketAddr, request: Request<Incomi
         && !failure.is_clients()
         && (failure.is_unsent() || outgoing.replayable())
     {
-        let log = tracker.handed_over(failure.outcome());
+        let about = tracker.handed_over(failure.outcome());
         served_by = Arm::Stable;
         let key = CellKey { arm: Arm::Stable, assignment: Assignment::Rescue, ..key };
-        tracker = Tracker::new(worker.clone(), key, started, log);
+        tracker = Tracker::new(worker.clone(), key, started, None, about);
         result = exchange::on_arm(worker, &live, Arm::Stable, &mut outgoing, &mut tracker).await;
         if result.is_ok() {
             worker.shared.rescued.fetch_add(1, Relaxed);
@@ -97,6 +100,7 @@ async fn respond(worker: &Arc<Worker>, peer: SocketAddr, request: Request<Incomi
 
 fn pass_on(worker: &Arc<Worker>, answered: Answered, mut tracker: Tracker, live: &Live, set_cookie: Option<&str>) -> Response<ProxyBody> {
     let Answered { response, connection, upload } = answered;
+    tracker.answered(&response);
     let (mut parts, incoming) = response.into_parts();
     headers::to_client(&mut parts.headers);
     if let Some(Ok(cookie)) = set_cookie.map(HeaderValue::from_str) {
@@ -105,7 +109,6 @@ fn pass_on(worker: &Arc<Worker>, answered: Answered, mut tracker: Tracker, live:
     parts.version = http::Version::HTTP_11;
     // What the connection to the endpoint left here is no business of the client's connection.
     parts.extensions.clear();
-    tracker.status = parts.status.as_u16();
     let outcome = Outcome::of_status(tracker.status);
     let idle = Duration::from_millis(live.table.timeouts.idle_ms);
     let passing = Passing::new(worker.clone(), tracker, outcome, incoming, connection, upload, idle);

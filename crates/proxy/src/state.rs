@@ -13,7 +13,14 @@ use serin_core::{
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    access_log::LogWriter, assign::Assigner, counters::Counters, endpoint::ArmEndpoints, lock, protocol::Stats, table::RouteTable,
+    access_log::LogWriter,
+    assign::Assigner,
+    counters::{Counters, Snapshot},
+    endpoint::ArmEndpoints,
+    lock,
+    protocol::Stats,
+    seen::SeenClients,
+    table::RouteTable,
 };
 
 /// A table in service.
@@ -23,6 +30,8 @@ pub(crate) struct Live {
     pub(crate) assigner: Assigner,
     /// By `Arm::index`; the canary's is empty if there is none.
     pub(crate) arms: [ArmEndpoints; 2],
+    /// Of sticky releases.
+    pub(crate) clients: Option<Arc<SeenClients>>,
 }
 
 impl Live {
@@ -95,7 +104,9 @@ impl Shared {
         let weight = table.weight;
         self.counters.weight_in_force(weight);
         self.log.configure(table.access_log.clone());
-        self.live.store(Some(Arc::new(live_table(table, before.as_deref()))));
+        let live = live_table(table, before.as_deref());
+        self.counters.replicas_in_force(&live.arm(Arm::Stable).endpoints);
+        self.live.store(Some(Arc::new(live)));
         self.table_changes.send_modify(|changes| *changes += 1);
         Ok(weight)
     }
@@ -112,12 +123,15 @@ impl Shared {
         let endpoints = live.iter().flat_map(|live| {
             Arm::BOTH.into_iter().flat_map(move |arm| live.arm(arm).endpoints.iter().map(move |endpoint| endpoint.stats(arm)))
         });
+        let Snapshot { cells, open, replicas } = self.counters.snapshot();
         Stats {
             instance: self.instance.clone(),
             epoch,
             version,
             weight: live.as_ref().map_or(WeightBps::ZERO, |live| live.table.weight),
-            cells: self.counters.cells(),
+            cells,
+            open,
+            replicas,
             in_flight: by_arm(|arm| self.in_flight[arm.index()].load(Relaxed)),
             endpoints: endpoints.collect(),
             rescued: self.rescued.load(Relaxed),
@@ -159,5 +173,7 @@ fn live_table(table: RouteTable, before: Option<&Live>) -> Live {
             before.arm(arm).find(id, address).or_else(moved)
         })
     });
-    Live { assigner: Assigner::new(&table), table, arms }
+    let known = before.and_then(|before| before.clients.as_ref());
+    let clients = table.sticky.is_some().then(|| SeenClients::of_release(&table.salt, known));
+    Live { assigner: Assigner::new(&table), table, arms, clients }
 }

@@ -18,7 +18,7 @@ const BUCKETS: u128 = 10_000;
 /// The bucket of a client's key in a release, 0 to 9,999. The canary serves it iff it is below the weight in basis points.
 #[must_use]
 pub fn bucket_of(salt: &str, key: &[u8]) -> u16 {
-    StickyKey::new(salt).bucket(key)
+    bucket_of_hash(StickyKey::new(salt).hash(key))
 }
 
 /// The keyed hash of one salt.
@@ -33,10 +33,16 @@ impl StickyKey {
         Self { k0: sip(0, 0, salt.as_bytes()), k1: sip(0, 1, salt.as_bytes()) }
     }
 
-    pub(crate) fn bucket(self, key: &[u8]) -> u16 {
-        let scaled = (u128::from(sip(self.k0, self.k1, key)) * BUCKETS) >> 64;
-        u16::try_from(scaled).unwrap_or(u16::MAX)
+    /// Who a client is in this release: `h` above.
+    pub(crate) fn hash(self, key: &[u8]) -> u64 {
+        sip(self.k0, self.k1, key)
     }
+}
+
+/// The bucket of a client's hash.
+pub(crate) fn bucket_of_hash(hash: u64) -> u16 {
+    let scaled = (u128::from(hash) * BUCKETS) >> 64;
+    u16::try_from(scaled).unwrap_or(u16::MAX)
 }
 
 fn sip(k0: u64, k1: u64, data: &[u8]) -> u64 {
@@ -62,7 +68,7 @@ mod tests {
     #[test]
     fn buckets_are_even() {
         let key = StickyKey::new("shop");
-        let below = (0..20_000).filter(|client| key.bucket(format!("client-{client}").as_bytes()) < 500).count();
+        let below = (0..20_000).filter(|client| bucket_of_hash(key.hash(format!("client-{client}").as_bytes())) < 500).count();
         assert!((850..1150).contains(&below), "{below} of 20,000 in 5 %");
     }
 

@@ -8,9 +8,18 @@ use std::{
     time::Instant,
 };
 
-use serin_core::traffic::Outcome;
+use http::Response;
+use serin_core::traffic::{Arm, Assignment, Outcome};
 
-use crate::{access_log::Line, counters::CellKey, endpoint::EndpointState, worker::Worker};
+use crate::{
+    access_log::Line,
+    classes::Subject,
+    counters::{CellKey, Ended},
+    endpoint::EndpointState,
+    open::OpenId,
+    seen::Session,
+    worker::Worker,
+};
 
 /// What the access log says about a request, whatever becomes of it.
 #[derive(Debug)]
@@ -21,14 +30,24 @@ pub(crate) struct LogContext {
     pub(crate) weight_bps: u16,
 }
 
+/// What a request is about, for people.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) subject: Subject,
+    /// `None`: it is not logged.
+    pub(crate) log: Option<Box<LogContext>>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Tracker {
     worker: Arc<Worker>,
     key: CellKey,
     started: Instant,
+    open: Option<OpenId>,
+    session: Option<Session>,
     endpoint: Option<Arc<EndpointState>>,
-    log: Option<Box<LogContext>>,
+    about: About,
     /// What the client saw; 0 before it saw anything.
     pub(crate) status: u16,
     /// Bytes of the answer's body so far.
@@ -37,9 +56,16 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    pub(crate) fn new(worker: Arc<Worker>, key: CellKey, started: Instant, log: Option<Box<LogContext>>) -> Self {
+    /// `session`: of a sticky request.
+    pub(crate) fn new(worker: Arc<Worker>, key: CellKey, started: Instant, session: Option<Session>, about: About) -> Self {
         worker.shared.in_flight[key.arm.index()].fetch_add(1, Relaxed);
-        Self { worker, key, started, endpoint: None, log, status: 0, bytes: 0, finished: false }
+        let watched = match key.assignment {
+            Assignment::Random | Assignment::Forced | Assignment::Matched => true,
+            Assignment::Sticky => session.as_ref().is_some_and(Session::is_first),
+            Assignment::Mirror | Assignment::Rescue => false,
+        };
+        let open = watched.then(|| worker.shard.begin(key, started));
+        Self { worker, key, started, open, session, endpoint: None, about, status: 0, bytes: 0, finished: false }
     }
 
     /// The endpoint that works on it now.
@@ -49,11 +75,24 @@ impl Tracker {
         self.endpoint = Some(endpoint.clone());
     }
 
-    /// Ends here but the request goes on elsewhere: the log line goes along.
-    pub(crate) fn handed_over(mut self, outcome: Outcome) -> Option<Box<LogContext>> {
-        let log = self.log.take();
+    /// No endpoint works on it any more.
+    pub(crate) fn leave(&mut self) {
+        if let Some(endpoint) = self.endpoint.take() {
+            endpoint.end();
+        }
+    }
+
+    /// The head of the answer is there.
+    pub(crate) fn answered<T>(&mut self, answer: &Response<T>) {
+        self.status = answer.status().as_u16();
+        self.about.subject.answered(answer);
+    }
+
+    /// Ends here but the request goes on elsewhere: what it is about goes along.
+    pub(crate) fn handed_over(mut self, outcome: Outcome) -> About {
+        let about = About { subject: self.about.subject.clone(), log: self.about.log.take() };
         self.finish(outcome);
-        log
+        about
     }
 
     /// Counts it. Only the first outcome counts.
@@ -61,12 +100,24 @@ impl Tracker {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
+        let compared_on_stable = self.key.arm == Arm::Stable && self.key.assignment.is_compared();
+        let replica = self.endpoint.as_ref().filter(|_| compared_on_stable).map(|endpoint| endpoint.number);
         self.leave();
         let shared = &self.worker.shared;
         shared.in_flight[self.key.arm.index()].fetch_sub(1, Relaxed);
-        let latency_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.worker.shard.record(self.key, outcome, latency_us);
-        if let Some(log) = self.log.take() {
+        let failed = outcome.is_error();
+        let ended = Ended {
+            key: self.key,
+            started: self.started,
+            open: self.open.take(),
+            outcome,
+            class: failed.then(|| shared.counters.classes.class(self.key, outcome, self.status, &self.about.subject)),
+            replica,
+            first: self.session.as_ref().is_some_and(Session::is_first),
+            first_error: failed && self.session.as_ref().is_some_and(Session::fails_first),
+        };
+        let latency_us = self.worker.shard.end(ended, Instant::now);
+        if let Some(log) = self.about.log.take() {
             shared.log.write(Line {
                 time: now(),
                 method: log.method,
@@ -80,12 +131,6 @@ impl Tracker {
                 duration_us: latency_us,
                 bytes: self.bytes,
             });
-        }
-    }
-
-    fn leave(&mut self) {
-        if let Some(endpoint) = self.endpoint.take() {
-            endpoint.end();
         }
     }
 }

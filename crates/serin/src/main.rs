@@ -1,5 +1,6 @@
 //! The `serin` binary: one file per verb.
 
+mod analyze;
 mod document;
 mod exit;
 mod load;
@@ -37,6 +38,7 @@ enum Verb {
     Run(verbs::run::Args),
     Plan(verbs::plan::Args),
     Check(verbs::check::Args),
+    Analyze(verbs::analyze::Args),
     Init(verbs::init::Args),
     Status(verbs::status::Args),
     History(verbs::history::Args),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => verbs::run::run(args, output),
         Verb::Plan(args) => verbs::plan::run(&args, output),
         Verb::Check(args) => verbs::check::run(&args, output),
+        Verb::Analyze(args) => verbs::analyze::run(&args, output),
         Verb::Init(args) => verbs::init::run(&args, output),
         Verb::Status(args) => verbs::status::run(&args, output),
         Verb::History(args) => verbs::history::run(&args, output),

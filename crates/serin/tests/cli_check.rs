@@ -208,9 +208,9 @@ about 25m 00s if nothing holds it up; nothing is changed by this command
   7  finish
        drains and stops the old version
 
-judged all the time:
+judged all the time (sequential, alpha 1 %, beta 5 %):
   error-rate: error-rate at most 5 % → rollback
-  outage (guard): error-rate at most 50 % over 10 s, from 10 requests on → rollback at once
+  outage (guard): error-rate at most 5 %, by evidence → rollback at once
   a canary that crash-loops, never gets ready or does not respond → rollback
 on rollback: all traffic to stable first, then the canary is drained and stopped";
     let hash = data.json()["document_hash"].as_str().unwrap().to_owned();

@@ -14,10 +14,11 @@ use serin_testkit::{
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
 /// Every verb that people are shown.
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "run",
     "plan",
     "check",
+    "analyze",
     "init",
     "status",
     "history",

@@ -5,7 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use serin_core::plan::{Combine, Gate, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, RetreatEnd};
+use serin_core::plan::{
+    Combine, Criterion, Gate, JudgeKind, KayentaRules, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, Quantile, RatioMode, RetreatEnd,
+    SequentialRules,
+};
 use serin_spec::{
     Loaded, load, render,
     validated::{EnvValue, Sticky, Workload},
@@ -51,7 +54,7 @@ const HOUR: u64 = 60 * MINUTE;
 
 #[test]
 fn whole_releases_are_as_reviewed() {
-    for name in ["everything", "minimal", "linear"] {
+    for name in ["everything", "minimal", "linear", "sequential", "kayenta"] {
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path("good");
         settings.set_prepend_module_to_snapshot(false);
@@ -80,7 +83,7 @@ fn everything_is_read() {
     assert_eq!((errors.name.as_str(), errors.metric, errors.max), ("errors", Metric::ErrorRate, Some(0.05)));
     let versus = errors.versus_stable.unwrap();
     assert_eq!((versus.ratio, versus.increase, versus.combine), (Some(1.5), Some(0.005), Combine::Both));
-    assert_eq!((errors.for_ms, errors.consecutive, errors.min_sample), (10_000, 2, 50));
+    assert_eq!((errors.for_ms, errors.consecutive, errors.cumulative, errors.min_sample), (10_000, 2, None, 50));
     assert_eq!(analysis.guards.len(), 2);
     assert_eq!((analysis.guards[0].max, analysis.guards[0].window_ms, analysis.guards[0].min_sample), (0.3, 5_000, 5));
     let Workload::Processes(processes) = &loaded.release.workload else { panic!("not processes") };
@@ -100,17 +103,90 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!((short.min_hold_ms, short.max_hold_ms), (20_000, 20_000 + 10 * MINUTE));
     assert_eq!((long.min_hold_ms, long.max_hold_ms), (MINUTE, 90 * MINUTE));
     assert_eq!((long.early, long.min_requests, long.gate), (false, 1_000, Gate::Auto));
-    let analysis = &plan.analysis;
-    assert_eq!((analysis.interval_ms, analysis.window_ms), (1_000, 30_000));
-    let names: Vec<&str> = analysis.criteria.iter().map(|criterion| criterion.name.as_str()).collect();
-    assert_eq!(names, ["error-rate", "latency-p99"]);
-    assert!(analysis.criteria.iter().all(|criterion| criterion.consecutive == 3));
-    let [outage] = analysis.guards.as_slice() else { panic!("one guard") };
-    assert_eq!((outage.name.as_str(), outage.max, outage.window_ms, outage.min_sample), (OUTAGE_GUARD, 0.5, 10_000, 10));
     let Workload::External(external) = &loaded.release.workload else { panic!("not external") };
     assert_eq!(external.canary.endpoints, ["app.internal:80", "[::1]:9000"]);
     assert_eq!(plan.deploy_timeout_ms, 2_000 * 3 + 10_000);
     assert_eq!(loaded.release.traffic.sticky, Some(Sticky::Header("x-user-id".to_owned())));
+}
+
+fn metrics(criteria: &[Criterion]) -> Vec<Metric> {
+    criteria.iter().map(|criterion| criterion.metric).collect()
+}
+
+/// Name, highest value, window and least number of requests of the only guard.
+fn only_guard(loaded: &Loaded) -> (&str, f64, u64, u64) {
+    let [guard] = loaded.release.plan.analysis.guards.as_slice() else { panic!("one guard") };
+    (&guard.name, guard.max, guard.window_ms, guard.min_sample)
+}
+
+#[test]
+fn the_sequential_judge_is_the_default() {
+    let loaded = good("minimal");
+    let analysis = &loaded.release.plan.analysis;
+    assert_eq!(analysis.judge, JudgeKind::Sequential(SequentialRules { alpha: 0.01, beta: 0.05 }));
+    assert_eq!(metrics(&analysis.criteria), [Metric::ErrorRate, Metric::LatencyAny]);
+    let [errors, latency] = [&analysis.criteria[0], &analysis.criteria[1]].map(|criterion| {
+        assert_eq!((criterion.max, criterion.min, criterion.mode, criterion.consecutive), (None, None, RatioMode::Limit, 1));
+        criterion.versus_stable.unwrap()
+    });
+    assert_eq!((errors.ratio, errors.increase, errors.combine), (Some(1.5), Some(0.005), Combine::Both));
+    assert_eq!((latency.ratio, latency.increase), (Some(1.5), None));
+    let (name, max, ..) = only_guard(&loaded);
+    assert_eq!((name, max), (OUTAGE_GUARD, 0.05));
+    assert!(with("{preset: progressive}", "{guards: [{name: outage, off: true}]}").release.plan.analysis.guards.is_empty());
+}
+
+#[test]
+fn the_threshold_judge_has_patience() {
+    let loaded = with("{preset: progressive}", "{judge: threshold}");
+    let analysis = &loaded.release.plan.analysis;
+    assert_eq!(analysis.judge, JudgeKind::Threshold);
+    assert_eq!((analysis.interval_ms, analysis.window_ms), (1_000, 30_000));
+    assert_eq!(metrics(&analysis.criteria), [Metric::ErrorRate, Metric::Latency(Quantile::P99)]);
+    assert_eq!(analysis.criteria[0].max, Some(0.05));
+    assert!(analysis.criteria.iter().all(|criterion| criterion.consecutive == 3));
+    assert_eq!(only_guard(&loaded), (OUTAGE_GUARD, 0.5, 10_000, 10));
+    let loaded = with(
+        "{preset: progressive}",
+        "{judge: threshold, criteria: [{metric: error-rate, max: 1%, cumulative: 5}, {metric: cpu, max: 90%}]}",
+    );
+    let [counted, plain] = loaded.release.plan.analysis.criteria.as_slice() else { panic!("two criteria") };
+    assert_eq!((counted.cumulative, counted.consecutive), (Some(5), 1));
+    assert_eq!((plain.cumulative, plain.consecutive, plain.for_ms, plain.min_sample), (None, 1, 0, 20));
+    let loaded = with("{preset: progressive}", "{judge: threshold, guards: [{name: outage, metric: error-rate, max: 9%}]}");
+    assert_eq!(only_guard(&loaded), (OUTAGE_GUARD, 0.09, 10_000, 20));
+}
+
+#[test]
+fn the_kayenta_judge_compares_with_stable() {
+    let loaded = with("{preset: progressive}", "{judge: kayenta}");
+    let analysis = &loaded.release.plan.analysis;
+    let JudgeKind::Kayenta(rules) = analysis.judge else { panic!("not kayenta") };
+    assert_eq!(rules, KayentaRules { pass: 95.0, marginal: 75.0, interval_ms: 300_000, step_ms: 60_000 });
+    assert_eq!(metrics(&analysis.criteria), [Metric::ErrorRate, Metric::Latency(Quantile::P99)]);
+    assert!(analysis.criteria.iter().all(|criterion| criterion.max.is_none() && criterion.versus_stable.unwrap().ratio == Some(1.0)));
+    assert_eq!(only_guard(&loaded), (OUTAGE_GUARD, 0.5, 10_000, 10));
+    // What is left out follows what is given.
+    let loaded = with("{preset: progressive}", "{judge: kayenta, kayenta: {pass: 60, interval: 30s}}");
+    let expected = KayentaRules { pass: 60.0, marginal: 60.0, interval_ms: 30_000, step_ms: 30_000 };
+    assert_eq!(loaded.release.plan.analysis.judge, JudgeKind::Kayenta(expected));
+}
+
+#[test]
+fn what_is_expected_of_errors_reaches_their_criteria() {
+    let loaded = good("sequential");
+    assert_eq!(warnings(&loaded), Vec::<&str>::new());
+    let analysis = &loaded.release.plan.analysis;
+    assert_eq!(analysis.judge, JudgeKind::Sequential(SequentialRules { alpha: 0.000_1, beta: 0.3 }));
+    assert_eq!((analysis.expect.rps, analysis.expect.error_rate), (Some(100.0), Some(0.005)));
+    let expected: Vec<Option<f64>> = analysis.criteria.iter().take(4).map(|criterion| criterion.expected).collect();
+    assert_eq!(expected, [Some(0.005), Some(0.001), Some(0.02), None]);
+    let modes: Vec<RatioMode> = analysis.criteria.iter().take(4).map(|criterion| criterion.mode).collect();
+    assert_eq!(modes, [RatioMode::Harm, RatioMode::Strict, RatioMode::Limit, RatioMode::Strict]);
+    let defaults = with("{preset: progressive}", "{expect: {errors: 0.2%}}").release.plan.analysis.criteria;
+    assert_eq!((defaults[0].expected, defaults[1].expected), (Some(0.002), None));
+    let own = "{judge: threshold, expect: {rps: 9}, criteria: [{metric: error-rate, max: 5%, expect: 1%}]}";
+    assert_eq!(warnings(&with("{preset: progressive}", own)), ["no-effect", "no-effect"]);
 }
 
 #[test]
@@ -197,12 +273,15 @@ fn defaults_in_the_schema_are_those_that_apply() {
                     "listen": "127.0.0.1:8080", "timeouts": {}, "sticky": {"cookie": {"name": "serin"}}, "accessLog": {"path": "a.log"},
                 }},
                 "strategy": {"canary": strategy},
-                "analysis": {"criteria": [criterion], "guards": [{"name": "slow", "metric": "latency-p99", "max": "1s"}], "retreat": {}},
+                "analysis": {"criteria": [criterion], "guards": [{"name": "slow", "metric": "latency-p99", "max": "1s"}], "retreat": {}, "expect": {}},
             },
         })
     };
     let mut total = 0;
+    let mut scored = document(json!({"processes": {"stable": arm, "canary": arm}}), json!({"preset": "progressive"}));
+    scored["spec"]["analysis"] = json!({"judge": "kayenta", "kayenta": {}});
     for short in [
+        scored,
         document(json!({"processes": {"stable": arm, "canary": arm}}), json!({"stages": [{"weight": 5, "hold": "1m"}]})),
         document(
             json!({"external": {"stable": health, "canary": {"urls": ["http://10.0.0.2"], "health": {}}}}),

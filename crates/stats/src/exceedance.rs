@@ -87,6 +87,16 @@ impl ExceedanceE {
         self.code
     }
 
+    /// Replaces the tolerance from the next [`retune`](Self::retune) on; for one that follows stable's *past*, such as "50 ms
+    /// above stable's P99".
+    ///
+    /// # Errors
+    /// If it is not above 1; then nothing changes.
+    pub fn set_tolerance(&mut self, tolerance: f64) -> Result<(), ConfigError> {
+        self.tolerance = require(tolerance.is_finite() && tolerance > 1.0, "latency tolerance", tolerance, "a finite number above 1")?;
+        Ok(())
+    }
+
     /// The thresholds in force.
     #[must_use]
     pub fn code(&self) -> Option<LatencyCode> {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::free_address;
 
-/// A release document. As it begins it has no stages, looks back two seconds and judges the error rate alone.
+/// A release document. As it begins it has no stages, and the threshold judge looks back two seconds at the error rate alone.
 #[derive(Debug, Clone)]
 pub struct Document {
     /// Where clients connect.
@@ -40,6 +40,7 @@ impl Document {
                 "traffic": {"embedded": {"listen": listen.to_string(), "drain": "2s"}},
                 "strategy": {"canary": {"stages": [], "bake": "1s"}},
                 "analysis": {
+                    "judge": "threshold",
                     "interval": "200ms",
                     "window": "2s",
                     "criteria": [{"metric": "error-rate", "max": "5%", "consecutive": 2}],
@@ -66,6 +67,13 @@ impl Document {
     #[must_use]
     pub fn bake(self, bake: &str) -> Self {
         self.set("strategy.canary.bake", json!(bake))
+    }
+
+    /// Names another judge, with its own default criteria until there are [others](Self::criteria): what is set of the analysis
+    /// before is for the threshold judge and goes away.
+    #[must_use]
+    pub fn judge(self, judge: &str) -> Self {
+        self.set("analysis", json!({"judge": judge}))
     }
 
     /// Replaces the criteria.

@@ -54,10 +54,29 @@ pub struct CriterionAssessment {
     pub on_breach: OnBreach,
     /// How much it weighs in the health score.
     pub severity: Severity,
-    /// How close the canary is to the limit: 0 at half of it or better, 1 at the limit or beyond. `None` without data.
+    /// How close the canary is to failing, 0 to 1: 0 at half of the limit or better and 1 at it (threshold judge), or how far
+    /// the evidence has come (sequential judge). `None` without data.
     pub pressure: Option<f64>,
+    /// What the evidence amounts to, for judges that weigh evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceLevel>,
     /// The verdict in words with its numbers.
     pub text: String,
+}
+
+/// What a sequential test knows at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceLevel {
+    /// Evidence against the canary as a multiple of what chance gives, weighted by its share of the alarm budget; 1e300 at most.
+    pub harm: f64,
+    /// The harm at which the criterion fails: one over the probability of a false rollback.
+    pub needed: f64,
+    /// The canary's rate divided by stable's, if that is what is compared and anything was seen.
+    pub ratio: Option<f64>,
+    /// Where that ratio surely lies; the upper end is absent if nothing bounds it.
+    pub ratio_between: Option<(f64, Option<f64>)>,
+    /// Canary requests until the criterion is expected to pass, if it goes on as so far.
+    pub requests_to_pass: Option<f64>,
 }
 
 /// All criteria that apply at the moment.

@@ -5,7 +5,10 @@
 //! decisions that the release draws from assessments, and a [checkpoint](Trial::checkpoint) lets a restarted shell go on.
 
 mod assessment;
+mod guards;
+mod kayenta;
 mod reading;
+mod sequential;
 mod slices;
 mod tally;
 #[cfg(test)]
@@ -14,6 +17,6 @@ mod threshold;
 mod trial;
 mod window;
 
-pub use assessment::{Assessment, CriterionAssessment, Verdict};
+pub use assessment::{Assessment, CriterionAssessment, EvidenceLevel, Verdict};
 pub use tally::{SplitCheck, Tally};
 pub use trial::{Checkpoint, Trial};

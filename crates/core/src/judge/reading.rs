@@ -1,9 +1,9 @@
 //! One criterion against one set of values: is a limit broken, and how close is it?
 
-use super::slices::Slices;
+use super::{CriterionAssessment, Verdict, slices::Slices};
 use crate::{
     WeightBps, format_value,
-    plan::{Combine, Criterion, Metric, MetricSource, VersusStable},
+    plan::{Combine, Criterion, Metric, MetricSource, Quantile, VersusStable},
     traffic::{Arm, ArmGauges, Counts, Outcome},
 };
 
@@ -36,6 +36,42 @@ pub(super) struct Read {
     pub(super) canary: Option<f64>,
     pub(super) stable: Option<f64>,
     pub(super) pressure: Option<f64>,
+}
+
+impl Read {
+    /// What is said about the criterion, with this verdict in these words.
+    pub(super) fn assessed(self, criterion: &Criterion, verdict: Verdict, text: String) -> CriterionAssessment {
+        CriterionAssessment {
+            name: criterion.name.clone(),
+            metric: criterion.metric,
+            verdict,
+            canary: self.canary,
+            stable: self.stable,
+            on_breach: criterion.on_breach,
+            severity: criterion.severity,
+            pressure: self.pressure,
+            evidence: None,
+            text,
+        }
+    }
+}
+
+/// A traffic metric's value of these requests; `None` without any, or if the metric does not come from traffic.
+/// `covered_s`: see [`Scene::covered_s`].
+pub(super) fn traffic_value(metric: Metric, counts: &Counts, covered_s: Option<f64>) -> Option<f64> {
+    Sample::of_traffic(metric, counts, covered_s)?.value
+}
+
+/// A process metric's value of an arm; `None` if it was not measured, or the metric does not come from processes.
+pub(super) fn gauge_value(metric: Metric, gauges: &ArmGauges) -> Option<f64> {
+    let value = match metric {
+        Metric::Cpu => gauges.cpu_percent,
+        Metric::Memory => gauges.memory_bytes,
+        Metric::Restarts => gauges.restarts.map(|restarts| restarts as f64),
+        _ => None,
+    };
+    // What cannot be is not a measurement.
+    value.filter(|value| value.is_finite() && *value >= 0.0)
 }
 
 impl Scene<'_> {
@@ -141,14 +177,7 @@ impl Scene<'_> {
             }
         };
         Sample::of_traffic(metric, counts, self.covered_s).unwrap_or_else(|| {
-            let gauges = self.gauges[arm.index()];
-            let value = match metric {
-                Metric::Cpu => gauges.cpu_percent,
-                Metric::Memory => gauges.memory_bytes,
-                _ => gauges.restarts.map(|restarts| restarts as f64),
-            };
-            // What cannot be is not a measurement.
-            let value = value.filter(|value| value.is_finite() && *value >= 0.0);
+            let value = gauge_value(metric, &self.gauges[arm.index()]);
             Sample { value, events: None, requests: None }
         })
     }
@@ -191,6 +220,8 @@ impl Sample {
                 events: None,
                 requests: Some(counts.latency.total()),
             },
+            // Never judged by its value; people are shown the tail.
+            Metric::LatencyAny => return Self::of_traffic(Metric::Latency(Quantile::P99), counts, covered_s),
             // No request at all is a rate of zero, not a lack of data; the sample is the time.
             Metric::RequestRate => Self { value: covered_s.map(|covered_s| requests as f64 / covered_s), events: None, requests: None },
             Metric::Cpu | Metric::Memory | Metric::Restarts => return None,

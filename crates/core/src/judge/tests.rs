@@ -4,18 +4,18 @@ use super::*;
 use crate::{
     Timestamp, WeightBps,
     plan::{
-        Analysis, Combine, Criterion, Guard, JudgeKind, Metric, OnBreach, OnInconclusive, OnNoData, Plan, Quantile, RetreatEnd,
-        RetreatPolicy, Severity, VersusStable,
+        Analysis, Combine, Criterion, Expectation, Guard, JudgeKind, Metric, OnBreach, OnInconclusive, OnNoData, Plan, Quantile, RatioMode,
+        RetreatEnd, RetreatPolicy, Severity, VersusStable,
     },
     traffic::{Arm, ArmGauges, Assignment, Counts, Observation, Outcome, TrafficCell},
 };
 use Verdict::{Environment, Fail, Inconclusive, Pass, Unknown};
 
-fn bps(weight: u16) -> WeightBps {
+pub(super) fn bps(weight: u16) -> WeightBps {
     WeightBps::new(weight).unwrap()
 }
 
-fn criterion() -> Criterion {
+pub(super) fn criterion() -> Criterion {
     Criterion {
         name: "errors".to_owned(),
         metric: Metric::ErrorRate,
@@ -24,7 +24,10 @@ fn criterion() -> Criterion {
         versus_stable: None,
         on_breach: OnBreach::Rollback,
         severity: Severity::Critical,
+        mode: RatioMode::Limit,
+        expected: None,
         for_ms: 0,
+        cumulative: None,
         consecutive: 1,
         min_sample: 50,
     }
@@ -34,11 +37,11 @@ fn max(metric: Metric, max: f64) -> Criterion {
     Criterion { metric, max: Some(max), ..criterion() }
 }
 
-fn versus(metric: Metric, ratio: Option<f64>, increase: Option<f64>, decrease: Option<f64>, combine: Combine) -> Criterion {
+pub(super) fn versus(metric: Metric, ratio: Option<f64>, increase: Option<f64>, decrease: Option<f64>, combine: Combine) -> Criterion {
     Criterion { metric, versus_stable: Some(VersusStable { ratio, increase, decrease, combine }), ..criterion() }
 }
 
-fn plan(criteria: Vec<Criterion>, guards: Vec<Guard>) -> Plan {
+pub(super) fn plan(criteria: Vec<Criterion>, guards: Vec<Guard>) -> Plan {
     Plan {
         release: "r".to_owned(),
         targets: vec!["main".to_owned()],
@@ -47,6 +50,7 @@ fn plan(criteria: Vec<Criterion>, guards: Vec<Guard>) -> Plan {
         retain_ms: 0,
         analysis: Analysis {
             judge: JudgeKind::Threshold,
+            expect: Expectation::default(),
             interval_ms: 1_000,
             window_ms: 10_000,
             on_no_data: OnNoData::Hold,
@@ -68,13 +72,13 @@ fn trial(criteria: Vec<Criterion>, guards: Vec<Guard>, weight: u16) -> Trial {
 }
 
 /// Requests and errors of an arm.
-type Seen = (u64, u64);
+pub(super) type Seen = (u64, u64);
 
-fn cell(weight: u16, arm: Arm, assignment: Assignment, (requests, errors): Seen) -> TrafficCell {
+pub(super) fn cell(weight: u16, arm: Arm, assignment: Assignment, (requests, errors): Seen) -> TrafficCell {
     let mut counts = Counts::default();
     counts.by_outcome[Outcome::Success.index()] = requests - errors;
     counts.by_outcome[Outcome::ServerError.index()] = errors;
-    TrafficCell { weight: bps(weight), arm, assignment, counts }
+    TrafficCell { weight: bps(weight), arm, assignment, counts, sessions: None }
 }
 
 fn seen_at(at_ms: u64, weight: u16, assignment: Assignment, stable: Seen, canary: Seen) -> Observation {
@@ -323,6 +327,46 @@ fn a_breach_counts_after_enough_looks_in_a_row() {
 }
 
 #[test]
+fn breaches_add_up_over_a_stage_and_good_looks_take_nothing_back() {
+    let limit = Criterion { cumulative: Some(3), ..max(Metric::ErrorRate, 0.05) };
+    let (bad, good, none) = (Some(50), Some(0), None);
+    assert_eq!(
+        verdicts(limit.clone(), &[bad, good, bad, none, good, bad, good, none]),
+        [Inconclusive, Pass, Inconclusive, Unknown, Pass, Fail, Fail, Fail]
+    );
+    let plan = plan(vec![limit], vec![]);
+    let mut trial = Trial::new(&plan);
+    trial.begin_stage(&plan, 0, bps(2_000));
+    let look = |trial: &mut Trial, at_ms: u64, canary: u64, stable: u64| {
+        trial.observe(&seen_at(at_ms, 2_000, Assignment::Random, (400, stable), (100, canary)));
+        let one = &trial.assessment().criteria[0];
+        (one.verdict, one.text.rsplit_once("; broken in ").map_or("", |(_, text)| text).to_owned())
+    };
+    let text = |looks: &str| format!("{looks} of this stage, fails at 3");
+    assert_eq!(look(&mut trial, 0, 0, 0), (Pass, String::new()));
+    assert_eq!(look(&mut trial, 11_000, 9, 0), (Inconclusive, text("1 look")));
+    assert_eq!(look(&mut trial, 22_000, 0, 0), (Pass, text("1 look")));
+    assert_eq!(look(&mut trial, 33_000, 9, 0), (Inconclusive, text("2 looks")));
+    // Trouble that both have is counted, but it is not what the canary fails by.
+    assert_eq!(look(&mut trial, 44_000, 9, 40), (Environment, text("3 looks")));
+    assert_eq!(look(&mut trial, 55_000, 0, 0), (Pass, text("3 looks")));
+    assert_eq!(look(&mut trial, 66_000, 9, 0), (Fail, text("4 looks")));
+    trial.begin_stage(&plan, 1, bps(2_000));
+    assert_eq!(look(&mut trial, 77_000, 9, 0), (Inconclusive, text("1 look")));
+}
+
+#[test]
+fn an_evaluation_counts_once_whether_it_sees_a_breach_by_weight_or_by_rule() {
+    let mut trial = trial(vec![Criterion { cumulative: Some(3), ..max(Metric::ErrorRate, 0.05) }], vec![], 2_000);
+    for (at_ms, by_weight, matched, expected) in [(0, 9, 50, Inconclusive), (11_000, 0, 50, Inconclusive), (22_000, 9, 0, Fail)] {
+        let mut observation = seen_at(at_ms, 2_000, Assignment::Random, (400, 0), (100, by_weight));
+        observation.cells.push(cell(2_000, Arm::Canary, Assignment::Matched, (100, matched)));
+        trial.observe(&observation);
+        assert_eq!(trial.assessment().criteria[0].verdict, expected, "at {at_ms}");
+    }
+}
+
+#[test]
 fn a_breach_counts_once_it_lasted() {
     let limit = Criterion { for_ms: 20_000, ..max(Metric::ErrorRate, 0.05) };
     let (bad, good) = (Some(50), Some(0));
@@ -433,6 +477,7 @@ fn health_weighs_how_close_the_limits_are() {
         on_breach: OnBreach::Warn,
         severity,
         pressure,
+        evidence: None,
         text: String::new(),
     };
     use Severity::{Critical, Warning};

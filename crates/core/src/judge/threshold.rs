@@ -1,22 +1,29 @@
 //! The threshold judge: windowed values against limits, the way people know it from other tools.
 //!
 //! Criteria are evaluated every `interval_ms` over the last `window_ms`; where that holds some requests but fewer than a
-//! criterion's sample, over the whole stage so far, so that small weights are judged at all. A breach counts when it was seen in `consecutive`
-//! evaluations in a row and has lasted `for_ms`. Too small a sample neither passes nor fails and leaves a running breach
-//! as it is, and so does missing data. Limits against stable apply only while both arms get traffic; absolute limits always, and separately to
-//! requests that a declared rule sent to the canary. Guards are looked at with every observation.
+//! criterion's sample, over the whole stage so far, so that small weights are judged at all. A breach counts when it was seen
+//! in `consecutive` evaluations in a row and has lasted `for_ms`. With `cumulative` a breach that counts is borne until it
+//! was seen in that many evaluations of the stage: good looks in between pass but take nothing back, and from then on the
+//! criterion fails for the rest of the stage. Looks at which stable breaks the limit too are counted, but such a look is never the one
+//! that fails the criterion.
+//!
+//! Too small a sample neither passes nor fails and leaves a running breach as it is, and so does missing data. Limits against
+//! stable apply only while both arms get traffic; absolute limits always, and separately to requests that a declared rule
+//! sent to the canary: an evaluation sees a breach if either shows it. [Guards](super::guards) are looked at with every
+//! observation.
 //!
 //! It is simple and repeated looking wears it out: on noisy services prefer more requests per window.
 
 use super::{
     Assessment, CriterionAssessment, Verdict,
+    guards::{self, Guards},
     reading::{Read, Reading, Scene},
     slices::Slices,
     window::Window,
 };
 use crate::{
     Timestamp, WeightBps,
-    plan::{Criterion, Guard, OnBreach, Plan, Severity},
+    plan::{Criterion, Plan},
     traffic::{Arm, ArmGauges, Observation},
 };
 
@@ -27,7 +34,7 @@ pub(super) struct ThresholdJudge {
     /// Everything since the stage began.
     stage: Slices,
     rules: Vec<Rule>,
-    guards: Vec<GuardRule>,
+    guards: Guards,
     gauges: [ArmGauges; 2],
     weight: WeightBps,
     evaluated_at: Option<Timestamp>,
@@ -39,12 +46,7 @@ struct Rule {
     criterion: Criterion,
     by_weight: Streak,
     matched: Streak,
-}
-
-#[derive(Debug, Clone)]
-struct GuardRule {
-    criterion: Criterion,
-    window: Window,
+    breaches: Breaches,
 }
 
 /// How long and how often in a row a breach has been seen.
@@ -54,6 +56,14 @@ struct Streak {
     since: Option<Timestamp>,
 }
 
+/// Evaluations of the stage that saw a breach, for `cumulative`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Breaches {
+    seen: u32,
+    /// There were too many of them.
+    is_final: bool,
+}
+
 impl ThresholdJudge {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
@@ -61,7 +71,7 @@ impl ThresholdJudge {
             window: Window::new(plan.analysis.window_ms),
             stage: Slices::default(),
             rules: Vec::new(),
-            guards: plan.analysis.guards.iter().map(GuardRule::new).collect(),
+            guards: Guards::new(&plan.analysis.guards),
             gauges: Default::default(),
             weight: WeightBps::ZERO,
             evaluated_at: None,
@@ -75,7 +85,7 @@ impl ThresholdJudge {
         self.window.clear();
         self.stage = Slices::default();
         self.evaluated_at = None;
-        self.rules = criteria.map(|criterion| Rule { criterion, by_weight: Streak::default(), matched: Streak::default() }).collect();
+        self.rules = criteria.map(Rule::new).collect();
         self.assessment = Assessment::default();
     }
 
@@ -86,33 +96,23 @@ impl ThresholdJudge {
         self.stage = Slices::default();
         self.evaluated_at = None;
         self.assessment = Assessment::default();
-        self.guards.iter_mut().for_each(|guard| guard.window.clear());
-        self.rules.iter_mut().for_each(|rule| (rule.by_weight, rule.matched) = Default::default());
+        self.guards.clear();
+        self.rules = std::mem::take(&mut self.rules).into_iter().map(|rule| Rule::new(rule.criterion)).collect();
     }
 
-    /// Whether stable alone keeps the absolute limits: those of the rule called `broken`, or any if there is none of that
-    /// name, must be seen to be kept, and no other may be seen broken. `None` while there is too little data.
+    /// Whether stable alone keeps the absolute limits of criteria and guards, see [`guards::keeps_limits`].
     pub(super) fn stable_keeps_limits(&self, broken: Option<&str>, now: Timestamp) -> Option<bool> {
         let slices = self.window.total(now);
         let scene = Scene { slices: &slices, gauges: &self.gauges, covered_s: self.window.covered_s(), weight: WeightBps::ZERO };
-        let criteria = || self.rules.iter().map(|rule| &rule.criterion).chain(self.guards.iter().map(|guard| &guard.criterion));
-        if criteria().any(|criterion| scene.stable_breaks(criterion) == Some(true)) {
-            return Some(false);
-        }
-        let is_known = broken.is_some_and(|name| criteria().any(|criterion| criterion.name == name));
-        let decisive = |criterion: &Criterion| !is_known || Some(criterion.name.as_str()) == broken;
-        criteria().any(|criterion| decisive(criterion) && scene.stable_breaks(criterion).is_some()).then_some(true)
+        let criteria = self.rules.iter().map(|rule| &rule.criterion).chain(self.guards.criteria());
+        guards::keeps_limits(criteria.map(|criterion| (criterion.name.as_str(), scene.stable_breaks(criterion))), broken)
     }
 
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices) {
         self.gauges = observation.gauges;
         self.window.add(observation, slices);
         self.stage.merge(slices);
-        for guard in &mut self.guards {
-            guard.window.add(observation, slices);
-        }
-        self.assessment.broken_guards =
-            self.guards.iter().filter_map(|guard| guard.broken(&self.gauges, self.weight, observation.at)).collect();
+        self.assessment.broken_guards = self.guards.observe(observation, slices, self.weight);
         if self.evaluated_at.is_none_or(|last| observation.at.ms_since(last) >= self.interval_ms) {
             self.evaluate(observation.at);
         }
@@ -133,8 +133,20 @@ impl ThresholdJudge {
 }
 
 impl Rule {
-    /// The worse of what the requests by weight and the matched ones show. A stage without weight has matched ones only.
+    fn new(criterion: Criterion) -> Self {
+        Self { criterion, by_weight: Streak::default(), matched: Streak::default(), breaches: Breaches::default() }
+    }
+
     fn assess(&mut self, scene: &Scene<'_>, whole: &Scene<'_>, now: Timestamp) -> Option<CriterionAssessment> {
+        let one = self.look(scene, whole, now)?;
+        Some(match self.criterion.cumulative {
+            Some(most) => self.breaches.weigh(one, most.max(1)),
+            None => one,
+        })
+    }
+
+    /// The worse of what the requests by weight and the matched ones show. A stage without weight has matched ones only.
+    fn look(&mut self, scene: &Scene<'_>, whole: &Scene<'_>, now: Timestamp) -> Option<CriterionAssessment> {
         let by_weight = match scene.read(&self.criterion) {
             Some(Read { reading: Reading::TooFew { .. }, .. }) => whole.read(&self.criterion),
             read => read,
@@ -155,6 +167,26 @@ impl Rule {
     }
 }
 
+impl Breaches {
+    /// What a look means after the ones before it, if the `most`-th breach fails the criterion.
+    fn weigh(&mut self, mut one: CriterionAssessment, most: u32) -> CriterionAssessment {
+        let is_breach = matches!(one.verdict, Verdict::Fail | Verdict::Environment);
+        self.seen = self.seen.saturating_add(u32::from(is_breach));
+        let is_enough = self.seen >= most;
+        self.is_final |= is_enough && one.verdict == Verdict::Fail;
+        if is_breach && !is_enough {
+            one.verdict = Verdict::Inconclusive;
+        } else if self.is_final && one.verdict != Verdict::Environment {
+            one.verdict = Verdict::Fail;
+        }
+        if self.seen > 0 {
+            let looks = if self.seen == 1 { "look" } else { "looks" };
+            one.text = format!("{}; broken in {} {looks} of this stage, fails at {most}", one.text, self.seen);
+        }
+        one
+    }
+}
+
 /// What the worse of two verdicts is judged by. Missing data is worse than a pass, and a breach is worse than both.
 fn badness(verdict: Verdict) -> u8 {
     match verdict {
@@ -167,7 +199,7 @@ fn badness(verdict: Verdict) -> u8 {
 }
 
 fn judged(criterion: &Criterion, streak: &mut Streak, read: Read, now: Timestamp) -> CriterionAssessment {
-    let (verdict, text) = match read.reading {
+    let (verdict, text) = match read.reading.clone() {
         Reading::Broken { shared, text } => {
             streak.evaluations = streak.evaluations.saturating_add(1);
             let lasted_ms = now.ms_since(*streak.since.get_or_insert(now));
@@ -189,41 +221,5 @@ fn judged(criterion: &Criterion, streak: &mut Streak, read: Read, now: Timestamp
         Reading::TooFew { text } => (Verdict::Inconclusive, text),
         Reading::NoData { text } => (Verdict::Unknown, text),
     };
-    CriterionAssessment {
-        name: criterion.name.clone(),
-        metric: criterion.metric,
-        verdict,
-        canary: read.canary,
-        stable: read.stable,
-        on_breach: criterion.on_breach,
-        severity: criterion.severity,
-        pressure: read.pressure,
-        text,
-    }
-}
-
-impl GuardRule {
-    fn new(guard: &Guard) -> Self {
-        let criterion = Criterion {
-            name: guard.name.clone(),
-            metric: guard.metric,
-            max: Some(guard.max),
-            min: None,
-            versus_stable: None,
-            on_breach: OnBreach::Rollback,
-            severity: Severity::Critical,
-            for_ms: 0,
-            consecutive: 1,
-            min_sample: guard.min_sample,
-        };
-        Self { criterion, window: Window::new(guard.window_ms) }
-    }
-
-    fn broken(&self, gauges: &[ArmGauges; 2], weight: WeightBps, now: Timestamp) -> Option<CriterionAssessment> {
-        let slices = self.window.total(now);
-        let scene = Scene { slices: &slices, gauges, covered_s: self.window.covered_s(), weight };
-        let reads = [scene.read(&self.criterion), scene.read_matched(&self.criterion)];
-        let broken = reads.into_iter().flatten().find(|read| matches!(read.reading, Reading::Broken { .. }))?;
-        Some(judged(&self.criterion, &mut Streak::default(), broken, now))
-    }
+    read.assessed(criterion, verdict, text)
 }

@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Assessment, Tally, slices::Slices, threshold::ThresholdJudge};
+use super::{
+    Assessment, Tally,
+    kayenta::KayentaJudge,
+    sequential::{Memory, SequentialJudge},
+    slices::Slices,
+    threshold::ThresholdJudge,
+};
 use crate::{
     Timestamp, WeightBps,
     plan::{JudgeKind, Plan},
@@ -29,13 +35,18 @@ struct Scope {
 #[derive(Debug, Clone)]
 enum Judge {
     Threshold(Box<ThresholdJudge>),
+    Sequential(Box<SequentialJudge>),
+    Kayenta(Box<KayentaJudge>),
 }
 
-/// What survives a restart of the shell. Windows of the threshold judge do not: they fill again within one window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What survives a restart of the shell: all evidence of the sequential judge. Windows and counted breaches of the
+/// threshold judge do not, nor do the series of the kayenta judge: they fill again within a window or an interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     scope: Option<Scope>,
     tally: Tally,
+    #[serde(default)]
+    evidence: Option<Box<Memory>>,
 }
 
 impl Trial {
@@ -43,7 +54,9 @@ impl Trial {
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let judge = match plan.analysis.judge {
+            JudgeKind::Sequential(rules) => Judge::Sequential(Box::new(SequentialJudge::new(plan, rules))),
             JudgeKind::Threshold => Judge::Threshold(Box::new(ThresholdJudge::new(plan))),
+            JudgeKind::Kayenta(rules) => Judge::Kayenta(Box::new(KayentaJudge::new(plan, rules))),
         };
         Self { judge, scope: None, tally: Tally::default(), in_flight: [0, 0] }
     }
@@ -55,6 +68,8 @@ impl Trial {
         self.tally = Tally::default();
         match &mut self.judge {
             Judge::Threshold(judge) => judge.begin_stage(plan.criteria_of(step).cloned(), weight),
+            Judge::Kayenta(judge) => judge.begin_stage(plan.criteria_of(step).cloned(), weight),
+            Judge::Sequential(judge) => judge.begin_stage(plan, step, weight),
         }
     }
 
@@ -64,6 +79,8 @@ impl Trial {
         self.tally = Tally::default();
         match &mut self.judge {
             Judge::Threshold(judge) => judge.begin_retreat(),
+            Judge::Kayenta(judge) => judge.begin_retreat(),
+            Judge::Sequential(judge) => judge.begin_retreat(),
         }
     }
 
@@ -73,6 +90,8 @@ impl Trial {
     pub fn stable_keeps_limits(&self, broken: Option<&str>, now: Timestamp) -> Option<bool> {
         match &self.judge {
             Judge::Threshold(judge) => judge.stable_keeps_limits(broken, now),
+            Judge::Kayenta(judge) => judge.stable_keeps_limits(broken, now),
+            Judge::Sequential(judge) => judge.stable_keeps_limits(broken, now),
         }
     }
 
@@ -85,6 +104,8 @@ impl Trial {
         }
         match &mut self.judge {
             Judge::Threshold(judge) => judge.observe(observation, &slices),
+            Judge::Kayenta(judge) => judge.observe(observation, &slices),
+            Judge::Sequential(judge) => judge.observe(observation, &slices),
         }
     }
 
@@ -107,6 +128,8 @@ impl Trial {
     pub fn assessment(&self) -> &Assessment {
         match &self.judge {
             Judge::Threshold(judge) => judge.assessment(),
+            Judge::Kayenta(judge) => judge.assessment(),
+            Judge::Sequential(judge) => judge.assessment(),
         }
     }
 
@@ -119,15 +142,33 @@ impl Trial {
     /// What a restarted shell needs to go on in the same stage.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { scope: self.scope, tally: self.tally }
+        let evidence = match &self.judge {
+            Judge::Sequential(judge) => Some(Box::new(judge.memory().clone())),
+            Judge::Threshold(_) | Judge::Kayenta(_) => None,
+        };
+        Checkpoint { scope: self.scope, tally: self.tally, evidence }
     }
 
-    /// Goes on from a checkpoint if it belongs to the same stage and weight; otherwise the stage counts from zero, which
-    /// can only make it longer.
-    pub fn restore(&mut self, plan: &Plan, checkpoint: &Checkpoint, step: usize, weight: WeightBps) {
-        self.begin_stage(plan, step, weight);
-        if checkpoint.scope == self.scope {
-            self.tally = checkpoint.tally;
+    /// Takes over the evidence of a checkpoint, whatever stage it was made in: evidence against the canary belongs to the
+    /// release.
+    pub fn recall(&mut self, checkpoint: &Checkpoint) {
+        if let (Judge::Sequential(judge), Some(memory)) = (&mut self.judge, &checkpoint.evidence) {
+            judge.recall(memory);
         }
+    }
+
+    /// Goes on from a checkpoint. What it says about a stage counts if it belongs to the same stage and weight; otherwise the
+    /// stage counts from zero, which can only make it longer.
+    pub fn restore(&mut self, plan: &Plan, checkpoint: &Checkpoint, step: usize, weight: WeightBps) {
+        self.recall(checkpoint);
+        if checkpoint.scope != Some(Scope { step, weight }) {
+            return self.begin_stage(plan, step, weight);
+        }
+        match &mut self.judge {
+            Judge::Sequential(judge) => judge.resume_stage(plan, step, weight),
+            _ => self.begin_stage(plan, step, weight),
+        }
+        self.scope = checkpoint.scope;
+        self.tally = checkpoint.tally;
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     fn add(window: &mut Window, at_ms: u64, requests: u64) {
         let mut counts = Counts::default();
         counts.by_outcome[Outcome::Success.index()] = requests;
-        let cell = TrafficCell { weight: WeightBps::ZERO, arm: Arm::Canary, assignment: Assignment::Random, counts };
+        let cell = TrafficCell { weight: WeightBps::ZERO, arm: Arm::Canary, assignment: Assignment::Random, counts, sessions: None };
         let observation = Observation { at: Timestamp(at_ms), cells: vec![cell], ..Observation::default() };
         window.add(&observation, &Slices::of(&observation));
     }

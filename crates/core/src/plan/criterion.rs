@@ -1,6 +1,7 @@
 //! What must hold for the canary to get more traffic.
 
 use serde::{Deserialize, Serialize};
+pub use serin_stats::RatioMode;
 
 use super::Metric;
 
@@ -21,11 +22,17 @@ pub struct Criterion {
     pub on_breach: OnBreach,
     /// How much it weighs in the health score.
     pub severity: Severity,
-    /// The breach must last this long before it counts, in milliseconds.
+    /// How `versus_stable` is read by the sequential judge; the others take it as it stands.
+    pub mode: RatioMode,
+    /// Stable's usual value of a rate, 0 to 1: assumed until stable was seen, and by forecasts.
+    pub expected: Option<f64>,
+    /// Threshold judge: the breach must last this long before it counts, in milliseconds.
     pub for_ms: u64,
-    /// The breach must be seen in this many evaluations in a row, at least 1.
+    /// Threshold judge: the breach must be seen in this many evaluations in a row, at least 1.
     pub consecutive: u32,
-    /// The least number of the canary's requests in the window; with fewer the criterion is undecided.
+    /// Threshold judge: the breach counts for good once it was seen in this many evaluations of the stage, in a row or not.
+    pub cumulative: Option<u32>,
+    /// Threshold judge: the least number of the canary's requests in the window; with fewer the criterion is undecided.
     pub min_sample: u64,
 }
 
@@ -90,4 +97,26 @@ pub struct Guard {
     pub window_ms: u64,
     /// The least number of the canary's requests in the window before it acts.
     pub min_sample: u64,
+}
+
+impl Guard {
+    /// The guard in a criterion's words: nothing but a `max` that rolls back.
+    #[must_use]
+    pub fn as_criterion(&self) -> Criterion {
+        Criterion {
+            name: self.name.clone(),
+            metric: self.metric,
+            max: Some(self.max),
+            min: None,
+            versus_stable: None,
+            on_breach: OnBreach::Rollback,
+            severity: Severity::Critical,
+            mode: RatioMode::Limit,
+            expected: None,
+            for_ms: 0,
+            consecutive: 1,
+            cumulative: None,
+            min_sample: self.min_sample,
+        }
+    }
 }

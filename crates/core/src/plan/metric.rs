@@ -16,6 +16,8 @@ pub enum Metric {
     ClientErrorRate,
     /// A quantile of the latency of requests that are not errors.
     Latency(Quantile),
+    /// The latency as a whole: the median, p90 and p99 together. The sequential judge only.
+    LatencyAny,
     /// Requests per second.
     RequestRate,
     /// CPU time in percent of one core, mean per replica.
@@ -64,7 +66,7 @@ pub enum MetricSource {
 
 impl Metric {
     /// Every metric.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ErrorRate,
         Self::ServerErrorRate,
         Self::ClientErrorRate,
@@ -72,6 +74,7 @@ impl Metric {
         Self::Latency(Quantile::P90),
         Self::Latency(Quantile::P95),
         Self::Latency(Quantile::P99),
+        Self::LatencyAny,
         Self::RequestRate,
         Self::Cpu,
         Self::Memory,
@@ -89,6 +92,7 @@ impl Metric {
             Self::Latency(Quantile::P90) => "latency-p90",
             Self::Latency(Quantile::P95) => "latency-p95",
             Self::Latency(Quantile::P99) => "latency-p99",
+            Self::LatencyAny => "latency-any",
             Self::RequestRate => "request-rate",
             Self::Cpu => "cpu",
             Self::Memory => "memory",
@@ -107,7 +111,7 @@ impl Metric {
     pub fn unit(self) -> Unit {
         match self {
             Self::ErrorRate | Self::ServerErrorRate | Self::ClientErrorRate => Unit::Share,
-            Self::Latency(_) => Unit::Milliseconds,
+            Self::Latency(_) | Self::LatencyAny => Unit::Milliseconds,
             Self::RequestRate => Unit::PerSecond,
             Self::Cpu => Unit::CpuPercent,
             Self::Memory => Unit::Bytes,

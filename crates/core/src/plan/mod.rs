@@ -4,10 +4,12 @@
 //! have exactly one. Every strategy compiles to such a list, so that the state machine knows no strategy names.
 
 mod criterion;
+mod judge;
 mod metric;
 mod step;
 
-pub use criterion::{Combine, Criterion, Guard, OUTAGE_GUARD, OnBreach, Severity, VersusStable};
+pub use criterion::{Combine, Criterion, Guard, OUTAGE_GUARD, OnBreach, RatioMode, Severity, VersusStable};
+pub use judge::{Expectation, JudgeKind, KayentaRules, SequentialRules};
 pub use metric::{Metric, MetricSource, Quantile};
 pub use step::{Gate, Step};
 
@@ -71,9 +73,11 @@ impl Plan {
 pub struct Analysis {
     /// Which judge decides.
     pub judge: JudgeKind,
-    /// Time between two evaluations of the criteria, in milliseconds. Guards are evaluated on every observation.
+    /// What the traffic is expected to be, for forecasts.
+    pub expect: Expectation,
+    /// Threshold judge: time between two evaluations of the criteria, in milliseconds. Guards are evaluated on every observation.
     pub interval_ms: u64,
-    /// How far an evaluation looks back, in milliseconds.
+    /// Threshold judge: how far an evaluation looks back, in milliseconds.
     pub window_ms: u64,
     /// What follows at the end of a stage's `max_hold_ms` when there is no usable data.
     pub on_no_data: OnNoData,
@@ -93,14 +97,6 @@ impl Analysis {
     pub fn stale_after_ms(&self) -> u64 {
         self.interval_ms.saturating_mul(3).max(5_000)
     }
-}
-
-/// The judges there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum JudgeKind {
-    /// Compares windowed values with limits, with `for` and `consecutive`.
-    Threshold,
 }
 
 /// Policy for a stage that ran out of time without usable data.

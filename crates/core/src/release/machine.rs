@@ -220,6 +220,9 @@ impl Release {
     }
 
     fn restore_trial(&mut self, checkpoint: Option<&Checkpoint>) {
+        if let Some(checkpoint) = checkpoint {
+            self.trial.recall(checkpoint);
+        }
         let weight = self.state.asked_weight();
         let step = match self.state.phase {
             Phase::Stage { step, .. } => step,

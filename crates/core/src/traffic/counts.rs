@@ -1,7 +1,15 @@
 //! Counts of requests by outcome, with the latencies of those that did not fail.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serin_stats::Histogram;
+
+/// Most kinds of errors that one set of counts keeps apart; the rest are counted as [`OTHER_ERRORS`].
+pub const MAX_ERROR_CLASSES: usize = 64;
+
+/// The class of errors that found no place of their own.
+pub const OTHER_ERRORS: &str = "other";
 
 /// How a request ended, seen from the client's side of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,6 +88,12 @@ pub struct Counts {
     pub by_outcome: [u64; 8],
     /// Latencies of finished requests that are neither errors nor client aborts, in microseconds.
     pub latency: Histogram,
+    /// How old requests were when their client went away, in microseconds.
+    #[serde(default)]
+    pub gave_up: Histogram,
+    /// Errors by what failed on which route, such as `503 GET /orders/*`; at most [`MAX_ERROR_CLASSES`].
+    #[serde(default)]
+    pub error_classes: BTreeMap<String, u64>,
 }
 
 impl Counts {
@@ -87,9 +101,24 @@ impl Counts {
     pub fn record(&mut self, outcome: Outcome, latency_us: u64) {
         let slot = &mut self.by_outcome[outcome.index()];
         *slot = slot.saturating_add(1);
-        if !outcome.is_error() && outcome != Outcome::ClientAborted {
-            self.latency.record_us(latency_us);
+        match outcome {
+            Outcome::ClientAborted => self.gave_up.record_us(latency_us),
+            outcome if outcome.is_error() => {}
+            _ => self.latency.record_us(latency_us),
         }
+    }
+
+    /// Counts the class of an error that was [recorded](Self::record).
+    pub fn record_class(&mut self, class: &str) {
+        self.add_class(class, 1);
+    }
+
+    /// How many requests were slow or failed: took `edge_us` or longer (a bin edge), failed at any age, or were given up on
+    /// at that age or later. Requests that are still running are not among them.
+    #[must_use]
+    pub fn slow_or_failed(&self, edge_us: u64) -> u64 {
+        let given_up = self.gave_up.count_at_or_above_us(edge_us);
+        self.latency.count_at_or_above_us(edge_us).saturating_add(given_up).saturating_add(self.errors())
     }
 
     /// Requests that ended this way.
@@ -123,6 +152,10 @@ impl Counts {
             *mine = mine.saturating_add(theirs);
         }
         self.latency.merge(&other.latency);
+        self.gave_up.merge(&other.gave_up);
+        for (class, count) in &other.error_classes {
+            self.add_class(class, *count);
+        }
     }
 
     /// What was counted since `earlier`, an older state of the same counter. If any count shrank, the counter started
@@ -136,9 +169,26 @@ impl Counts {
                 None => return self.clone(),
             }
         }
-        match self.latency.since(&earlier.latency) {
-            Ok(latency) => Self { by_outcome, latency },
-            Err(_) => self.clone(),
+        let mut error_classes = self.error_classes.clone();
+        for (class, before) in &earlier.error_classes {
+            match error_classes.get_mut(class).and_then(|now| now.checked_sub(*before).map(|rest| *now = rest)) {
+                Some(()) => {}
+                None => return self.clone(),
+            }
+        }
+        error_classes.retain(|_, count| *count > 0);
+        match (self.latency.since(&earlier.latency), self.gave_up.since(&earlier.gave_up)) {
+            (Ok(latency), Ok(gave_up)) => Self { by_outcome, latency, gave_up, error_classes },
+            _ => self.clone(),
+        }
+    }
+
+    fn add_class(&mut self, class: &str, count: u64) {
+        let known = self.error_classes.contains_key(class) || self.error_classes.len() + 1 < MAX_ERROR_CLASSES;
+        let class = if known { class } else { OTHER_ERRORS };
+        match self.error_classes.get_mut(class) {
+            Some(sum) => *sum = sum.saturating_add(count),
+            None => drop(self.error_classes.insert(class.to_owned(), count)),
         }
     }
 }
@@ -161,6 +211,38 @@ mod tests {
         counts.record(Outcome::ServerError, 5);
         counts.record(Outcome::ClientAborted, 5);
         assert_eq!((counts.requests(), counts.errors(), counts.latency.total()), (2, 1, 1));
+    }
+
+    #[test]
+    fn slow_requests_are_those_that_ran_long_failed_or_were_given_up_on_late() {
+        let mut counts = Counts::default();
+        for (outcome, latency_us) in [
+            (Outcome::Success, 2_000_000),
+            (Outcome::Success, 1_000),
+            (Outcome::ServerError, 1),
+            (Outcome::ClientAborted, 3_000_000),
+            (Outcome::ClientAborted, 10),
+        ] {
+            counts.record(outcome, latency_us);
+        }
+        assert_eq!(counts.slow_or_failed(1_000_000), 3);
+    }
+
+    #[test]
+    fn error_classes_are_bounded_and_subtract() {
+        let mut old = Counts::default();
+        for class in 0..100 {
+            old.record(Outcome::ServerError, 1);
+            old.record_class(&format!("500 GET /{class}"));
+        }
+        assert_eq!(old.error_classes.len(), MAX_ERROR_CLASSES);
+        assert_eq!(old.error_classes[OTHER_ERRORS], 37);
+        let mut new = old.clone();
+        new.record(Outcome::ServerError, 1);
+        new.record_class("500 GET /0");
+        let delta = new.since(&old);
+        assert_eq!(delta.error_classes, BTreeMap::from([("500 GET /0".to_owned(), 1)]));
+        assert_eq!(old.since(&new), old, "a counter that started anew");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 mod counts;
 mod observation;
 
-pub use counts::{Counts, Outcome};
-pub use observation::{ArmGauges, Observation, TrafficCell, by_arm};
+pub use counts::{Counts, MAX_ERROR_CLASSES, OTHER_ERRORS, Outcome};
+pub use observation::{ArmGauges, Observation, OpenCell, ReplicaCell, Sessions, TrafficCell, by_arm};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! What is seen of both arms since the last look.
 
 use serde::{Deserialize, Serialize};
+use serin_stats::Histogram;
 
 use super::{Arm, Assignment, Counts};
 use crate::{Timestamp, WeightBps};
@@ -18,6 +19,44 @@ pub struct TrafficCell {
     /// How they came to that arm.
     pub assignment: Assignment,
     /// How they ended: cumulative on the wire, since the previous observation in an [`Observation`].
+    pub counts: Counts,
+    /// For [`Assignment::Sticky`] only: the same traffic by client. What one client sends is not independent, so comparisons
+    /// count clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
+}
+
+/// Sticky traffic by client. Cumulative or since the previous observation, like the cell that it belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// The first request of every client in this release, however it ended.
+    pub first: Counts,
+    /// The first error of every client in this release.
+    pub errors: Counts,
+}
+
+/// Ages of requests that have no complete answer yet: a state, not a count.
+///
+/// With it every request that is older than a limit counts as slow now rather than when it ends. A request is in here until it
+/// is in [`TrafficCell::counts`], so that for any bin edge the sum of both never falls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenCell {
+    /// The canary's share in the route table that assigned these requests.
+    pub weight: WeightBps,
+    /// Who serves them.
+    pub arm: Arm,
+    /// How they came to that arm. Of [`Assignment::Sticky`] only the first request of every client.
+    pub assignment: Assignment,
+    /// Their ages in microseconds.
+    pub ages: Histogram,
+}
+
+/// What one replica of stable answered by weight: the placebo that shows how much events come in clusters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaCell {
+    /// The replica's id in the route table.
+    pub id: String,
+    /// How its compared requests ended: cumulative on the wire, since the previous observation in an [`Observation`].
     pub counts: Counts,
 }
 
@@ -44,6 +83,12 @@ pub struct Observation {
     pub gauges: [ArmGauges; 2],
     /// Requests without an answer so far, by [`Arm::index`].
     pub in_flight: [u64; 2],
+    /// Ages of the requests without an answer: cells with at least one.
+    #[serde(default)]
+    pub open: Vec<OpenCell>,
+    /// Stable's replicas, those with at least one request since the previous observation.
+    #[serde(default)]
+    pub replicas: Vec<ReplicaCell>,
 }
 
 impl Observation {

@@ -287,7 +287,7 @@ impl World {
             let mut cell = |arm: Arm, assignment, requests: f64, errors: f64| {
                 let counts = counts(requests, errors);
                 if counts.requests() > 0 {
-                    cells.push(TrafficCell { weight: router.weight, arm, assignment, counts });
+                    cells.push(TrafficCell { weight: router.weight, arm, assignment, counts, sessions: None });
                 }
             };
             cell(Arm::Stable, assignment, requests - canary, self.errors[0].max(harmed));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serin_core::{
     WeightBps,
     plan::{
-        Analysis, Combine, Criterion, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnBreach, OnInconclusive, OnNoData, Plan, RetreatEnd,
-        RetreatPolicy, Severity, Step, VersusStable,
+        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnBreach, OnInconclusive, OnNoData, Plan,
+        RatioMode, RetreatEnd, RetreatPolicy, Severity, Step, VersusStable,
     },
 };
 
@@ -24,6 +24,7 @@ pub fn plan() -> Plan {
         retain_ms: 30_000,
         analysis: Analysis {
             judge: JudgeKind::Threshold,
+            expect: Expectation::default(),
             interval_ms: 1_000,
             window_ms: 10_000,
             on_no_data: OnNoData::Hold,
@@ -61,7 +62,10 @@ pub fn criterion(name: &str) -> Criterion {
         versus_stable: Some(versus),
         on_breach: OnBreach::Rollback,
         severity: Severity::Critical,
+        mode: RatioMode::Limit,
+        expected: None,
         for_ms: 0,
+        cumulative: None,
         consecutive: 2,
         min_sample: 20,
     }

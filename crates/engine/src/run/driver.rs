@@ -25,7 +25,7 @@ use super::{
     clock::RunClock,
     effects::{World, carry_out},
     ledger::SharedStore,
-    meter::{RecentTraffic, TrafficMeter},
+    meter::{Fresh, RecentTraffic, TrafficMeter},
     socket::{self, Asked, Response},
     start::{Load, Remembered, Started},
     status::{Sources, report},
@@ -211,10 +211,11 @@ impl Driver {
             self.meter = TrafficMeter::starting_at(stats);
         }
         let now = self.clock.now();
-        let cells = self.meter.take(stats);
+        let Fresh { cells, replicas } = self.meter.take(stats);
         self.recent.add(now, &cells);
         let gauges = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)).gauges);
-        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, in_flight: stats.in_flight }), now);
+        let (in_flight, open) = (stats.in_flight, stats.open.clone());
+        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, in_flight, open, replicas }), now);
         if (stats.epoch, stats.version) == self.world.router.version() {
             for target in self.release.plan().targets.clone() {
                 self.release.handle(Input::RouterSeen { target, weight: stats.weight }, now);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use serin_core::{
     Timestamp,
-    traffic::{Arm, Assignment, Counts, TrafficCell},
+    traffic::{Arm, Assignment, Counts, ReplicaCell, Sessions, TrafficCell},
 };
 use serin_proxy::protocol::Stats;
 
@@ -15,9 +15,18 @@ use serin_proxy::protocol::Stats;
 pub(super) struct TrafficMeter {
     instance: String,
     last: Vec<TrafficCell>,
+    #[serde(default)]
+    last_replicas: Vec<ReplicaCell>,
     totals: [ArmTotals; 2],
     rescued: Progressive,
     own_errors: Progressive,
+}
+
+/// What happened since the last look: only what something happened in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Fresh {
+    pub(super) cells: Vec<TrafficCell>,
+    pub(super) replicas: Vec<ReplicaCell>,
 }
 
 /// What an arm has served since the release began.
@@ -48,6 +57,7 @@ impl TrafficMeter {
         Self {
             instance: stats.instance.clone(),
             last: stats.cells.clone(),
+            last_replicas: stats.replicas.clone(),
             totals: Default::default(),
             rescued: progressive(stats.rescued),
             own_errors: progressive(stats.own_errors),
@@ -61,26 +71,35 @@ impl TrafficMeter {
     }
 
     /// What happened since the last call.
-    pub(super) fn take(&mut self, stats: &Stats) -> Vec<TrafficCell> {
+    pub(super) fn take(&mut self, stats: &Stats) -> Fresh {
         if !self.knows(stats) {
             // A new proxy process counts from zero: all of it is new.
             self.instance.clone_from(&stats.instance);
             self.last.clear();
+            self.last_replicas.clear();
             self.rescued.last = 0;
             self.own_errors.last = 0;
         }
         self.rescued.see(stats.rescued);
         self.own_errors.see(stats.own_errors);
-        let mut fresh = Vec::new();
+        let mut fresh = Fresh::default();
         for cell in &stats.cells {
             let before = self.last.iter().find(|old| old.weight == cell.weight && old.arm == cell.arm && old.assignment == cell.assignment);
-            let counts = before.map_or_else(|| cell.counts.clone(), |old| cell.counts.since(&old.counts));
-            if counts.by_outcome.iter().any(|count| *count > 0) {
-                self.add(cell.arm, cell.assignment, &counts);
-                fresh.push(TrafficCell { counts, ..cell.clone() });
+            let cell = before.map_or_else(|| cell.clone(), |before| since(cell, before));
+            if cell.counts.all() > 0 {
+                self.add(cell.arm, cell.assignment, &cell.counts);
+                fresh.cells.push(cell);
+            }
+        }
+        for replica in &stats.replicas {
+            let before = self.last_replicas.iter().find(|old| old.id == replica.id);
+            let counts = before.map_or_else(|| replica.counts.clone(), |before| replica.counts.since(&before.counts));
+            if counts.all() > 0 {
+                fresh.replicas.push(ReplicaCell { id: replica.id.clone(), counts });
             }
         }
         self.last.clone_from(&stats.cells);
+        self.last_replicas.clone_from(&stats.replicas);
         fresh
     }
 
@@ -111,6 +130,19 @@ impl TrafficMeter {
         }
         totals.errors += counts.errors();
     }
+}
+
+/// What was counted in a cell since `before`. If its requests started anew, its sessions did too, even where these have
+/// outgrown the old ones.
+fn since(cell: &TrafficCell, before: &TrafficCell) -> TrafficCell {
+    let counts = cell.counts.since(&before.counts);
+    let goes_on = before.counts.all().checked_add(counts.all()) == Some(cell.counts.all());
+    let sessions_before = before.sessions.as_ref().filter(|_| goes_on);
+    let sessions = cell.sessions.as_ref().map(|now| match sessions_before {
+        Some(before) => Sessions { first: now.first.since(&before.first), errors: now.errors.since(&before.errors) },
+        None => now.clone(),
+    });
+    TrafficCell { counts, sessions, ..*cell }
 }
 
 impl Progressive {
@@ -162,18 +194,33 @@ mod tests {
 
     use super::*;
 
-    fn stats(instance: &str, requests: u64) -> Stats {
+    fn counts(outcome: Outcome, requests: u64) -> Counts {
         let mut counts = Counts::default();
         for _ in 0..requests {
-            counts.record(Outcome::Success, 1_000);
+            counts.record(outcome, 1_000);
+            if outcome.is_error() {
+                counts.record_class("503 GET /");
+            }
         }
-        let cell = TrafficCell { weight: WeightBps::new(500).unwrap(), arm: Arm::Canary, assignment: Assignment::Random, counts };
+        counts
+    }
+
+    fn stats(instance: &str, requests: u64) -> Stats {
+        let cell = TrafficCell {
+            weight: WeightBps::new(500).unwrap(),
+            arm: Arm::Canary,
+            assignment: Assignment::Random,
+            counts: counts(Outcome::Success, requests),
+            sessions: None,
+        };
         Stats {
             instance: instance.to_owned(),
             epoch: 1,
             version: 1,
             weight: WeightBps::new(500).unwrap(),
             cells: if requests > 0 { vec![cell] } else { Vec::new() },
+            open: Vec::new(),
+            replicas: Vec::new(),
             in_flight: [0, 0],
             endpoints: Vec::new(),
             rescued: requests,
@@ -182,8 +229,44 @@ mod tests {
         }
     }
 
+    /// Failing sticky requests, of which so many were their client's first request or first error.
+    fn sticky(instance: &str, requests: u64, first: u64, errors: u64) -> Stats {
+        let mut stats = stats(instance, requests);
+        for cell in &mut stats.cells {
+            cell.assignment = Assignment::Sticky;
+            cell.counts = counts(Outcome::ServerError, requests);
+            cell.sessions = Some(Sessions { first: counts(Outcome::ServerError, first), errors: counts(Outcome::ServerError, errors) });
+        }
+        stats
+    }
+
+    fn replicated<const N: usize>(instance: &str, replicas: [(&str, u64); N]) -> Stats {
+        let replica = |(id, requests): (&str, u64)| ReplicaCell { id: id.to_owned(), counts: counts(Outcome::Success, requests) };
+        Stats { replicas: replicas.into_iter().map(replica).collect(), ..stats(instance, 0) }
+    }
+
+    fn restored(meter: &TrafficMeter) -> TrafficMeter {
+        serde_json::from_str(&serde_json::to_string(meter).unwrap()).unwrap()
+    }
+
     fn taken(meter: &mut TrafficMeter, stats: &Stats) -> u64 {
-        meter.take(stats).iter().map(|cell| cell.counts.requests()).sum()
+        meter.take(stats).cells.iter().map(|cell| cell.counts.requests()).sum()
+    }
+
+    /// Requests, first requests, first errors; their errors all have classes.
+    fn taken_sticky(meter: &mut TrafficMeter, stats: &Stats) -> (u64, u64, u64) {
+        let fresh = meter.take(stats).cells;
+        fresh.first().map_or((0, 0, 0), |cell| {
+            let Sessions { first, errors } = cell.sessions.as_ref().unwrap();
+            for counts in [&cell.counts, first, errors] {
+                assert_eq!(counts.error_classes.values().sum::<u64>(), counts.errors());
+            }
+            (cell.counts.requests(), first.requests(), errors.requests())
+        })
+    }
+
+    fn taken_replicas(meter: &mut TrafficMeter, stats: &Stats) -> Vec<(String, u64)> {
+        meter.take(stats).replicas.into_iter().map(|replica| (replica.id, replica.counts.requests())).collect()
     }
 
     #[test]
@@ -201,9 +284,32 @@ mod tests {
     fn a_checkpoint_goes_on_where_it_was() {
         let mut meter = TrafficMeter::starting_at(&stats("a", 0));
         meter.take(&stats("a", 4));
-        let stored = serde_json::to_string(&meter).unwrap();
-        let mut restored: TrafficMeter = serde_json::from_str(&stored).unwrap();
+        let mut restored = restored(&meter);
         assert!(restored.knows(&stats("a", 0)));
         assert_eq!(taken(&mut restored, &stats("a", 6)), 2);
+    }
+
+    #[test]
+    fn clients_count_once_too() {
+        let mut meter = TrafficMeter::starting_at(&sticky("a", 10, 4, 3));
+        assert_eq!(taken_sticky(&mut meter, &sticky("a", 15, 6, 4)), (5, 2, 1));
+        assert_eq!(taken_sticky(&mut meter, &sticky("a", 15, 6, 4)), (0, 0, 0), "repeated");
+        assert_eq!(taken_sticky(&mut meter, &sticky("a", 16, 6, 4)), (1, 0, 0), "a client that is known");
+        let mut meter = restored(&meter);
+        assert_eq!(taken_sticky(&mut meter, &sticky("a", 20, 7, 5)), (4, 1, 1), "after a checkpoint");
+        assert_eq!(taken_sticky(&mut meter, &sticky("b", 21, 8, 6)), (21, 8, 6), "a new proxy process");
+        assert_eq!(taken_sticky(&mut meter, &sticky("b", 20, 19, 18)), (20, 19, 18), "a cell that began anew");
+    }
+
+    #[test]
+    fn replicas_count_once_by_id() {
+        let mut meter = TrafficMeter::starting_at(&replicated("a", [("one", 5), ("two", 5)]));
+        let one = |requests| vec![("one".to_owned(), requests)];
+        assert_eq!(taken_replicas(&mut meter, &replicated("a", [("one", 7), ("two", 5)])), one(2));
+        let mut meter = restored(&meter);
+        assert_eq!(taken_replicas(&mut meter, &replicated("a", [("one", 8)])), one(1), "after a checkpoint");
+        let both = [("one".to_owned(), 9), ("two".to_owned(), 3)];
+        assert_eq!(taken_replicas(&mut meter, &replicated("b", [("one", 9), ("two", 3)])), both, "a new proxy process");
+        assert_eq!(taken_replicas(&mut meter, &replicated("b", [("one", 4), ("two", 3)])), one(4), "a replica of the same name");
     }
 }

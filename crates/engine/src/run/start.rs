@@ -227,7 +227,7 @@ impl<'a> Preparation<'a> {
         let checkpoint = CheckpointFile::new(self.folder.checkpoint());
         let remembered = checkpoint.load::<Remembered>(resumed.row.id);
         let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| *at);
-        let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial);
+        let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial.clone());
         let latched = resumed.latch.is_set();
         let plan = self.config.document.release.plan.clone();
         let release = Release::resume(plan, &resumed.journal, trial.as_ref(), last_seen, latched, self.epoch, clock.now());

@@ -28,7 +28,7 @@ use serin_core::{
 };
 use serin_proxy::{
     ProxyConfig, ProxyError, ProxyLink,
-    protocol::Stats,
+    protocol::{PROTOCOL, Stats},
     table::{Endpoint, Pool, RouteTable, Timeouts},
 };
 use tokio::{
@@ -225,7 +225,7 @@ impl Drop for Proxy {
         if let Some(thread) = self.thread.take()
             && let Ok(mut stream) = std::os::unix::net::UnixStream::connect(&self.socket)
         {
-            let words = "{\"hello\":{\"protocol\":1,\"version\":\"test\"}}\n{\"shutdown\":{\"drain_ms\":0}}\n";
+            let words = format!("{{\"hello\":{{\"protocol\":{PROTOCOL},\"version\":\"test\"}}}}\n{{\"shutdown\":{{\"drain_ms\":0}}}}\n");
             if stream.write_all(words.as_bytes()).is_ok() {
                 let _ = thread.join();
             }

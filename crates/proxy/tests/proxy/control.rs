@@ -111,7 +111,7 @@ async fn the_newest_control_wins_and_the_one_before_is_told() {
 async fn strangers_get_a_reason_and_no_memory() {
     let proxy = Proxy::start(None).await;
     for (words, expected) in [
-        (b"{\"hello\":{\"protocol\":99,\"version\":\"x\"}}\n".to_vec(), "speaks protocol 1, not 99"),
+        (b"{\"hello\":{\"protocol\":99,\"version\":\"x\"}}\n".to_vec(), "speaks protocol 2, not 99"),
         (b"\"get\"\n".to_vec(), "must be a hello"),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "not a message"),
         (vec![b'x'; 1_200_000], "longer than 1048576 bytes"),

@@ -8,6 +8,7 @@ mod common;
 mod control;
 mod counting;
 mod failing;
+mod judging;
 mod passing;
 mod refusing;
 mod splitting;

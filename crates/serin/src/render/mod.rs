@@ -1,6 +1,8 @@
 //! What people see: lines in a pipe, a panel on a terminal, NDJSON for machines.
 
+pub(crate) mod analyze;
 pub(crate) mod end;
+pub(crate) mod forecast;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod panel;

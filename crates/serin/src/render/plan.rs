@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use serin_core::{
-    format_count, format_value, human_duration,
-    plan::{Combine, Criterion, Gate, Guard, OnBreach, Plan},
+    Unit, format_count, format_value, human_duration,
+    plan::{Analysis, Combine, Criterion, Gate, Guard, JudgeKind, OnBreach, Plan, RatioMode},
 };
 use serin_engine::run::Document;
 use serin_spec::validated::{Sticky, Workload};
@@ -29,15 +29,20 @@ pub(crate) fn text(document: &Document) -> String {
         }
     }
     line(String::new());
-    line("judged all the time:".to_owned());
+    line(format!("judged all the time ({}):", describe_judge(&plan.analysis)));
     for criterion in &plan.analysis.criteria {
         line(format!("  {}", describe(criterion)));
     }
     for guard in &plan.analysis.guards {
-        line(format!("  {}", describe_guard(guard)));
+        line(format!("  {}", describe_guard(guard, plan.analysis.judge)));
     }
     line("  a canary that crash-loops, never gets ready or does not respond → rollback".to_owned());
     line("on rollback: all traffic to stable first, then the canary is drained and stopped".to_owned());
+    let forecast = super::forecast::lines(plan, &release.workload);
+    if !forecast.is_empty() {
+        line(String::new());
+        forecast.into_iter().for_each(line);
+    }
     out.trim_end().to_owned()
 }
 
@@ -117,6 +122,24 @@ fn hold(step: &serin_core::plan::Step) -> String {
     text
 }
 
+fn describe_judge(analysis: &Analysis) -> String {
+    match analysis.judge {
+        JudgeKind::Sequential(rules) => {
+            let share = |share| format_value(share, Unit::Share);
+            format!("sequential, alpha {}, beta {}", share(rules.alpha), share(rules.beta))
+        }
+        JudgeKind::Threshold => {
+            format!("threshold, every {} over {}", human_duration(analysis.interval_ms), human_duration(analysis.window_ms))
+        }
+        JudgeKind::Kayenta(rules) => format!(
+            "kayenta, every {}: a score of {} passes, one below {} fails",
+            human_duration(rules.interval_ms),
+            rules.pass,
+            rules.marginal
+        ),
+    }
+}
+
 fn describe(criterion: &Criterion) -> String {
     let unit = criterion.metric.unit();
     let mut limits = Vec::new();
@@ -135,7 +158,7 @@ fn describe(criterion: &Criterion) -> String {
         );
         let mut not = relative.join(join);
         if let Some(decrease) = versus.decrease {
-            not = [not, format!("more than {} below stable", format_value(decrease, serin_core::Unit::Share))]
+            not = [not, format!("more than {} below stable", format_value(decrease, Unit::Share))]
                 .into_iter()
                 .filter(|part| !part.is_empty())
                 .collect::<Vec<_>>()
@@ -150,6 +173,15 @@ fn describe(criterion: &Criterion) -> String {
     if criterion.for_ms > 0 {
         let _ = write!(patience, ", broken for {}", human_duration(criterion.for_ms));
     }
+    if let Some(looks) = criterion.cumulative {
+        let _ = write!(patience, ", broken {looks} times in a stage");
+    }
+    // Other judges have no other mode than the first.
+    patience += match criterion.mode {
+        RatioMode::Limit => "",
+        RatioMode::Harm => ", or surely worse than stable",
+        RatioMode::Strict => ", surely so",
+    };
     let then = match criterion.on_breach {
         OnBreach::Rollback => "rollback",
         OnBreach::Pause => "pause",
@@ -158,8 +190,11 @@ fn describe(criterion: &Criterion) -> String {
     format!("{}: {} {}{patience} → {then}", criterion.name, criterion.metric.name(), limits.join(", "))
 }
 
-fn describe_guard(guard: &Guard) -> String {
+fn describe_guard(guard: &Guard, judge: JudgeKind) -> String {
     let limit = format_value(guard.max, guard.metric.unit());
+    if matches!(judge, JudgeKind::Sequential(_)) && matches!(guard.metric.unit(), Unit::Share | Unit::Milliseconds) {
+        return format!("{} (guard): {} at most {limit}, by evidence → rollback at once", guard.name, guard.metric.name());
+    }
     format!(
         "{} (guard): {} at most {limit} over {}, from {} requests on → rollback at once",
         guard.name,
@@ -179,6 +214,7 @@ pub(crate) fn json(document: &Document) -> serde_json::Value {
         "document_hash": document.release.document_hash,
         "expected_duration_ms": plan.expected_duration_ms(),
         "steps": steps,
+        "forecast": serin_core::forecast(plan),
         "plan": plan,
     })
 }

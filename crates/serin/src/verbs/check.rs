@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use serin_core::release::CheckStatus;
+use serin_core::{
+    forecast::warnings,
+    release::{Check, CheckStatus},
+};
 use serin_engine::preflight::static_checks;
 
 use super::StateArg;
@@ -13,6 +16,8 @@ use crate::{
 };
 
 /// Checks a release document and whether this machine could run it. Starts nothing.
+///
+/// With `analysis.expect.rps` in the document it also warns of criteria that so much traffic cannot decide.
 ///
 /// Exit codes: 0 fine, 2 the document is wrong, 3 the machine is not ready for it.
 #[derive(Debug, clap::Args)]
@@ -29,7 +34,13 @@ pub(crate) struct Args {
 /// If stdout cannot be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let Ok(document) = document::read(&args.file, output) else { return Ok(exit::code(exit::USAGE)) };
-    let checks = static_checks(&document.release, &document.dir, &args.state.state, false);
+    let mut checks = static_checks(&document.release, &document.dir, &args.state.state, false);
+    checks.extend(warnings(&document.release.plan).into_iter().map(|warning| Check {
+        name: "forecast".to_owned(),
+        status: CheckStatus::Warn,
+        detail: warning.text,
+        hint: Some(warning.help),
+    }));
     let failed = checks.iter().any(|check| check.status == CheckStatus::Fail);
     match output {
         Output::Json => {

@@ -93,16 +93,19 @@ spec:
 
   strategy:
     canary:
-      stages:                     # weight in percent; a stage passes after its hold, with enough requests and all criteria kept
+      stages:                     # weight in percent; a stage passes after its hold, with enough requests and all criteria proven
         - {{weight: 5,  hold: 5m,  minRequests: 500}}
         - {{weight: 25, hold: 10m, minRequests: 1000}}
         - {{weight: 50, hold: 10m, minRequests: 1000}}
       bake: 10m                   # at 100 %: still measured, stable still warm
 
   analysis:
-    criteria:                     # what must hold for the canary to get more traffic
-      - {{metric: error-rate, max: 5%, versusStable: {{ratio: 1.5, increase: 0.5pp}}, consecutive: 3}}
-      - {{metric: latency-p99, max: 2s, versusStable: {{ratio: 1.5}}, consecutive: 3}}
+    # expect: {{rps: 100, errors: 0.5%}}  # your usual traffic; `serin plan` then says how long decisions take
+    criteria:                     # what must be shown to hold for the canary to get more traffic
+      - {{metric: error-rate, versusStable: {{ratio: 1.5, increase: 0.5pp}}}}
+      - {{metric: latency-any, versusStable: {{ratio: 1.5}}}}
+      - {{metric: latency-p99, max: 2s}}
+    # Every release has the guard `outage` too: an error rate that is surely above 5 % rolls back.
 "
     ))
 }

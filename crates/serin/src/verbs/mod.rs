@@ -1,6 +1,7 @@
 //! One file per verb: its options, and how it is wired to the rest.
 
 pub(crate) mod act;
+pub(crate) mod analyze;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod history;

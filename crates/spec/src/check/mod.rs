@@ -94,10 +94,6 @@ impl<'a> Checker<'a> {
         if matches!(node.content, Content::Text(_)) && words.contains(&text) {
             return;
         }
-        if let Some(built) = unbuilt::word(path, text, words) {
-            self.report(built.diagnostic(place).at(path));
-            return;
-        }
         let help = nearest(text, words.iter().copied()).map(|word| format!("did you mean {}?", quote(word)));
         self.report(
             Diagnostic::error("unknown-word", place, format!("{} cannot be {}", named(path), quote(text)))

@@ -17,9 +17,6 @@ const FIELDS: [(&str, &[&str]); 6] = [
     ("spec.analysis.metrics", &["prometheus"]),
 ];
 
-/// Reserved words by the field they are a value of.
-const WORDS: [(&str, &[&str]); 1] = [("spec.analysis.judge", &["sequential", "kayenta"])];
-
 /// Where a reserved field has alternatives that are built.
 const UNIONS: [&str; 3] = ["workload.", "traffic.", "strategy."];
 
@@ -59,14 +56,4 @@ pub(super) fn field(path: &Path, name: &str, built: &[&str]) -> Option<Unbuilt> 
         _ => None,
     };
     Some(Unbuilt { message: format!("`{place}` is not built yet"), built: instead })
-}
-
-/// What to say about a reserved word.
-pub(super) fn word(path: &Path, word: &str, built: &[&str]) -> Option<Unbuilt> {
-    let place = path.pattern();
-    let (_, words) = WORDS.iter().find(|(at, _)| *at == place)?;
-    let place = place.strip_prefix("spec.").unwrap_or(&place);
-    words
-        .contains(&word)
-        .then(|| Unbuilt { message: format!("`{place}: {word}` is not built yet"), built: Some(list(built.iter().copied(), "and")) })
 }

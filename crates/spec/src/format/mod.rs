@@ -44,6 +44,8 @@ pub(crate) enum Format {
     Duration,
     /// A weight: `5`, `5%`, `0.5`.
     Weight,
+    /// A share with its sign: `0.5%`.
+    Percentage,
     /// `10MiB`.
     Size,
     /// A release's or metric's name.
@@ -56,7 +58,7 @@ pub(crate) enum Format {
 
 impl Format {
     /// Every format.
-    const ALL: [Self; 6] = [Self::Duration, Self::Weight, Self::Size, Self::Name, Self::UrlPath, Self::Listen];
+    const ALL: [Self; 7] = [Self::Duration, Self::Weight, Self::Percentage, Self::Size, Self::Name, Self::UrlPath, Self::Listen];
 
     /// The format of that name in the schema.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
@@ -68,6 +70,7 @@ impl Format {
         match self {
             Self::Duration => "serin-duration",
             Self::Weight => "serin-weight",
+            Self::Percentage => "serin-percentage",
             Self::Size => "serin-size",
             Self::Name => "serin-name",
             Self::UrlPath => "serin-url-path",
@@ -80,6 +83,7 @@ impl Format {
         match self {
             Self::Duration => duration_ms(text).map(drop),
             Self::Weight => weight_bps(text).map(drop),
+            Self::Percentage => percentage(text).map(drop),
             Self::Size => bytes(text).map(drop),
             Self::Name => check_name(text),
             Self::UrlPath => check_address_path(text),

@@ -1,96 +1,64 @@
-//! Criteria and guards.
+//! Criteria.
 
 use std::collections::BTreeMap;
 
 use serin_core::{
     Unit,
-    plan::{Combine, Criterion, Guard, Metric, OUTAGE_GUARD, OnBreach, Quantile, Severity, VersusStable},
+    plan::{Combine, Criterion, JudgeKind, Metric, OnBreach, Quantile, RatioMode, Severity, VersusStable},
 };
 
-use super::{
-    Context,
-    context::{HOUR, SECOND},
-    limit,
-    metrics::Metrics,
-};
-use crate::{diagnostic::quote, raw, tree::Path};
+use super::{Basis, Context, context::HOUR, fit, judge, judge::Judging, limit};
+use crate::{check::named, diagnostic::quote, raw, tree::Path};
 
-/// The least number of requests that a criterion or guard looks at, unless the document says otherwise.
-const MIN_SAMPLE: u64 = 20;
-
-/// Length of the outage guard's window, in milliseconds, and the least number of requests before it acts.
-const OUTAGE_WINDOW_MS: u64 = 10 * SECOND;
-const OUTAGE_MIN_SAMPLE: u64 = 10;
-const OUTAGE_MAX: f64 = 0.5;
+/// The least number of requests that a criterion or guard of the threshold judge looks at, unless the document says otherwise.
+pub(super) const MIN_SAMPLE: u64 = 20;
 
 /// The criteria of a release that names none.
-pub(super) fn defaults() -> Vec<Criterion> {
-    let versus = |increase| VersusStable { ratio: Some(1.5), increase, decrease: None, combine: Combine::Both };
-    let criterion = |metric: Metric, max, increase| Criterion {
+pub(super) fn defaults(judging: Judging) -> Vec<Criterion> {
+    let plain = |metric: Metric, ratio, increase| Criterion {
         name: metric.name().to_owned(),
         metric,
-        max,
+        max: None,
         min: None,
-        versus_stable: Some(versus(increase)),
+        versus_stable: Some(VersusStable { ratio: Some(ratio), increase, decrease: None, combine: Combine::Both }),
         on_breach: OnBreach::Rollback,
         severity: Severity::Critical,
+        mode: RatioMode::Limit,
+        expected: (metric == Metric::ErrorRate).then_some(judging.expect.error_rate).flatten(),
         for_ms: 0,
-        consecutive: 3,
+        consecutive: 1,
+        cumulative: None,
         min_sample: MIN_SAMPLE,
     };
-    vec![criterion(Metric::ErrorRate, Some(0.05), Some(0.005)), criterion(Metric::Latency(Quantile::P99), None, None)]
+    let p99 = Metric::Latency(Quantile::P99);
+    match judging.kind {
+        JudgeKind::Sequential(_) => vec![plain(Metric::ErrorRate, 1.5, Some(0.005)), plain(Metric::LatencyAny, 1.5, None)],
+        JudgeKind::Threshold => {
+            let thrice = |criterion| Criterion { consecutive: 3, ..criterion };
+            let errors = Criterion { max: Some(0.05), ..plain(Metric::ErrorRate, 1.5, Some(0.005)) };
+            vec![thrice(errors), thrice(plain(p99, 1.5, None))]
+        }
+        // Any increase: Kayenta's own limit of the effect.
+        JudgeKind::Kayenta(_) => vec![plain(Metric::ErrorRate, 1.0, None), plain(p99, 1.0, None)],
+    }
 }
 
 /// Names that are taken in a scope, with the place of their first use; `None` for default criteria.
 pub(super) type Taken = BTreeMap<String, Option<Path>>;
 
 /// A scope's criteria. Their names are taken afterwards.
-pub(super) fn criteria(
-    given: Vec<raw::Criterion>,
-    taken: &mut Taken,
-    metrics: &Metrics,
-    path: &Path,
-    cx: &mut Context<'_>,
-) -> Vec<Criterion> {
+pub(super) fn criteria(given: Vec<raw::Criterion>, taken: &mut Taken, basis: &Basis, path: &Path, cx: &mut Context<'_>) -> Vec<Criterion> {
     let mut criteria = Vec::with_capacity(given.len());
     for (index, raw) in given.into_iter().enumerate() {
         let at = path.index(index);
-        let metric = metrics.resolve(&raw.metric, &at.key("metric"), cx);
+        let metric = basis.metrics.resolve(&raw.metric, &at.key("metric"), cx);
         let name = raw.name.as_ref().map_or(&raw.metric, |name| &name.0).clone();
         refuse_taken(&name, raw.name.is_some(), taken, &at, cx);
         taken.entry(name.clone()).or_insert_with(|| Some(at.clone()));
-        match metric {
-            Some(metric) => criteria.push(criterion(raw, name, metric, &at, cx)),
-            None => duration_only(&raw, &at, cx),
-        }
+        let patience = Patience::new(&raw, basis.judging, &at, cx);
+        criteria.extend(metric.map(|metric| criterion(raw, name, metric, patience, basis.judging, &at, cx)));
     }
     criteria
-}
-
-/// The guards of a release: its own and the outage guard.
-pub(super) fn guards(given: Vec<raw::Guard>, metrics: &Metrics, path: &Path, cx: &mut Context<'_>) -> Vec<Guard> {
-    let mut guards: Vec<Guard> = Vec::new();
-    let mut seen: BTreeMap<String, Path> = BTreeMap::new();
-    for (index, raw) in given.into_iter().enumerate() {
-        let at = path.index(index);
-        let at_name = at.key("name");
-        if let Some(first) = seen.get(&raw.name.0) {
-            let message = format!("two guards are called {}", quote(&raw.name.0));
-            cx.push(cx.error(&at_name, "duplicate-name", message).help(format!("the first one is on line {}", cx.line(first))));
-        }
-        seen.insert(raw.name.0.clone(), at_name);
-        guards.extend(guard(raw, metrics, &at, cx));
-    }
-    if !seen.contains_key(OUTAGE_GUARD) {
-        guards.push(Guard {
-            name: OUTAGE_GUARD.to_owned(),
-            metric: Metric::ErrorRate,
-            max: OUTAGE_MAX,
-            window_ms: OUTAGE_WINDOW_MS,
-            min_sample: OUTAGE_MIN_SAMPLE,
-        });
-    }
-    guards
 }
 
 fn refuse_taken(name: &str, named: bool, taken: &Taken, path: &Path, cx: &mut Context<'_>) {
@@ -104,10 +72,23 @@ fn refuse_taken(name: &str, named: bool, taken: &Taken, path: &Path, cx: &mut Co
     cx.push(cx.error(&place, "duplicate-name", message).help(format!("{other}; give this one another `name`")));
 }
 
-fn criterion(raw: raw::Criterion, name: String, metric: Metric, path: &Path, cx: &mut Context<'_>) -> Criterion {
+fn criterion(
+    raw: raw::Criterion,
+    name: String,
+    metric: Metric,
+    patience: Patience,
+    judging: Judging,
+    path: &Path,
+    cx: &mut Context<'_>,
+) -> Criterion {
     if raw.max.is_none() && raw.min.is_none() && raw.versus_stable.is_none() {
         let message = format!("the criterion {} has no limit", quote(&name));
-        cx.push(cx.error(path, "no-limit", message).expected("at least one of `max`, `min` and `versusStable`"));
+        let expected = if matches!(judging.kind, JudgeKind::Kayenta(_)) {
+            "`versusStable`"
+        } else {
+            "at least one of `max`, `min` and `versusStable`"
+        };
+        cx.push(cx.error(path, "no-limit", message).expected(expected));
     }
     let max = raw.max.map(|text| cx.take(&path.key("max"), limit::value(metric, &text.0), f64::INFINITY));
     let min = raw.min.map(|text| cx.take(&path.key("min"), limit::value(metric, &text.0), f64::NEG_INFINITY));
@@ -122,13 +103,13 @@ fn criterion(raw: raw::Criterion, name: String, metric: Metric, path: &Path, cx:
     {
         cx.push(cx.error(&path.key("max"), "out-of-range", "no answer takes no time").expected("a duration above zero"));
     }
-    let for_ms = cx.duration(&path.key("for"), raw.for_.as_ref(), 0, 0..=HOUR);
-    Criterion {
+    let versus_stable = raw.versus_stable.map(|versus| versus_stable(versus, metric, judging, &path.key("versusStable"), cx));
+    let criterion = Criterion {
         name,
         metric,
         max,
         min,
-        versus_stable: raw.versus_stable.map(|versus| versus_stable(versus, metric, &path.key("versusStable"), cx)),
+        versus_stable,
         on_breach: match raw.on_breach {
             None | Some(raw::OnBreach::Rollback) => OnBreach::Rollback,
             Some(raw::OnBreach::Pause) => OnBreach::Pause,
@@ -138,18 +119,97 @@ fn criterion(raw: raw::Criterion, name: String, metric: Metric, path: &Path, cx:
             None | Some(raw::Severity::Critical) => Severity::Critical,
             Some(raw::Severity::Warning) => Severity::Warning,
         },
-        for_ms,
-        consecutive: raw.consecutive.unwrap_or(1),
-        min_sample: raw.min_sample.unwrap_or(MIN_SAMPLE),
+        mode: mode(raw.mode, metric, versus_stable.is_some(), judging, &path.key("mode"), cx),
+        expected: expected(raw.expect.as_ref(), metric, judging, &path.key("expect"), cx),
+        for_ms: patience.for_ms,
+        consecutive: patience.consecutive,
+        cumulative: patience.cumulative,
+        min_sample: patience.min_sample,
+    };
+    fit::limits(&criterion, judging, path, cx);
+    criterion
+}
+
+/// How long the threshold judge bears with a breach. The other judges have no use for it.
+#[derive(Clone, Copy)]
+struct Patience {
+    for_ms: u64,
+    consecutive: u32,
+    cumulative: Option<u32>,
+    min_sample: u64,
+}
+
+impl Patience {
+    fn new(raw: &raw::Criterion, judging: Judging, path: &Path, cx: &mut Context<'_>) -> Self {
+        let patience = Self {
+            for_ms: cx.duration(&path.key("for"), raw.for_.as_ref(), 0, 0..=HOUR),
+            consecutive: raw.consecutive.unwrap_or(1),
+            cumulative: raw.cumulative,
+            min_sample: raw.min_sample.unwrap_or(MIN_SAMPLE),
+        };
+        let why = match judging.kind {
+            JudgeKind::Threshold => {
+                patience.refuse_both_ways(&path.key("cumulative"), cx);
+                return patience;
+            }
+            JudgeKind::Sequential(_) => ", which weighs every request as evidence: chance is what `alpha` guards against",
+            JudgeKind::Kayenta(_) => ", which scores whole time series",
+        };
+        for (field, is_given) in [
+            ("for", raw.for_.is_some()),
+            ("consecutive", raw.consecutive.is_some()),
+            ("cumulative", raw.cumulative.is_some()),
+            ("minSample", raw.min_sample.is_some()),
+        ] {
+            if is_given {
+                judging.refuse(&path.key(field), why, "leave it out, or write `judge: threshold`", cx);
+            }
+        }
+        patience
+    }
+
+    fn refuse_both_ways(self, at_cumulative: &Path, cx: &mut Context<'_>) {
+        if self.cumulative.is_some() && (self.consecutive > 1 || self.for_ms > 0) {
+            let other = if self.consecutive > 1 { "consecutive" } else { "for" };
+            let message = format!("`cumulative` counts breaches in a row or not, `{other}` only those in a row");
+            cx.push(cx.error_at_key(at_cumulative, "contradiction", message).expected("one of them"));
+        }
     }
 }
 
-/// What can be checked of a criterion whose metric is not known.
-fn duration_only(raw: &raw::Criterion, path: &Path, cx: &mut Context<'_>) {
-    cx.duration(&path.key("for"), raw.for_.as_ref(), 0, 0..=HOUR);
+fn mode(given: Option<raw::Mode>, metric: Metric, is_compared: bool, judging: Judging, path: &Path, cx: &mut Context<'_>) -> RatioMode {
+    let mode = match given {
+        None => return RatioMode::Limit,
+        Some(raw::Mode::Limit) => RatioMode::Limit,
+        Some(raw::Mode::Harm) => RatioMode::Harm,
+        Some(raw::Mode::Strict) => RatioMode::Strict,
+    };
+    if !matches!(judging.kind, JudgeKind::Sequential(_)) {
+        judging.refuse(path, ", which takes limits as they stand", "leave it out, or write `judge: sequential`", cx);
+    } else if !fit::is_evidence(metric) {
+        let message = format!("`mode` is for rates and latencies, and {} is none", quote(metric.name()));
+        cx.push(cx.error_at_key(path, "meaningless", message).help("leave it out"));
+    } else if !is_compared {
+        let message = "`mode` says when `versusStable` counts as broken, which is not given";
+        cx.push(cx.error_at_key(path, "meaningless", message).help("leave it out, or give `versusStable`"));
+    }
+    mode
 }
 
-fn versus_stable(raw: raw::VersusStable, metric: Metric, path: &Path, cx: &mut Context<'_>) -> VersusStable {
+fn expected(given: Option<&raw::Percentage>, metric: Metric, judging: Judging, path: &Path, cx: &mut Context<'_>) -> Option<f64> {
+    let Some(given) = given else {
+        return (metric == Metric::ErrorRate).then_some(judging.expect.error_rate).flatten();
+    };
+    if metric.unit() != Unit::Share {
+        let message = format!("{} is the usual share of a rate, and {} is none", named(path), quote(metric.name()));
+        cx.push(cx.error_at_key(path, "meaningless", message).help("leave it out"));
+        return None;
+    }
+    judging.warn_of_expectation(path, cx);
+    judge::usual_share(given, path, cx)
+}
+
+fn versus_stable(raw: raw::VersusStable, metric: Metric, judging: Judging, path: &Path, cx: &mut Context<'_>) -> VersusStable {
     if metric == Metric::RequestRate {
         cx.push(
             cx.error_at_key(path, "not-comparable", "`request-rate` cannot be compared with stable: it follows the weight")
@@ -157,9 +217,13 @@ fn versus_stable(raw: raw::VersusStable, metric: Metric, path: &Path, cx: &mut C
         );
     }
     if raw.ratio.is_none() && raw.increase.is_none() && raw.decrease.is_none() {
-        cx.push(
-            cx.error_at_key(path, "no-limit", "`versusStable` has no limit").expected("at least one of `ratio`, `increase` and `decrease`"),
-        );
+        let is_scored = matches!(judging.kind, JudgeKind::Kayenta(_));
+        let expected = if is_scored {
+            "`ratio`, of which `1` is any increase, or `decrease`"
+        } else {
+            "at least one of `ratio`, `increase` and `decrease`"
+        };
+        cx.push(cx.error_at_key(path, "no-limit", "`versusStable` has no limit").expected(expected));
     }
     if let Some(ratio) = raw.ratio
         && ratio < 1.0
@@ -185,10 +249,14 @@ fn versus_stable(raw: raw::VersusStable, metric: Metric, path: &Path, cx: &mut C
         );
     }
     let at_increase = path.key("increase");
-    let increase = raw.increase.map(|text| cx.take(&at_increase, limit::difference(metric, &text.0), 1.0));
+    let increase = raw.increase.map(|text| cx.take(&at_increase, limit::difference(metric, &text.0), 0.5));
     if increase.is_some_and(|increase| increase <= 0.0) {
         let message = "an increase of nothing makes any difference a breach, and no two samples are equal";
         cx.push(cx.error(&at_increase, "out-of-range", message).expected("an increase above zero"));
+    }
+    if metric.unit() == Unit::Share && increase.is_some_and(|increase| increase >= 1.0) {
+        let message = "no rate can be more than `100pp` above another";
+        cx.push(cx.error(&at_increase, "out-of-range", message).expected("an increase below `100pp`"));
     }
     VersusStable {
         ratio: raw.ratio,
@@ -198,36 +266,5 @@ fn versus_stable(raw: raw::VersusStable, metric: Metric, path: &Path, cx: &mut C
             None | Some(raw::Combine::Both) => Combine::Both,
             Some(raw::Combine::Either) => Combine::Either,
         },
-    }
-}
-
-fn guard(raw: raw::Guard, metrics: &Metrics, path: &Path, cx: &mut Context<'_>) -> Option<Guard> {
-    if let Some(off) = raw.off {
-        switch_off(&raw, off, path, cx);
-        return None;
-    }
-    let (Some(metric), Some(max)) = (&raw.metric, &raw.max) else {
-        let missing = if raw.metric.is_none() { "metric" } else { "max" };
-        let message = format!("the guard {} has no `{missing}`", quote(&raw.name.0));
-        let help = (raw.name.0 == OUTAGE_GUARD).then(|| "to switch it off, write `{name: outage, off: true}`".to_owned());
-        cx.push(cx.error(path, "missing-field", message).expected("`metric` and `max`").maybe_help(help));
-        return None;
-    };
-    let window_ms = cx.duration(&path.key("window"), raw.window.as_ref(), OUTAGE_WINDOW_MS, SECOND..=HOUR);
-    let metric = metrics.resolve(metric, &path.key("metric"), cx)?;
-    let max = cx.take(&path.key("max"), limit::value(metric, &max.0), f64::INFINITY);
-    Some(Guard { name: raw.name.0, metric, max, window_ms, min_sample: raw.min_requests.unwrap_or(MIN_SAMPLE) })
-}
-
-fn switch_off(raw: &raw::Guard, off: bool, path: &Path, cx: &mut Context<'_>) {
-    let at = path.key("off");
-    if !off {
-        cx.push(cx.error(&at, "meaningless", "`off: false` says nothing").help("leave it out"));
-    } else if raw.name.0 != OUTAGE_GUARD {
-        let message = format!("there is no built-in guard {} to switch off", quote(&raw.name.0));
-        cx.push(cx.error(&path.key("name"), "unknown-guard", message).expected("`outage`"));
-    } else if raw.metric.is_some() || raw.max.is_some() || raw.window.is_some() || raw.min_requests.is_some() {
-        let message = "a guard that is switched off has nothing else to say";
-        cx.push(cx.error(&at, "contradiction", message).expected("`{name: outage, off: true}`, or the guard without `off`"));
     }
 }

@@ -69,7 +69,8 @@ impl Metrics {
 fn same_word(name: &str) -> Option<String> {
     let meant = match name.to_ascii_lowercase().as_str() {
         "errors" | "error" | "failures" => Metric::ErrorRate.name(),
-        "latency" | "p99" | "duration" | "response-time" => "latency-p99",
+        "latency" | "duration" | "response-time" => Metric::LatencyAny.name(),
+        "p99" => "latency-p99",
         "p95" => "latency-p95",
         "p90" => "latency-p90",
         "p50" | "median" => "latency-p50",

@@ -7,11 +7,16 @@ mod analysis;
 mod arguments;
 mod context;
 mod criterion;
+mod decidable;
 mod external;
+mod fit;
+mod guard;
 mod http;
+mod judge;
 mod limit;
 mod metrics;
 mod processes;
+mod refused;
 pub(crate) mod sound;
 mod strategy;
 mod traffic;
@@ -21,10 +26,26 @@ pub(crate) use context::Context;
 use serin_core::plan::Plan;
 
 use crate::{
-    raw::Document,
+    raw::{self, Document},
     tree::Path,
     validated::{Release, Workload},
 };
+
+/// What criteria and guards are read by.
+struct Basis {
+    metrics: metrics::Metrics,
+    judging: judge::Judging,
+}
+
+impl Basis {
+    /// `processes_measured`: Serin runs the processes itself and sees what they use.
+    fn new(analysis: Option<&raw::Analysis>, processes_measured: bool, at_analysis: &Path, cx: &mut Context<'_>) -> Self {
+        Self {
+            metrics: metrics::Metrics::new(analysis, processes_measured, at_analysis, cx),
+            judging: judge::Judging::new(analysis, at_analysis, cx),
+        }
+    }
+}
 
 /// The name of the router that the built-in proxy is in plans.
 const EMBEDDED_TARGET: &str = "embedded";
@@ -54,9 +75,10 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     }
     let measured = matches!(workload, Some(Workload::Processes(_)));
     let at_analysis = spec.key("analysis");
-    let metrics = metrics::Metrics::new(document.spec.analysis.as_ref(), measured, &at_analysis, cx);
-    let (analysis, criteria_names) = analysis::lower(document.spec.analysis.unwrap_or_default(), &metrics, &at_analysis, cx);
-    let strategy = strategy::lower(document.spec.strategy.canary, &metrics, &criteria_names, &spec.key("strategy").key("canary"), cx);
+    let basis = Basis::new(document.spec.analysis.as_ref(), measured, &at_analysis, cx);
+    let (analysis, taken) = analysis::lower(document.spec.analysis.unwrap_or_default(), &basis, &at_analysis, cx);
+    let strategy = strategy::lower(document.spec.strategy.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
+    decidable::check(&analysis, &taken, &strategy, cx);
     if cx.has_errors() {
         return None;
     }
@@ -71,5 +93,9 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
         deploy_timeout_ms,
         sticky: traffic.sticky.is_some(),
     };
+    refused::check(&plan, &taken, &strategy.own_criteria, &spec.key("strategy").key("canary"), cx);
+    if cx.has_errors() {
+        return None;
+    }
     Some(Release { name, document_hash, plan, workload: workload?, traffic })
 }

@@ -6,7 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Context, analysis, external, metrics::Metrics, processes, strategy, traffic};
+use super::{Basis, Context, analysis, decidable, external, processes, strategy, traffic};
 use crate::{raw, tree::Path};
 
 /// Reports what is wrong with the meaning of the sound sections.
@@ -31,11 +31,12 @@ pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
     let given = section::<raw::Analysis>(document, "analysis", cx).or_else(|| is_left_out.then(raw::Analysis::default));
     let Some(given) = given else { return };
     let at_analysis = spec.key("analysis");
-    let metrics = Metrics::new(Some(&given), !external, &at_analysis, cx);
+    let basis = Basis::new(Some(&given), !external, &at_analysis, cx);
     let strategy = section::<raw::Strategy>(document, "strategy", cx);
-    let (_, taken) = analysis::lower(given, &metrics, &at_analysis, cx);
+    let (analysis, taken) = analysis::lower(given, &basis, &at_analysis, cx);
     if let Some(given) = strategy {
-        strategy::lower(given.canary, &metrics, &taken, &spec.key("strategy").key("canary"), cx);
+        let strategy = strategy::lower(given.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
+        decidable::check(&analysis, &taken, &strategy, cx);
     }
 }
 

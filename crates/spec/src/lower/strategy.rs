@@ -8,10 +8,9 @@ use serin_core::{
 };
 
 use super::{
-    Context, EMBEDDED_TARGET,
+    Basis, Context, EMBEDDED_TARGET,
     context::{DAY, HOUR, MINUTE},
     criterion::{self, Taken},
-    metrics::Metrics,
 };
 use crate::{diagnostic::quote, format, raw, tree::Path};
 
@@ -31,42 +30,58 @@ const PROGRESSIVE: [(u16, u64); 4] = [(5, 30 * MINUTE), (20, HOUR), (50, 2 * HOU
 /// What a strategy compiles to.
 pub(super) struct Lowered {
     pub(super) steps: Vec<Step>,
+    /// For each step: where its longest time is written.
+    pub(super) holds: Vec<Path>,
+    /// For each step that has a place of its own: the names of its criteria and those of the release with their places.
+    pub(super) own_criteria: Vec<Taken>,
     pub(super) bake_ms: u64,
     pub(super) retain_ms: u64,
 }
 
 /// `taken`: the names of the criteria that hold in every stage.
-pub(super) fn lower(given: raw::Canary, metrics: &Metrics, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Lowered {
-    let (steps, preset_bake_ms, way) = match (given.stages, given.preset, given.linear) {
-        (Some(given), _, _) => (stages(given, metrics, taken, &path.key("stages"), cx), None, "stages"),
-        (None, Some(preset), _) => {
-            let (steps, bake_ms) = preset_steps(preset);
-            (steps, bake_ms, "preset")
+pub(super) fn lower(given: raw::Canary, basis: &Basis, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Lowered {
+    let (way, preset_bake_ms);
+    let mut lowered = Lowered { steps: Vec::new(), holds: Vec::new(), own_criteria: Vec::new(), bake_ms: 0, retain_ms: 0 };
+    match (given.stages, given.preset, given.linear) {
+        (Some(given), _, _) => {
+            (way, preset_bake_ms) = ("stages", None);
+            stages(given, basis, taken, &path.key(way), &mut lowered, cx);
         }
-        (None, None, Some(given)) => (linear(&given, &path.key("linear"), cx), None, "linear"),
+        (None, Some(preset), _) => {
+            way = "preset";
+            (lowered.steps, preset_bake_ms) = preset_steps(preset);
+        }
+        (None, None, Some(given)) => {
+            (way, preset_bake_ms) = ("linear", None);
+            lowered.steps = linear(&given, &path.key(way), cx);
+        }
         // Excluded by the schema.
-        (None, None, None) => (Vec::new(), None, "stages"),
-    };
+        (None, None, None) => (way, preset_bake_ms) = ("stages", None),
+    }
+    if lowered.holds.is_empty() {
+        let place = if way == "linear" { path.key(way).key("every") } else { path.key(way) };
+        lowered.holds = vec![place; lowered.steps.len()];
+    }
     if given.bake.is_none() && preset_bake_ms.is_none() {
         cx.push(
             cx.warning_at_key(&path.key(way), "no-bake", "there is no bake: the release ends as soon as the canary has all traffic")
                 .help("`bake: 10m` beside it keeps measuring at 100 %, with stable still warm for a quick way back"),
         );
     }
-    Lowered {
-        steps,
-        bake_ms: cx.duration(&path.key("bake"), given.bake.as_ref(), preset_bake_ms.unwrap_or(0), 0..=MAX_MS),
-        retain_ms: cx.duration(&path.key("retain"), given.retain.as_ref(), 0, 0..=MAX_MS),
-    }
+    lowered.bake_ms = cx.duration(&path.key("bake"), given.bake.as_ref(), preset_bake_ms.unwrap_or(0), 0..=MAX_MS);
+    lowered.retain_ms = cx.duration(&path.key("retain"), given.retain.as_ref(), 0, 0..=MAX_MS);
+    lowered
 }
 
-fn stages(given: Vec<raw::Stage>, metrics: &Metrics, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::with_capacity(given.len());
+fn stages(given: Vec<raw::Stage>, basis: &Basis, taken: &Taken, path: &Path, lowered: &mut Lowered, cx: &mut Context<'_>) {
     for (index, raw) in given.into_iter().enumerate() {
         let at = path.index(index);
         let text = quote(&raw.weight.0.0);
-        let step = stage(raw, taken, metrics, &at, cx);
-        if let Some(before) = steps.last().map(Step::weight)
+        lowered.holds.push(at.key(if raw.max_hold.is_some() { "maxHold" } else { "hold" }));
+        let mut taken = taken.clone();
+        let step = stage(raw, &mut taken, basis, &at, cx);
+        lowered.own_criteria.push(taken);
+        if let Some(before) = lowered.steps.last().map(Step::weight)
             && step.weight() <= before
         {
             let word = if step.weight() == before { "the same as" } else { "below" };
@@ -84,12 +99,11 @@ fn stages(given: Vec<raw::Stage>, metrics: &Metrics, taken: &Taken, path: &Path,
                 }),
             );
         }
-        steps.push(step);
+        lowered.steps.push(step);
     }
-    steps
 }
 
-fn stage(raw: raw::Stage, taken: &Taken, metrics: &Metrics, path: &Path, cx: &mut Context<'_>) -> Step {
+fn stage(raw: raw::Stage, taken: &mut Taken, basis: &Basis, path: &Path, cx: &mut Context<'_>) -> Step {
     let at_weight = path.key("weight");
     let weight = weight(&raw.weight, &at_weight, cx);
     let hold_ms = hold(&raw.hold, &path.key("hold"), cx);
@@ -97,7 +111,7 @@ fn stage(raw: raw::Stage, taken: &Taken, metrics: &Metrics, path: &Path, cx: &mu
         gate: gate(raw.gate),
         early: raw.early.unwrap_or(false),
         min_requests: raw.min_requests.unwrap_or(MIN_REQUESTS),
-        criteria: criterion::criteria(raw.criteria.unwrap_or_default(), &mut taken.clone(), metrics, &path.key("criteria"), cx),
+        criteria: criterion::criteria(raw.criteria.unwrap_or_default(), taken, basis, &path.key("criteria"), cx),
         ..plain_step(weight, hold_ms)
     };
     let at_min = path.key("minHold");

@@ -3,25 +3,35 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Duration, Name, NumberOrText};
+use super::{Criterion, Duration, Guard, Name, NumberOrText, Percentage};
 
 /// How traffic is judged, and what follows when it cannot be.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Analysis {
-    /// Which judge decides.
-    #[schemars(extend("default" = "threshold"))]
+    /// Which judge decides. Fields that are for another judge are errors.
+    #[schemars(extend("default" = "sequential"))]
     pub(crate) judge: Option<Judge>,
-    /// Time between two evaluations of the criteria. Guards are evaluated on every observation.
-    #[schemars(extend("default" = "1s"))]
+    /// Under `judge: sequential`: the probability that a canary which is no worse than stable is ever rolled back, per release, over all its
+    /// criteria, guards, stages and looks; `0.01%` to `20%`. A tenth of it needs about half again as many failed requests for a rollback. Default: `1%`.
+    pub(crate) alpha: Option<Percentage>,
+    /// Under `judge: sequential`: the probability that a canary exactly at the tolerance of a criterion passes that criterion in a stage;
+    /// `0.1%` to `30%`. A smaller one needs more requests for a pass. Default: `5%`.
+    pub(crate) beta: Option<Percentage>,
+    /// What the traffic usually is.
+    pub(crate) expect: Option<Expectation>,
+    /// Under `judge: kayenta`: when its score passes, and how often it is made.
+    pub(crate) kayenta: Option<Kayenta>,
+    /// Under `judge: threshold`: time between two evaluations of the criteria. Guards are evaluated on every observation. Default: `1s`.
     pub(crate) interval: Option<Duration>,
-    /// How far an evaluation looks back; not shorter than `interval`.
-    #[schemars(extend("default" = "30s"))]
+    /// Under `judge: threshold`: how far an evaluation looks back; not shorter than `interval`. Default: `30s`.
     pub(crate) window: Option<Duration>,
     /// What follows at a stage's `maxHold` when there is no usable data: not one request, a metric without a value, or nothing measured lately.
     #[schemars(extend("default" = "hold"))]
     pub(crate) on_no_data: Option<OnNoData>,
-    /// What follows at a stage's `maxHold` when the data does not decide: too few requests, too small a sample, a breach that has not lasted yet.
+    /// What follows at a stage's `maxHold` when the data does not decide. Under `sequential` the usual reason is that a criterion needs more
+    /// requests, and it says how many; under `threshold` too small a sample, or a breach that has not lasted yet; under `kayenta` a score between
+    /// `marginal` and `pass`.
     #[schemars(extend("default" = "hold"))]
     pub(crate) on_inconclusive: Option<OnInconclusive>,
     /// What follows when both versions break the same `max` or `min`: traffic leaves the canary, and then this.
@@ -29,12 +39,14 @@ pub(crate) struct Analysis {
     /// Names for metrics. Criteria may name a built-in metric directly as well.
     #[schemars(length(max = 100))]
     pub(crate) metrics: Option<Vec<DeclaredMetric>>,
-    /// What must hold in every stage, and during the bake as far as it is not about stable. Default: an error rate of at most 5 % that is not both 1.5 times and 0.5 percentage
-    /// points above stable's, and a latency-p99 of at most 1.5 times stable's, each broken three times in a row.
+    /// What must hold in every stage, and during the bake as far as it is not about stable. Default under `sequential`: an `error-rate` that is
+    /// not both 1.5 times and 0.5 percentage points above stable's, and a `latency-any` of at most 1.5 times stable's. Under `threshold`: an
+    /// `error-rate` of at most 5 % that is not both 1.5 times and 0.5 percentage points above stable's, and a `latency-p99` of at most 1.5 times
+    /// stable's, each broken three times in a row. Under `kayenta`: `error-rate` and `latency-p99` not higher than stable's.
     #[schemars(length(max = 50))]
     pub(crate) criteria: Option<Vec<Criterion>>,
-    /// Limits that act on any observation, at once. Beside them there is `outage` (an error rate above 50 % over 10 s, from 10 requests on),
-    /// unless it is given or switched off here.
+    /// Limits of the canary alone that roll back at once. Beside them there is `outage`, unless it is given or switched off here: under
+    /// `sequential` an error rate that is surely above 5 %, under the other judges one above 50 % over 10 s, from 10 requests on.
     #[schemars(length(max = 50))]
     pub(crate) guards: Option<Vec<Guard>>,
 }
@@ -43,8 +55,42 @@ pub(crate) struct Analysis {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Judge {
-    /// Compares windowed values with limits, with `for` and `consecutive`.
+    /// Weighs every request as evidence and decides as soon as there is enough of it, however often it looks. It needs neither patience nor
+    /// sample sizes: how often it may be wrong is what `alpha` and `beta` say.
+    Sequential,
+    /// Compares windowed values with limits, with `for`, `consecutive` and `cumulative`.
     Threshold,
+    /// Scores time series of the metrics by rank tests, as Kayenta does. For those who have its scores already.
+    Kayenta,
+}
+
+/// What the traffic usually is. Forecasts of `serin plan` and `serin check` are made with it; nothing is decided by it, save that `errors` is
+/// taken for stable's rate until stable was seen.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Expectation {
+    /// Requests per second of both versions together: `100` or `100rps`.
+    pub(crate) rps: Option<NumberOrText>,
+    /// Stable's usual share of errors: `0.5%`. Criteria on `error-rate` take it unless they have an `expect` of their own.
+    pub(crate) errors: Option<Percentage>,
+}
+
+/// When Kayenta's score passes. The score is the share of criteria, from 0 to 100, whose values are neither higher nor lower on the canary
+/// than they may be.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Kayenta {
+    /// A stage passes with a score of at least this.
+    #[schemars(range(min = 0, max = 100), extend("default" = 95))]
+    pub(crate) pass: Option<f64>,
+    /// A score below this fails the criteria that differ; at most `pass`. Default: `75`, or `pass` if that is lower.
+    #[schemars(range(min = 0, max = 100))]
+    pub(crate) marginal: Option<f64>,
+    /// Time between two scores, counted from the begin of the stage.
+    #[schemars(extend("default" = "5m"))]
+    pub(crate) interval: Option<Duration>,
+    /// The time that one value of the time series stands for; at most `interval`. Fewer than five values are not compared. Default: `1m`, or `interval` if that is shorter.
+    pub(crate) step: Option<Duration>,
 }
 
 /// What follows when there is no usable data.
@@ -104,107 +150,4 @@ pub(crate) struct DeclaredMetric {
     /// The built-in metric that it stands for.
     #[schemars(schema_with = "crate::schema::builtin_metric")]
     pub(crate) builtin: String,
-}
-
-/// A rule about one metric: `max`, `min`, `versusStable` or several of them. Breaking any is a breach.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Criterion {
-    /// A declared or built-in metric: error-rate, 5xx-rate, 4xx-rate, latency-p50, latency-p90, latency-p95, latency-p99, request-rate, cpu,
-    /// memory, restarts.
-    pub(crate) metric: String,
-    /// Its name in output. Default: that of the metric.
-    pub(crate) name: Option<Name>,
-    /// The canary's value may not be above this: `5%` for rates, `500ms` for latencies, `100rps`, `70%` of a core, `1GiB`, or a count.
-    pub(crate) max: Option<NumberOrText>,
-    /// The canary's value may not be below this, in the same unit.
-    pub(crate) min: Option<NumberOrText>,
-    /// How the canary's value may differ from stable's over the same time. It applies in stages below 100 %, where there is a stable to
-    /// compare with.
-    pub(crate) versus_stable: Option<VersusStable>,
-    /// What a breach does.
-    #[schemars(extend("default" = "rollback"))]
-    pub(crate) on_breach: Option<OnBreach>,
-    /// How much it weighs in the health score.
-    #[schemars(extend("default" = "critical"))]
-    pub(crate) severity: Option<Severity>,
-    /// How long a breach must last before it counts. Until then the criterion is undecided.
-    #[serde(rename = "for")]
-    #[schemars(extend("default" = "0s"))]
-    pub(crate) for_: Option<Duration>,
-    /// In how many evaluations in a row a breach must be seen before it counts. Until then the criterion is undecided.
-    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
-    pub(crate) consecutive: Option<u32>,
-    /// The least number of requests, of the canary and of stable where it is compared. If the window has some but fewer, the whole stage is
-    /// looked at; if that has fewer too, the criterion is undecided. Metrics that are not made of requests need none.
-    #[schemars(extend("default" = 20))]
-    pub(crate) min_sample: Option<u64>,
-}
-
-/// Limits relative to stable, measured over the same time. At least one.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct VersusStable {
-    /// The canary's value may be at most this many times stable's; from 1.
-    #[schemars(range(max = 1000), extend("examples" = [1.5]))]
-    pub(crate) ratio: Option<f64>,
-    /// The canary's value may be at most stable's plus this: `0.5pp` for rates and `cpu`, a duration for latencies, a size for `memory`.
-    pub(crate) increase: Option<NumberOrText>,
-    /// The canary's value may be at most this much lower, in percent of stable's: `2%`.
-    pub(crate) decrease: Option<NumberOrText>,
-    /// How `ratio` and `increase` work together when both are given.
-    #[schemars(extend("default" = "both"))]
-    pub(crate) combine: Option<Combine>,
-}
-
-/// How `ratio` and `increase` work together.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Combine {
-    /// A breach needs both to be exceeded.
-    Both,
-    /// Either alone is a breach.
-    Either,
-}
-
-/// What a breach does.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum OnBreach {
-    /// Roll back.
-    Rollback,
-    /// Pause and tell people.
-    Pause,
-    /// Tell people. Such a criterion never keeps a stage from passing.
-    Warn,
-}
-
-/// How much a criterion weighs in the health score.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Severity {
-    /// Twice.
-    Critical,
-    /// Once.
-    Warning,
-}
-
-/// A limit that is looked at with every observation and rolls back at once.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Guard {
-    /// Its name in output. `outage` replaces the guard that every release has.
-    pub(crate) name: Name,
-    /// A declared or built-in metric. Needed, unless the guard is switched off.
-    pub(crate) metric: Option<String>,
-    /// The canary's value may not be above this, in the metric's unit. Needed, unless the guard is switched off.
-    pub(crate) max: Option<NumberOrText>,
-    /// How far it looks back.
-    #[schemars(extend("default" = "10s"))]
-    pub(crate) window: Option<Duration>,
-    /// The least number of the canary's requests in the window before it acts.
-    #[schemars(extend("default" = 20))]
-    pub(crate) min_requests: Option<u64>,
-    /// Switches a guard off that every release has: `{name: outage, off: true}`.
-    pub(crate) off: Option<bool>,
 }

@@ -5,15 +5,15 @@
 //! are reserved for it are in [`check`](crate::check).
 
 mod analysis;
+mod criterion;
 mod scalar;
 mod strategy;
 mod traffic;
 mod workload;
 
-pub(crate) use analysis::{
-    Analysis, Combine, Criterion, DeclaredMetric, Guard, Judge, OnBreach, OnInconclusive, OnNoData, RetreatEnd, Severity, VersusStable,
-};
-pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, Size, UrlPath, Weight};
+pub(crate) use analysis::{Analysis, DeclaredMetric, Expectation, Judge, Kayenta, OnInconclusive, OnNoData, RetreatEnd};
+pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
+pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, Percentage, Size, UrlPath, Weight};
 pub(crate) use strategy::{Canary, Gate, Linear, Preset, Stage, Strategy};
 pub(crate) use traffic::{CookieSticky, Embedded, MatchRule, Sticky, Traffic};
 pub(crate) use workload::{EnvReference, EnvValue, External, ExternalArm, ProcessArm, Processes, Ready, Restart, Workload};

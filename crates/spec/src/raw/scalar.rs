@@ -72,6 +72,28 @@ impl JsonSchema for Weight {
     }
 }
 
+/// A percentage with its sign.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Percentage(pub(crate) NumberOrText);
+
+impl JsonSchema for Percentage {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Percentage".into()
+    }
+    /// A number is let in so that the format can say that its sign is missing.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["number", "string"],
+            "format": Format::Percentage.name(),
+            "pattern": r"^[0-9]+(\.[0-9]{1,6})? ?%$",
+            "examples": ["0.5%", "5%"],
+        })
+    }
+}
+
 /// A number or text, as it is written. Which of them is right, and in which unit, depends on another field.
 #[derive(Debug, Clone)]
 pub(crate) struct NumberOrText(pub(crate) String);

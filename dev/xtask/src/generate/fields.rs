@@ -12,6 +12,7 @@ const LONGEST_DEFAULT_CHARS: usize = 100;
 const FORMATS: &[(&str, &str, &str)] = &[
     ("serin-duration", "duration", "durations"),
     ("serin-weight", "percent", "percent-and-percentage-points"),
+    ("serin-percentage", "percentage", "percent-and-percentage-points"),
     ("serin-size", "size", "sizes"),
     ("serin-name", "name", "names-paths-and-addresses"),
     ("serin-url-path", "path", "names-paths-and-addresses"),

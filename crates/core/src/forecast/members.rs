@@ -1,0 +1,145 @@
+//! The tests of a plan with their parts of the alarm budget.
+//!
+//! A criterion with an absolute limit and one against stable is two tests, and so is `combine: either`. Criteria that roll
+//! back share one budget with the guards; those that pause and those that warn have budgets of their own (ANALYSIS 2.9).
+
+use serin_stats::{Family, RatioMode, ReleaseAlarm, Share};
+
+use super::Against;
+use crate::plan::{Combine, Criterion, Metric, OnBreach, Plan};
+
+/// Limits against stable that must all be exceeded, in the metric's unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Limits {
+    pub(super) ratio: Option<f64>,
+    pub(super) increase: Option<f64>,
+}
+
+/// What a test is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Subject {
+    /// A rate against stable.
+    Rate(Limits),
+    /// A latency against stable.
+    Latency(Limits),
+    /// An absolute limit as a share of requests.
+    Limit { max: f64, share: f64 },
+    /// Anything that is not made of requests.
+    Other,
+}
+
+/// A test of a release.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Member<'a> {
+    pub(super) name: &'a str,
+    pub(super) is_guard: bool,
+    /// The stage that it is about alone.
+    pub(super) stage: Option<usize>,
+    pub(super) metric: Metric,
+    pub(super) mode: RatioMode,
+    pub(super) expected: Option<f64>,
+    pub(super) on_breach: OnBreach,
+    pub(super) subject: Subject,
+    pub(super) alarm_share: f64,
+    /// What `ln E` has to reach.
+    pub(super) ln_threshold: f64,
+}
+
+impl Member<'_> {
+    /// Whether the test has anything to look at in a stage: `None` is the bake.
+    pub(super) fn applies(&self, stage: Option<usize>, weight: Share) -> bool {
+        let here = self.stage.is_none() || self.stage == stage;
+        here && (weight.is_split() || (!self.compares() && weight != Share::NONE))
+    }
+
+    /// Whether it needs stable's traffic beside the canary's.
+    pub(super) fn compares(&self) -> bool {
+        matches!(self.subject, Subject::Rate(_) | Subject::Latency(_))
+    }
+
+    pub(super) fn against(&self) -> Against {
+        match self.subject {
+            Subject::Limit { max, .. } => Against::Limit(max),
+            _ => Against::Stable,
+        }
+    }
+
+    fn family(&self) -> Family {
+        match self.subject {
+            Subject::Rate(_) => Family::Errors,
+            Subject::Latency(_) => Family::Latency,
+            Subject::Limit { .. } => Family::Limits,
+            Subject::Other => Family::Other,
+        }
+    }
+}
+
+/// Every test of the plan: those of the whole release, those of stages, guards.
+pub(super) fn members(plan: &Plan, alpha: f64) -> Vec<Member<'_>> {
+    let mut members = Vec::new();
+    let of_stages = plan.steps.iter().enumerate().flat_map(|(stage, step)| step.criteria.iter().map(move |one| (Some(stage), one)));
+    for (stage, criterion) in plan.analysis.criteria.iter().map(|one| (None, one)).chain(of_stages) {
+        members.extend(subjects(criterion).into_iter().map(|subject| Member {
+            name: &criterion.name,
+            is_guard: false,
+            stage,
+            metric: criterion.metric,
+            mode: criterion.mode,
+            expected: criterion.expected,
+            on_breach: criterion.on_breach,
+            subject,
+            alarm_share: 0.0,
+            ln_threshold: 0.0,
+        }));
+    }
+    members.extend(plan.analysis.guards.iter().map(|guard| Member {
+        name: &guard.name,
+        is_guard: true,
+        stage: None,
+        metric: guard.metric,
+        mode: RatioMode::Limit,
+        expected: None,
+        on_breach: OnBreach::Rollback,
+        subject: absolute(guard.metric, guard.max),
+        alarm_share: 0.0,
+        ln_threshold: 0.0,
+    }));
+    for group in [OnBreach::Rollback, OnBreach::Pause, OnBreach::Warn] {
+        let mut of_group: Vec<&mut Member<'_>> = members.iter_mut().filter(|member| member.on_breach == group).collect();
+        let families: Vec<Family> = of_group.iter().map(|member| member.family()).collect();
+        // Without a member there is no budget; alpha was checked with the document.
+        let Ok(alarm) = ReleaseAlarm::new(alpha, &families) else { continue };
+        for (index, member) in of_group.iter_mut().enumerate() {
+            member.alarm_share = alarm.share(index).unwrap_or(0.0);
+            member.ln_threshold = alarm.ln_threshold(index).unwrap_or(f64::INFINITY);
+        }
+    }
+    members
+}
+
+fn subjects(criterion: &Criterion) -> Vec<Subject> {
+    let mut subjects = Vec::new();
+    if let Some(versus) = criterion.versus_stable {
+        let both = Limits { ratio: versus.ratio, increase: versus.increase };
+        let apart = versus.combine == Combine::Either && versus.ratio.is_some() && versus.increase.is_some();
+        let limits = if apart { vec![Limits { increase: None, ..both }, Limits { ratio: None, ..both }] } else { vec![both] };
+        subjects.extend(limits.into_iter().map(|limits| match criterion.metric {
+            Metric::ErrorRate | Metric::ServerErrorRate | Metric::ClientErrorRate => Subject::Rate(limits),
+            Metric::Latency(_) | Metric::LatencyAny => Subject::Latency(limits),
+            _ => Subject::Other,
+        }));
+    }
+    subjects.extend(criterion.max.map(|max| absolute(criterion.metric, max)));
+    if criterion.min.is_some() && !subjects.contains(&Subject::Other) {
+        subjects.push(Subject::Other);
+    }
+    subjects
+}
+
+fn absolute(metric: Metric, max: f64) -> Subject {
+    match metric {
+        Metric::ErrorRate | Metric::ServerErrorRate | Metric::ClientErrorRate => Subject::Limit { max, share: max },
+        Metric::Latency(quantile) => Subject::Limit { max, share: 1.0 - quantile.q() },
+        _ => Subject::Other,
+    }
+}

@@ -1,0 +1,288 @@
+//! One criterion or guard with the tests that it amounts to (ANALYSIS 2.10).
+
+use serde::{Deserialize, Serialize};
+use serin_stats::{ConfigError, DecayedHistogram, Family};
+
+use super::{
+    Evidence,
+    after::AfterTest,
+    feed::Feed,
+    gauge::{Bound, GaugeTest},
+    latency::LatencyTest,
+    limit::LimitTest,
+    rate::RateTest,
+};
+use crate::{
+    WeightBps,
+    judge::{CriterionAssessment, EvidenceLevel, Verdict},
+    plan::{Combine, Criterion, Metric},
+};
+
+/// A criterion under the sequential judge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Rule {
+    pub(super) criterion: Criterion,
+    /// The only stage it belongs to, if it does not hold for all.
+    pub(super) step: Option<usize>,
+    pub(super) is_guard: bool,
+    pub(super) tests: Vec<Test>,
+    /// Why it cannot be judged: a plan that no document can give.
+    unusable: Option<String>,
+}
+
+/// A test with its share of the alarm budget.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Test {
+    pub(super) kind: Kind,
+    /// What its `ln E` has to reach. Follows from the plan, as does the share.
+    #[serde(skip)]
+    pub(super) ln_threshold: f64,
+    /// `ln` of its share.
+    #[serde(skip)]
+    pub(super) ln_share: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Kind {
+    Rate(Box<RateTest>),
+    Latency(Box<LatencyTest>),
+    Limit(Box<LimitTest>),
+    Gauge(Box<GaugeTest>),
+    After(Box<AfterTest>),
+}
+
+/// The stage that is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stage {
+    pub(super) step: usize,
+    pub(super) weight: WeightBps,
+}
+
+impl Rule {
+    /// Whether a criterion is judged by evidence; the others are looked at as they stand.
+    pub(super) fn is_for(criterion: &Criterion) -> bool {
+        !matches!(criterion.metric, Metric::RequestRate | Metric::Restarts)
+    }
+
+    pub(super) fn new(criterion: Criterion, step: Option<usize>, is_guard: bool) -> Self {
+        let (tests, unusable) = match kinds(&criterion) {
+            Ok(kinds) if kinds.is_empty() => (Vec::new(), Some("it has no limit that could be judged".to_owned())),
+            Ok(kinds) => (kinds.into_iter().map(|kind| Test { kind, ln_threshold: f64::INFINITY, ln_share: 0.0 }).collect(), None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        Self { criterion, step, is_guard, tests, unusable }
+    }
+
+    pub(super) fn applies(&self, stage: Stage) -> bool {
+        self.step.is_none_or(|step| step == stage.step)
+    }
+
+    pub(super) fn begin_stage(&mut self, weight: WeightBps, past: &DecayedHistogram) {
+        for test in &mut self.tests {
+            match &mut test.kind {
+                Kind::Rate(test) => test.begin_stage(),
+                Kind::Latency(test) => test.begin_stage(),
+                Kind::Limit(test) => test.begin_stage(),
+                Kind::Gauge(test) => test.begin_stage(),
+                Kind::After(test) => test.begin_stage(weight, past),
+            }
+        }
+    }
+
+    pub(super) fn begin_retreat(&mut self) {
+        self.limits().for_each(LimitTest::begin_retreat);
+    }
+
+    /// `stage_weight`: the weight of the running stage, if the rule belongs to one that runs.
+    pub(super) fn observe(&mut self, feed: &Feed<'_>, past: &DecayedHistogram, stage_weight: Option<WeightBps>, ln_pass: f64) {
+        let in_stage = stage_weight.is_some();
+        for test in &mut self.tests {
+            match &mut test.kind {
+                Kind::Rate(test) => test.observe(feed, in_stage, ln_pass),
+                Kind::Latency(test) => test.observe(feed, past, in_stage, ln_pass),
+                Kind::Limit(test) => test.observe(feed, in_stage, ln_pass),
+                Kind::Gauge(test) => test.observe(feed.observation, in_stage, ln_pass),
+                Kind::After(test) => test.observe(feed, stage_weight),
+            }
+        }
+    }
+
+    /// What the data says at present; `None` if nothing of it applies in this stage.
+    pub(super) fn verdict(&mut self, stage: Stage) -> Option<Verdict> {
+        if self.unusable.is_some() {
+            return Some(Verdict::Unknown);
+        }
+        self.tests.iter_mut().filter_map(|test| test.verdict(stage)).max_by_key(|verdict| badness(*verdict))
+    }
+
+    /// The verdict in words. Building them costs more than the verdict.
+    pub(super) fn assess(&mut self, stage: Stage, evidence: &Evidence) -> Option<CriterionAssessment> {
+        let verdict = self.verdict(stage)?;
+        let criterion = &self.criterion;
+        let mut assessment = CriterionAssessment {
+            name: criterion.name.clone(),
+            metric: criterion.metric,
+            verdict,
+            canary: None,
+            stable: None,
+            on_breach: criterion.on_breach,
+            severity: criterion.severity,
+            pressure: None,
+            evidence: None,
+            text: String::new(),
+        };
+        if let Some(reason) = &self.unusable {
+            assessment.text = format!("this cannot be judged: {reason}");
+            return Some(assessment);
+        }
+        let mut texts = Vec::new();
+        let mut pressure: Option<f64> = None;
+        for test in &mut self.tests {
+            let Some(own) = test.verdict(stage) else { continue };
+            let evidence = Evidence { ln_threshold: test.ln_threshold, ln_share: test.ln_share, ..*evidence };
+            let [canary, stable] = test.values(stage);
+            assessment.canary = assessment.canary.or(canary);
+            assessment.stable = assessment.stable.or(stable);
+            if own == verdict {
+                texts.push(test.text(&evidence, own, stage));
+            }
+            let level = test.level(&evidence);
+            if assessment.evidence.is_none_or(|known| known.harm < level.harm) {
+                assessment.evidence = Some(level);
+            }
+            let near = (test.ln_e() / test.ln_threshold).clamp(0.0, 1.0);
+            let near = match own {
+                Verdict::Pass => 0.0,
+                Verdict::Unknown => continue,
+                _ => near,
+            };
+            pressure = Some(pressure.map_or(near, |most: f64| most.max(near)));
+        }
+        texts.dedup();
+        assessment.pressure = pressure;
+        assessment.text = texts.join("; ");
+        Some(assessment)
+    }
+
+    /// During a retreat: whether stable keeps this rule's absolute limits.
+    pub(super) fn stable_keeps(&mut self) -> Option<bool> {
+        let kept: Vec<Option<bool>> = self.limits().map(|limit| limit.stable_keeps()).collect();
+        if kept.contains(&Some(false)) { Some(false) } else { kept.into_iter().flatten().next() }
+    }
+
+    /// What each test is, for the alarm's default shares.
+    pub(super) fn families(&self) -> impl Iterator<Item = Family> + '_ {
+        self.tests.iter().map(|test| match &test.kind {
+            Kind::Rate(_) => Family::Errors,
+            Kind::Latency(_) => Family::Latency,
+            Kind::Limit(_) | Kind::After(_) => Family::Limits,
+            Kind::Gauge(_) => Family::Other,
+        })
+    }
+
+    fn limits(&mut self) -> impl Iterator<Item = &mut LimitTest> {
+        self.tests.iter_mut().filter_map(|test| match &mut test.kind {
+            Kind::Limit(test) => Some(&mut **test),
+            _ => None,
+        })
+    }
+}
+
+impl Test {
+    pub(super) fn ln_e(&self) -> f64 {
+        match &self.kind {
+            Kind::Rate(test) => test.ln_e(),
+            Kind::Latency(test) => test.ln_e(),
+            Kind::Limit(test) => test.ln_e(),
+            Kind::Gauge(test) => test.ln_e(),
+            Kind::After(test) => test.ln_e(),
+        }
+    }
+
+    fn level(&self, evidence: &Evidence) -> EvidenceLevel {
+        let level = evidence.level(self.ln_e());
+        match &self.kind {
+            Kind::Rate(test) => test.level(level, evidence),
+            Kind::Latency(test) => EvidenceLevel { requests_to_pass: test.requests_to_pass(evidence.ln_pass), ..level },
+            Kind::Limit(test) => EvidenceLevel { requests_to_pass: test.requests_to_pass(evidence.ln_pass), ..level },
+            Kind::Gauge(_) | Kind::After(_) => level,
+        }
+    }
+
+    /// `None` if the test says nothing at this weight. Evidence against the canary stands whatever the weight is now.
+    fn verdict(&mut self, stage: Stage) -> Option<Verdict> {
+        let ln_threshold = self.ln_threshold;
+        let (verdict, is_versus_stable) = match &mut self.kind {
+            Kind::Rate(test) => (test.verdict(ln_threshold), true),
+            Kind::Latency(test) => (test.verdict(ln_threshold), true),
+            Kind::Limit(test) => (test.verdict(ln_threshold, stage.weight.is_zero()), false),
+            Kind::Gauge(test) => (test.verdict(ln_threshold), test.is_versus_stable()),
+            Kind::After(test) => return test.verdict(ln_threshold, stage.weight),
+        };
+        let applies = !is_versus_stable || (!stage.weight.is_zero() && stage.weight != WeightBps::FULL);
+        (applies || verdict == Verdict::Fail).then_some(verdict)
+    }
+
+    fn values(&self, stage: Stage) -> [Option<f64>; 2] {
+        match &self.kind {
+            Kind::Rate(test) => test.values(),
+            Kind::Latency(_) | Kind::After(_) => [None, None],
+            Kind::Limit(test) => test.values(stage.weight.is_zero()),
+            Kind::Gauge(test) => test.values(),
+        }
+    }
+
+    fn text(&self, evidence: &Evidence, verdict: Verdict, stage: Stage) -> String {
+        match &self.kind {
+            Kind::Rate(test) => test.text(evidence, verdict),
+            Kind::Latency(test) => test.text(evidence, verdict),
+            Kind::Limit(test) => test.text(evidence, verdict, stage.weight.is_zero()),
+            Kind::Gauge(test) => test.text(evidence, verdict),
+            Kind::After(test) => test.text(evidence, verdict),
+        }
+    }
+}
+
+/// What the worse of two verdicts is judged by: both sides of a rule must pass, and a breach is worse than missing data.
+fn badness(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Pass => 0,
+        Verdict::Inconclusive => 1,
+        Verdict::Unknown => 2,
+        Verdict::Environment => 3,
+        Verdict::Fail => 4,
+    }
+}
+
+fn kinds(criterion: &Criterion) -> Result<Vec<Kind>, ConfigError> {
+    let mut kinds = Vec::new();
+    let is_gauge = matches!(criterion.metric, Metric::Cpu | Metric::Memory);
+    if let Some(max) = criterion.max {
+        kinds.push(match is_gauge {
+            true => Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::AtMost(max))?)),
+            false => Kind::Limit(Box::new(LimitTest::new(criterion.metric, max)?)),
+        });
+    }
+    if let Some(min) = criterion.min
+        && is_gauge
+    {
+        kinds.push(Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::AtLeast(min))?)));
+    }
+    let Some(versus) = criterion.versus_stable else { return Ok(kinds) };
+    let limits = match (versus.combine, versus.ratio, versus.increase) {
+        (Combine::Either, Some(ratio), Some(increase)) => vec![(Some(ratio), None), (None, Some(increase))],
+        (_, None, None) => vec![],
+        (_, ratio, increase) => vec![(ratio, increase)],
+    };
+    if !is_gauge && !limits.is_empty() {
+        kinds.push(Kind::After(Box::new(AfterTest::new(criterion, versus))));
+    }
+    for (ratio, increase) in limits {
+        kinds.push(match criterion.metric {
+            Metric::Cpu | Metric::Memory => Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::Stable { ratio, increase })?)),
+            Metric::Latency(_) | Metric::LatencyAny => Kind::Latency(Box::new(LatencyTest::new(criterion, ratio, increase)?)),
+            _ => Kind::Rate(Box::new(RateTest::new(criterion, ratio, increase)?)),
+        });
+    }
+    Ok(kinds)
+}

@@ -1,0 +1,91 @@
+//! The requests of one worker that have no complete answer yet: who has them and since when.
+//!
+//! Places are used again, so that a worker that has seen its busiest moment allocates nothing more; there are never more
+//! places than it had requests at one time, and the bound on connections bounds those.
+
+use std::time::Instant;
+
+use crate::counters::CellKey;
+
+/// The place of an open request. Neither copied nor cloned: whoever gives it back has it no more.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OpenId(usize);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct OpenRequests {
+    places: Vec<Place>,
+    /// The first of the chain of free places.
+    free: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Taken { key: CellKey, started: Instant },
+    Free { next: Option<usize> },
+}
+
+impl OpenRequests {
+    pub(crate) fn insert(&mut self, key: CellKey, started: Instant) -> OpenId {
+        let taken = Place::Taken { key, started };
+        let Some(index) = self.free else {
+            self.places.push(taken);
+            return OpenId(self.places.len() - 1);
+        };
+        let place = &mut self.places[index];
+        self.free = match place {
+            Place::Free { next } => *next,
+            // The chain holds free places only; losing it would cost memory, not counts.
+            Place::Taken { .. } => None,
+        };
+        *place = taken;
+        OpenId(index)
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "the place is given back")]
+    pub(crate) fn remove(&mut self, id: OpenId) {
+        self.places[id.0] = Place::Free { next: self.free };
+        self.free = Some(id.0);
+    }
+
+    /// Every open request with the instant it began, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (CellKey, Instant)> + '_ {
+        self.places.iter().filter_map(|place| match place {
+            Place::Taken { key, started } => Some((*key, *started)),
+            Place::Free { .. } => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serin_core::{
+        WeightBps,
+        traffic::{Arm, Assignment},
+    };
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_holds_what_was_put_in_and_never_more_places_than_were_needed(steps in proptest::collection::vec(any::<(bool, u8)>(), 0..200)) {
+            let key = |bps| CellKey { weight: WeightBps::new(bps).unwrap(), arm: Arm::Stable, assignment: Assignment::Random };
+            let (mut open, mut model, mut most) = (OpenRequests::default(), BTreeMap::new(), 0);
+            for (number, (insert, chosen)) in (0_u16..).zip(steps) {
+                if insert {
+                    model.insert(number, open.insert(key(number), Instant::now()));
+                } else if let Some(number) = model.keys().nth(usize::from(chosen) % model.len().max(1)).copied() {
+                    open.remove(model.remove(&number).unwrap());
+                }
+                most = most.max(model.len());
+                let mut held: Vec<u16> = open.iter().map(|(key, _)| key.weight.canary_bps()).collect();
+                held.sort_unstable();
+                prop_assert_eq!(held, model.keys().copied().collect::<Vec<_>>());
+                prop_assert_eq!(open.places.len(), most);
+            }
+        }
+    }
+}

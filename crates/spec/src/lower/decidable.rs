@@ -1,0 +1,97 @@
+//! Whether every stage lasts long enough for its criteria to be decided at all.
+//!
+//! Only what can never be decided is an error, whatever the traffic: a stage that needs more requests than it usually gets is a matter of
+//! forecasts. Criteria that only warn keep no stage from passing and may stay undecided. Stages at 100 % have no stable to compare with.
+
+use serin_core::{
+    WeightBps,
+    plan::{Analysis, Criterion, JudgeKind, KayentaRules, Metric, OnBreach, Step},
+};
+
+use super::{Context, context::MINUTE, criterion::Taken, strategy::Lowered};
+use crate::{diagnostic::quote, format::short_duration, tree::Path};
+
+/// The sequential judge compares CPU and memory over blocks of a minute, of which it needs three, after two minutes of warm-up.
+const LEAST_OF_GAUGES_MS: u64 = 2 * MINUTE + 3 * MINUTE;
+
+/// Kayenta's judge compares no fewer values of a time series than this.
+const LEAST_VALUES: u64 = 5;
+
+/// Reports criteria that some stage is too short for. `taken`: the places of the criteria of the release.
+pub(super) fn check(analysis: &Analysis, taken: &Taken, strategy: &Lowered, cx: &mut Context<'_>) {
+    match analysis.judge {
+        JudgeKind::Threshold => {}
+        JudgeKind::Sequential(_) => gauges(analysis, taken, strategy, cx),
+        JudgeKind::Kayenta(rules) => scores(analysis, rules, strategy, cx),
+    }
+}
+
+fn gauges(analysis: &Analysis, taken: &Taken, strategy: &Lowered, cx: &mut Context<'_>) {
+    let is_too_short = |criterion: &Criterion, step: &Step| {
+        let is_gauge = matches!(criterion.metric, Metric::Cpu | Metric::Memory) && criterion.on_breach != OnBreach::Warn;
+        let is_judged = criterion.max.is_some() || criterion.min.is_some() || has_stable(step);
+        is_gauge && is_judged && step.max_hold_ms < LEAST_OF_GAUGES_MS
+    };
+    for criterion in &analysis.criteria {
+        if let Some((index, step)) = strategy.steps.iter().enumerate().find(|(_, step)| is_too_short(criterion, step)) {
+            too_short(criterion, index, step, taken, cx);
+        }
+    }
+    for ((index, step), own) in strategy.steps.iter().enumerate().zip(&strategy.own_criteria) {
+        for criterion in step.criteria.iter().filter(|criterion| is_too_short(criterion, step)) {
+            too_short(criterion, index, step, own, cx);
+        }
+    }
+}
+
+fn too_short(criterion: &Criterion, index: usize, step: &Step, places: &Taken, cx: &mut Context<'_>) {
+    let Some(place) = places.get(&criterion.name).and_then(Option::as_ref) else { return };
+    let message = format!(
+        "{} can never be decided in {}, which ends undecided after {}",
+        quote(criterion.metric.name()),
+        name_of(index, step),
+        quote(&short_duration(step.max_hold_ms))
+    );
+    let least = short_duration(LEAST_OF_GAUGES_MS);
+    cx.push(
+        cx.error(&place.key("metric"), "undecidable", message)
+            .expected(format!(
+                "stages with a `maxHold` of at least `{least}`: CPU and memory are judged over 3 minutes after 2 minutes of warm-up"
+            ))
+            .help("give the stage a longer `maxHold` or `hold`, or write `onBreach: warn` here, or `judge: threshold`"),
+    );
+}
+
+fn scores(analysis: &Analysis, rules: KayentaRules, strategy: &Lowered, cx: &mut Context<'_>) {
+    let intervals = LEAST_VALUES.saturating_mul(rules.step_ms).div_ceil(rules.interval_ms.max(1)).max(1);
+    let first_ms = rules.interval_ms.saturating_mul(intervals);
+    let counts = |criterion: &Criterion| criterion.on_breach != OnBreach::Warn;
+    let mut reported: Option<&Path> = None;
+    for ((index, step), place) in strategy.steps.iter().enumerate().zip(&strategy.holds) {
+        let is_scored = has_stable(step) && analysis.criteria.iter().chain(&step.criteria).any(counts);
+        // All stages of a preset or line have one place.
+        if !is_scored || step.max_hold_ms > first_ms || reported == Some(place) {
+            continue;
+        }
+        reported = Some(place);
+        let message = format!(
+            "{} ends undecided after {}, and the first score is made after {}",
+            name_of(index, step),
+            quote(&short_duration(step.max_hold_ms)),
+            quote(&short_duration(first_ms))
+        );
+        cx.push(
+            cx.error(place, "undecidable", message)
+                .expected(format!("a longer `maxHold`: a score needs {LEAST_VALUES} values, one for each `kayenta.step`, and is made each `kayenta.interval`"))
+                .help("give the stage a longer `maxHold` or `hold`, or make `kayenta.interval` and `kayenta.step` shorter"),
+        );
+    }
+}
+
+fn has_stable(step: &Step) -> bool {
+    step.weight() < WeightBps::FULL
+}
+
+fn name_of(index: usize, step: &Step) -> String {
+    format!("stage {} ({})", index + 1, step.weight())
+}
