@@ -9,7 +9,7 @@ mod world;
 use proptest::prelude::*;
 use serin_core::{
     Timestamp,
-    plan::{Gate, OnBreach, OnInconclusive, OnNoData, Plan, RetreatEnd, VersusStable},
+    plan::{Gate, JudgeKind, OnBreach, OnInconclusive, OnNoData, Plan, RetreatEnd, SequentialRules, VersusStable},
     release::{Action, Command, Entry, Fault, Input, Phase, Release, State},
 };
 use world::{
@@ -93,7 +93,7 @@ prop_compose! {
         otherwise in prop_oneof![Just(RetreatEnd::Pause), Just(RetreatEnd::Resume), Just(RetreatEnd::Rollback)],
         recover_within_ms in 0_u64..6_000,
         breaches in prop::collection::vec((prop_oneof![Just(OnBreach::Rollback), Just(OnBreach::Pause), Just(OnBreach::Warn)], 0_u64..3_000, 1_u32..4, any::<bool>()), 0..3),
-        guard in any::<bool>(),
+        (guard, sequential) in any::<(bool, bool)>(),
         sticky in any::<bool>(),
         interval_ms in prop_oneof![Just(500_u64), Just(1_000), Just(3_000)],
     ) -> Plan {
@@ -115,6 +115,9 @@ prop_compose! {
             .collect();
         (plan.bake_ms, plan.retain_ms, plan.deploy_timeout_ms, plan.sticky) = (bake_ms, retain_ms, 20_000, sticky);
         let analysis = &mut plan.analysis;
+        if sequential {
+            analysis.judge = JudgeKind::Sequential(SequentialRules::default());
+        }
         (analysis.on_no_data, analysis.on_inconclusive, analysis.interval_ms) = (on_no_data, on_inconclusive, interval_ms);
         analysis.window_ms = 5_000;
         (analysis.retreat.recover_within_ms, analysis.retreat.otherwise) = (recover_within_ms, otherwise);

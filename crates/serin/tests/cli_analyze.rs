@@ -82,8 +82,9 @@ metadata: {{name: recorded}}
 spec:
   workload:
     external:
-      stable: {{endpoints: [\"127.0.0.1:1\"]}}
-      canary: {{endpoints: [\"127.0.0.1:2\"]}}
+      stable: {{urls: [\"http://127.0.0.1:1\"]}}
+      canary: {{urls: [\"http://127.0.0.1:2\"]}}
+  traffic: {{embedded: {{listen: \"127.0.0.1:3\"}}}}
   strategy: {{canary: {{stages: [{{weight: 5, hold: 10m}}, {{weight: 25, hold: 10m}}], bake: 10m}}}}
   analysis: {analysis}
 "
@@ -162,7 +163,9 @@ fn csv_and_ndjson_of_the_same_data_have_the_same_verdicts() {
         prompt.write("release.yaml", &document(JUDGES[0]));
         let judged = |file: &str| {
             let finished = prompt.run(&["analyze", file, "--release", "release.yaml", "--output", "json"]);
-            (finished.code, finished.json())
+            let data = finished.json();
+            assert!(data["final"]["verdict"].is_string(), "{data}");
+            (finished.code, data)
         };
         assert_eq!(judged("data.ndjson"), judged("data.csv"));
         assert_eq!(judged("data"), judged("data.csv"));

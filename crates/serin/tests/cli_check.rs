@@ -162,6 +162,49 @@ fn a_document_that_is_wrong() {
 }
 
 #[test]
+fn traffic_that_cannot_decide_is_a_warning() {
+    let prompt = prompt();
+    let address = free_address();
+    let expecting =
+        |rps: u32| document(&address, SAMPLE, SAMPLE).replace("    criteria:", &format!("    expect: {{rps: {rps}}}\n    criteria:"));
+    prompt.write("release.yaml", &expecting(2));
+    let finished = prompt.run(&["check", "release.yaml"]).expect_code(0);
+    assert_eq!(finished.stderr, "");
+    for text in [
+        "release.yaml is valid, and this machine is ready for it",
+        "  warn forecast             the stage at 5 % waits for 500 canary requests, which take about 1h 23m; it is given up after 30m 00s",
+        "hint: lower `minRequests`, or make the stage longer or heavier",
+        "the stage at 5 % cannot show that a canary at half of the limit keeps error-rate: about ",
+    ] {
+        assert!(finished.stdout.contains(text), "no '{text}' in\n{}", finished.stdout);
+    }
+    let data = prompt.run(&["check", "release.yaml", "--output", "json"]).expect_code(0).json();
+    assert!(data["checks"].as_array().unwrap().iter().any(|check| check["name"] == "forecast" && check["status"] == "warn"), "{data}");
+    prompt.write("release.yaml", &expecting(1_000));
+    let finished = prompt.run(&["check", "release.yaml"]).expect_code(0);
+    assert!(!finished.stdout.contains("forecast"), "{}", finished.stdout);
+}
+
+#[test]
+fn what_can_never_be_decided_is_refused_by_every_verb_that_reads_documents() {
+    let prompt = prompt();
+    let whole = document("127.0.0.1:8080", SAMPLE, SAMPLE)
+        .replace("        - {weight: 5, hold: 10m, minRequests: 500}\n", "")
+        .replace("weight: 50", "weight: 100")
+        .replace("max: 5%", "versusStable: {ratio: 1.5}");
+    prompt.write("release.yaml", &whole);
+    for verb in ["check", "plan", "run"] {
+        let finished = prompt.run(&[verb, "release.yaml"]).expect_code(2);
+        assert!(finished.stderr.contains("the criterion `error-rate` can never be decided"), "{verb}: {}", finished.stderr);
+        assert!(finished.stderr.contains("release.yaml:18:"), "{verb} names no place: {}", finished.stderr);
+        let data = prompt.run(&[verb, "release.yaml", "--output", "json"]).expect_code(2).json();
+        assert_eq!(data["diagnostics"]["diagnostics"][0]["code"], "undecidable", "{verb}: {data}");
+    }
+    prompt.write("release.yaml", &whole.replace("versusStable: {ratio: 1.5}", "max: 5%, versusStable: {ratio: 1.5}"));
+    let _ = prompt.run(&["plan", "release.yaml"]).expect_code(0);
+}
+
+#[test]
 fn a_document_from_standard_input() {
     let prompt = prompt();
     let address = free_address();
@@ -212,7 +255,15 @@ judged all the time (sequential, alpha 1 %, beta 5 %):
   error-rate: error-rate at most 5 % → rollback
   outage (guard): error-rate at most 5 %, by evidence → rollback at once
   a canary that crash-loops, never gets ready or does not respond → rollback
-on rollback: all traffic to stable first, then the canary is drained and stopped";
+on rollback: all traffic to stable first, then the canary is drained and stopped
+
+what the expected traffic can decide (rough: half or twice the time is common):
+  add analysis.expect.rps to see times
+  stage at 5 %, held 10m 00s and at most 30m 00s:
+    error-rate, at most 5 %: 10 % about 340 requests; 20 % about 51 requests; an outage 3 failures; a canary at half of the limit passes: about 510 requests; a clean canary passes: about 89 requests
+    outage (guard), at most 5 %: 10 % about 340 requests; 20 % about 51 requests; an outage 3 failures
+  stage at 50 %, held 10m 00s and at most 30m 00s: the same
+  bake at 100 %, held 5m 00s and at most 15m 00s: the same";
     let hash = data.json()["document_hash"].as_str().unwrap().to_owned();
     assert_eq!(normal(text.stdout.trim_end(), &prompt, &address).replace(&hash, "HASH"), expected.trim_matches('\n'));
     let steps = data.json()["steps"].as_array().unwrap().clone();

@@ -278,7 +278,7 @@ fn defaults_in_the_schema_are_those_that_apply() {
         })
     };
     let mut total = 0;
-    let mut scored = document(json!({"processes": {"stable": arm, "canary": arm}}), json!({"preset": "progressive"}));
+    let mut scored = document(json!({"processes": {"stable": arm, "canary": arm}}), json!({"stages": [{"weight": 5, "hold": "1h"}]}));
     scored["spec"]["analysis"] = json!({"judge": "kayenta", "kayenta": {}});
     for short in [
         scored,

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Share, require};
+use crate::exact;
 use crate::log_domain::log_add_exp;
 use crate::ratio::{Batch, RatioConfig, RatioE};
 
@@ -36,6 +37,9 @@ pub struct ClassEvents {
 struct Class {
     id: u64,
     test: RatioE,
+    /// That of the test: most classes have no event in a batch.
+    #[serde(with = "exact")]
+    ln_e: f64,
 }
 
 /// The tests of the total and of each class.
@@ -60,7 +64,7 @@ impl FingerprintE {
         let twice = known.iter().enumerate().any(|(position, id)| known[..position].contains(id));
         require(!twice, "known classes", known.len() as f64, "each class once")?;
         let blank = RatioE::new(config)?;
-        let known = known.iter().map(|id| Class { id: *id, test: blank.clone() }).collect();
+        let known = known.iter().map(|id| Class { id: *id, test: blank.clone(), ln_e: 0.0 }).collect();
         // Room for every class is reserved now, so that updates do not allocate.
         Ok(Self { total: blank.clone(), known, new: Vec::with_capacity(MOST_CLASSES), rest: None, blank })
     }
@@ -103,7 +107,7 @@ impl FingerprintE {
     /// `ln E` of the whole.
     #[must_use]
     pub fn ln_e(&self) -> f64 {
-        let groups = log_add_exp(group_ln_e(self.known.iter().map(|class| &class.test)), group_ln_e(self.new_tests()));
+        let groups = log_add_exp(group_ln_e(self.known.iter().map(|class| class.ln_e)), group_ln_e(self.new_ln_e()));
         log_add_exp(LN_TOTAL + self.total.ln_e(), LN_GROUP + groups)
     }
 
@@ -117,7 +121,7 @@ impl FingerprintE {
     #[must_use]
     pub fn strongest(&self) -> Option<(u64, f64)> {
         let weighted = |classes: &'_ [Class]| {
-            let each = classes.iter().enumerate().map(|(index, class)| (class.id, class.test.ln_e(), ln_share(index)));
+            let each = classes.iter().enumerate().map(|(index, class)| (class.id, class.ln_e, ln_share(index)));
             each.max_by(|a, b| (a.1 + a.2).total_cmp(&(b.1 + b.2)))
         };
         let best = [weighted(&self.known), weighted(&self.new)].into_iter().flatten();
@@ -130,20 +134,21 @@ impl FingerprintE {
         self.known.len() + self.new.len()
     }
 
-    fn new_tests(&self) -> impl Iterator<Item = &RatioE> {
-        self.new.iter().map(|class| &class.test).chain(&self.rest)
+    fn new_ln_e(&self) -> impl Iterator<Item = f64> + '_ {
+        self.new.iter().map(|class| class.ln_e).chain(self.rest.iter().map(RatioE::ln_e))
     }
 
     /// Scores or opens a class; `false` if there is no place for it.
     fn update_class(&mut self, id: u64, batch: Batch) -> bool {
         if let Some(class) = self.known.iter_mut().chain(&mut self.new).find(|class| class.id == id) {
             class.test.update(batch);
+            class.ln_e = class.test.ln_e();
             return true;
         }
         // One place is kept for the rest.
         let free = self.classes() + 1 < MOST_CLASSES;
         if free {
-            self.new.push(Class { id, test: self.blank.clone() });
+            self.new.push(Class { id, test: self.blank.clone(), ln_e: 0.0 });
         }
         free
     }
@@ -161,10 +166,10 @@ fn ln_share(index: usize) -> f64 {
 }
 
 /// `sum v_j E_j` and the cash `1/(J+1)` that no class has claimed yet.
-fn group_ln_e<'a>(tests: impl Iterator<Item = &'a RatioE>) -> f64 {
+fn group_ln_e(each: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut count) = (f64::NEG_INFINITY, 0);
-    for test in tests {
-        sum = log_add_exp(sum, ln_share(count) + test.ln_e());
+    for ln_e in each {
+        sum = log_add_exp(sum, ln_share(count) + ln_e);
         count += 1;
     }
     log_add_exp(sum, -(count as f64 + 1.0).ln())

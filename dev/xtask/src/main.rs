@@ -1,10 +1,11 @@
 //! Tasks of the project, run as `cargo xtask …`.
 //!
 //! `test` is the whole check that a change must pass, on a laptop and in CI alike; `tidy` is the part of it that reads the tree
-//! and knows the project's own rules; `generate` writes the documents that are made from code. Plain `cargo test` stays possible
-//! with Rust alone: it leaves out what needs real servers.
+//! and knows the project's own rules; `generate` writes the documents that are made from code; `bench` measures. Plain `cargo test`
+//! stays possible with Rust alone: it leaves out what needs real servers.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals and CI logs")]
 
+mod bench;
 mod cargo;
 mod exec;
 mod generate;
@@ -33,6 +34,8 @@ enum Task {
     Generate,
     /// Check the tree against the project's own rules
     Tidy,
+    /// Measure, with a release build
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Generate => generate::run(),
         Task::Tidy => tidy::run(),
+        Task::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

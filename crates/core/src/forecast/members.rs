@@ -1,7 +1,9 @@
 //! The tests of a plan with their parts of the alarm budget.
 //!
-//! A criterion with an absolute limit and one against stable is two tests, and so is `combine: either`. Criteria that roll
-//! back share one budget with the guards; those that pause and those that warn have budgets of their own (ANALYSIS 2.9).
+//! As the sequential judge has them: a criterion with an absolute limit and one against stable is two tests, and so is
+//! `combine: either`; what compares rates or latencies has one more, for the time when the canary serves alone. Criteria that
+//! roll back share one budget with the guards; those that pause and those that warn have budgets of their own (ANALYSIS 2.9).
+//! Request rates and restarts are looked at as they stand and need no budget.
 
 use serin_stats::{Family, RatioMode, ReleaseAlarm, Share};
 
@@ -24,8 +26,12 @@ pub(super) enum Subject {
     Latency(Limits),
     /// An absolute limit as a share of requests.
     Limit { max: f64, share: f64 },
-    /// Anything that is not made of requests.
-    Other,
+    /// The canary alone at 100 %, against what stable was before. It only ever accuses, by numbers that nobody knows yet.
+    After,
+    /// CPU or memory.
+    Gauge,
+    /// No test.
+    Plain,
 }
 
 /// A test of a release.
@@ -48,7 +54,7 @@ pub(super) struct Member<'a> {
 impl Member<'_> {
     /// Whether the test has anything to look at in a stage: `None` is the bake.
     pub(super) fn applies(&self, stage: Option<usize>, weight: Share) -> bool {
-        let here = self.stage.is_none() || self.stage == stage;
+        let here = self.subject != Subject::After && (self.stage.is_none() || self.stage == stage);
         here && (weight.is_split() || (!self.compares() && weight != Share::NONE))
     }
 
@@ -64,12 +70,13 @@ impl Member<'_> {
         }
     }
 
-    fn family(&self) -> Family {
+    fn family(&self) -> Option<Family> {
         match self.subject {
-            Subject::Rate(_) => Family::Errors,
-            Subject::Latency(_) => Family::Latency,
-            Subject::Limit { .. } => Family::Limits,
-            Subject::Other => Family::Other,
+            Subject::Rate(_) => Some(Family::Errors),
+            Subject::Latency(_) => Some(Family::Latency),
+            Subject::Limit { .. } | Subject::After => Some(Family::Limits),
+            Subject::Gauge => Some(Family::Other),
+            Subject::Plain => None,
         }
     }
 }
@@ -105,8 +112,11 @@ pub(super) fn members(plan: &Plan, alpha: f64) -> Vec<Member<'_>> {
         ln_threshold: 0.0,
     }));
     for group in [OnBreach::Rollback, OnBreach::Pause, OnBreach::Warn] {
-        let mut of_group: Vec<&mut Member<'_>> = members.iter_mut().filter(|member| member.on_breach == group).collect();
-        let families: Vec<Family> = of_group.iter().map(|member| member.family()).collect();
+        let (mut of_group, families): (Vec<&mut Member<'_>>, Vec<Family>) = members
+            .iter_mut()
+            .filter(|member| member.on_breach == group)
+            .filter_map(|member| member.family().map(|family| (member, family)))
+            .unzip();
         // Without a member there is no budget; alpha was checked with the document.
         let Ok(alarm) = ReleaseAlarm::new(alpha, &families) else { continue };
         for (index, member) in of_group.iter_mut().enumerate() {
@@ -118,21 +128,26 @@ pub(super) fn members(plan: &Plan, alpha: f64) -> Vec<Member<'_>> {
 }
 
 fn subjects(criterion: &Criterion) -> Vec<Subject> {
+    let metric = criterion.metric;
+    if is_plain(metric) {
+        return vec![Subject::Plain];
+    }
     let mut subjects = Vec::new();
     if let Some(versus) = criterion.versus_stable {
         let both = Limits { ratio: versus.ratio, increase: versus.increase };
         let apart = versus.combine == Combine::Either && versus.ratio.is_some() && versus.increase.is_some();
         let limits = if apart { vec![Limits { increase: None, ..both }, Limits { ratio: None, ..both }] } else { vec![both] };
-        subjects.extend(limits.into_iter().map(|limits| match criterion.metric {
-            Metric::ErrorRate | Metric::ServerErrorRate | Metric::ClientErrorRate => Subject::Rate(limits),
+        let is_gauge = matches!(metric, Metric::Cpu | Metric::Memory);
+        subjects.extend(limits.into_iter().map(|limits| match metric {
+            _ if is_gauge => Subject::Gauge,
             Metric::Latency(_) | Metric::LatencyAny => Subject::Latency(limits),
-            _ => Subject::Other,
+            _ => Subject::Rate(limits),
         }));
+        subjects.extend((!is_gauge).then_some(Subject::After));
     }
-    subjects.extend(criterion.max.map(|max| absolute(criterion.metric, max)));
-    if criterion.min.is_some() && !subjects.contains(&Subject::Other) {
-        subjects.push(Subject::Other);
-    }
+    subjects.extend(criterion.max.map(|max| absolute(metric, max)));
+    // Of rates and latencies less is always better.
+    subjects.extend(criterion.min.filter(|_| matches!(metric, Metric::Cpu | Metric::Memory)).map(|_| Subject::Gauge));
     subjects
 }
 
@@ -140,6 +155,11 @@ fn absolute(metric: Metric, max: f64) -> Subject {
     match metric {
         Metric::ErrorRate | Metric::ServerErrorRate | Metric::ClientErrorRate => Subject::Limit { max, share: max },
         Metric::Latency(quantile) => Subject::Limit { max, share: 1.0 - quantile.q() },
-        _ => Subject::Other,
+        Metric::Cpu | Metric::Memory => Subject::Gauge,
+        Metric::LatencyAny | Metric::RequestRate | Metric::Restarts => Subject::Plain,
     }
+}
+
+fn is_plain(metric: Metric) -> bool {
+    matches!(metric, Metric::RequestRate | Metric::Restarts)
 }

@@ -207,8 +207,8 @@ fn of_test(plan: &Plan, member: &Member<'_>, setting: &Setting) -> TestForecast 
         Subject::Rate(limits) => rate::of(blank, &limits, rate::expected(plan, member), member, setting),
         Subject::Latency(limits) => latency::of(blank, &limits, member, setting),
         Subject::Limit { share, .. } => limit::of(blank, share, member, setting),
-        Subject::Other if matches!(member.metric, Metric::Cpu | Metric::Memory) => TestForecast { earliest_ms: Some(GAUGE_MS), ..blank },
-        Subject::Other => TestForecast { unforeseen: Some("depends on more than requests".to_owned()), ..blank },
+        Subject::Gauge => TestForecast { earliest_ms: Some(GAUGE_MS), ..blank },
+        Subject::After | Subject::Plain => TestForecast { unforeseen: Some("is looked at as it stands".to_owned()), ..blank },
     }
 }
 

@@ -11,8 +11,9 @@ use crate::plan::{Metric, Plan};
 
 /// Faults that are looked at, as multiples of stable's rate.
 const FAULTS: [f64; 3] = [1.5, 2.0, 5.0];
-/// Exactly at the limit the estimate is as often below it as above: simulations needed this many times the requests.
-const AT_THE_LIMIT: f64 = 2.6;
+/// Exactly at the limit the estimate is as often below it as above, and the alarm waits for it: simulations of the judge needed
+/// 1.5 to 2 times the requests on average.
+const AT_THE_LIMIT: f64 = 1.7;
 /// Half of the evidence about errors is spread over their classes.
 const CLASSES_NATS: f64 = std::f64::consts::LN_2;
 /// The pass side gives its bet on an equal canary this part of its capital.
@@ -86,9 +87,11 @@ fn requests_to_fail(limits: &Limits, rate: f64, times: f64, mode: RatioMode, thr
 fn requests_to_pass(limits: &Limits, rate: f64, setting: &Setting) -> f64 {
     let margin = limits.increase.unwrap_or(DEFAULT_MARGIN);
     let nats = setting.half_pass_nats();
-    let by_ratio = limits
-        .ratio
-        .filter(|ratio| *ratio > 1.0)
-        .map_or(f64::INFINITY, |ratio| (nats - EQUAL_PRIOR.ln()) / information(rate, setting.weight, 1.0, ratio));
+    let ratio = limits.ratio.unwrap_or(1.0 + margin / rate.max(f64::MIN_POSITIVE));
+    let by_ratio = if ratio.is_finite() && ratio > 1.0 {
+        (nats - EQUAL_PRIOR.ln()) / information(rate, setting.weight, 1.0, ratio)
+    } else {
+        f64::INFINITY
+    };
     by_ratio.min(nats / difference_gain(setting.weight, margin, [rate; 2], [rate; 2]))
 }

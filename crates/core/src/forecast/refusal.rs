@@ -11,7 +11,7 @@ use super::{
     members::{Limits, Member, Subject, members},
     rate,
 };
-use crate::plan::{JudgeKind, Plan, SequentialRules};
+use crate::plan::{JudgeKind, Metric, Plan, SequentialRules};
 
 /// Something that can never be decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub fn refusals(plan: &Plan) -> Vec<Refusal> {
                 let why = format!("{}: {error}", quoted("the limit of", member));
                 (why, "write a share of requests above 0 % and at most 98 %")
             }),
-            Subject::Other => None,
+            Subject::After | Subject::Gauge | Subject::Plain => None,
         };
         refusals.extend(refusal.map(refuse).filter(|refusal| !refusals.contains(refusal)));
     }
@@ -73,11 +73,15 @@ fn never_compared(plan: &Plan, rules: SequentialRules, members: &[Member<'_>], m
         .collect();
     let outlook =
         |weight| Outlook { stable_rate: ASSUMED_RATE, weight, alpha: rules.alpha, alarm_share: member.alarm_share, beta: rules.beta };
+    let help = match member.metric {
+        Metric::LatencyAny => "add a stage with a smaller weight, or use a `max` on a quantile such as latency-p99",
+        _ => "add a stage with a smaller weight, or give the criterion a `max`",
+    };
     let where_ = if member.stage.is_some() { "its stage sends" } else { "no stage sends" };
     if weights.iter().all(|weight| forecast(&outlook(*weight), 2.0, 1.5).is_err()) {
         let negation = if member.stage.is_some() { "everything to one of them" } else { "traffic to both" };
         let why = format!("{} can never be decided: it compares the versions, and {where_} {negation}", quoted("the criterion", member));
-        return Some((why, "add a stage below 100 %, or give the criterion a `max`"));
+        return Some((why, help));
     }
     let threshold = if matches!(member.subject, Subject::Rate(_)) { rate::threshold(member) } else { latency::threshold(member) };
     let can_fail = |weight: &Share| !matches!(least_failures(*weight, threshold), Ok(None) | Err(_));
@@ -86,7 +90,7 @@ fn never_compared(plan: &Plan, rules: SequentialRules, members: &[Member<'_>], m
             "{} can never fail: with so little traffic left on stable not even 10,000 failures of the canary in a row prove anything",
             quoted("the criterion", member)
         );
-        return Some((why, "add a stage with a smaller weight, or give the criterion a `max`"));
+        return Some((why, help));
     }
     None
 }

@@ -95,6 +95,15 @@ impl Trial {
         }
     }
 
+    /// What stable itself breaks at the moment, in words: a canary next to it could not be judged by it.
+    #[must_use]
+    pub fn stable_trouble(&self) -> Option<String> {
+        match &self.judge {
+            Judge::Sequential(judge) => judge.stable_trouble(),
+            Judge::Threshold(_) | Judge::Kayenta(_) => None,
+        }
+    }
+
     /// Takes in what was observed.
     pub fn observe(&mut self, observation: &Observation) {
         let slices = Slices::of(observation);

@@ -122,15 +122,21 @@ impl Release {
     }
 
     fn deploying(&mut self, since: crate::Timestamp) {
-        if self.state.ready {
-            if self.state.paused.is_none() {
-                self.record(Event::StageEntered { step: 0 });
+        let timed_out = self.now().ms_since(since) > self.plan.deploy_timeout_ms;
+        let after = crate::human_duration(self.plan.deploy_timeout_ms);
+        match (self.state.ready, self.trial.stable_trouble()) {
+            (true, None) if self.state.paused.is_none() => self.record(Event::StageEntered { step: 0 }),
+            // Next to a stable that breaks a limit by itself the canary could only look innocent.
+            (true, Some(trouble)) if self.state.paused.is_none() && timed_out => {
+                let text = format!("the canary got no traffic, because stable still broke a limit by itself after {after}: {trouble}");
+                self.roll_back(Cause { kind: CauseKind::Policy, text });
             }
-        } else if self.now().ms_since(since) > self.plan.deploy_timeout_ms {
-            let text = format!("the canary was not ready within {}", crate::human_duration(self.plan.deploy_timeout_ms));
-            self.roll_back(Cause { kind: CauseKind::Workload, text });
-        } else {
-            self.request_once(Effect::Deploy);
+            (true, _) => {}
+            (false, _) if timed_out => {
+                let text = format!("the canary was not ready within {after}");
+                self.roll_back(Cause { kind: CauseKind::Workload, text });
+            }
+            (false, _) => self.request_once(Effect::Deploy),
         }
     }
 

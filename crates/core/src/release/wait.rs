@@ -45,7 +45,13 @@ impl Release {
             Phase::Pending | Phase::Preflight => wait(None, "preflight checks".to_owned()),
             Phase::Deploying { since } => {
                 let until = since.plus_ms(self.plan.deploy_timeout_ms.saturating_add(1));
-                wait(Some(until), format!("the canary to become ready, {} left", human_duration(until.ms_since(now))))
+                let left = human_duration(until.ms_since(now));
+                match self.trial.stable_trouble().filter(|_| self.state.ready) {
+                    Some(trouble) => {
+                        wait(Some(until), format!("stable to keep its limits before the canary gets traffic, {left} left: {trouble}"))
+                    }
+                    None => wait(Some(until), format!("the canary to become ready, {left} left")),
+                }
             }
             Phase::Stage { step, at } => self.stage_wait(*step, at),
             Phase::Promoting => wait(None, "the router to give the canary all traffic".to_owned()),

@@ -1,7 +1,7 @@
 //! Sums, bounds, and that no request is counted twice or not at all while workers and readers interleave.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     time::Duration,
 };
 
@@ -188,38 +188,60 @@ proptest! {
     }
 }
 
-/// With the real clock: fails if a latency is taken before the lock, or an age outside of it.
+/// A latency taken before the lock would be less than the age at a reading in between.
 #[test]
-fn the_older_ones_never_become_fewer_while_workers_work() {
-    let (counters, stop) = (Counters::new(2), AtomicBool::new(false));
+fn the_clock_is_read_within_the_lock() {
+    let counters = Counters::new(1);
+    let shard = &counters.shards()[0];
+    let clock = || {
+        assert!(shard.state.try_lock().is_err(), "nobody holds the lock");
+        Instant::now()
+    };
+    let open = Some(shard.begin(key(5), Instant::now()));
+    assert_eq!(counters.snapshot_at(clock).open.len(), 1);
+    shard.end(Ended { open, ..ended(key(5), Outcome::Success) }, clock);
+    assert_eq!(counters.snapshot_at(clock).open, []);
+}
+
+/// Fails if a request leaves the open ones in another step than it enters its cell.
+#[test]
+fn no_request_is_missing_or_counted_twice_while_a_worker_works() {
+    let counters = Counters::new(1);
+    let (asked, begun, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        for shard in counters.shards() {
-            scope.spawn(|| {
-                let mut open = VecDeque::new();
-                while !stop.load(Relaxed) {
-                    let started = Instant::now();
-                    open.push_back((started, shard.begin(key(5), started)));
-                    if open.len() > 50
-                        && let Some((started, id)) = open.pop_front()
-                    {
-                        shard.end(Ended { started, open: Some(id), ..ended(key(5), Outcome::Success) }, Instant::now);
-                    }
+        scope.spawn(|| {
+            let (shard, mut open) = (&counters.shards()[0], VecDeque::new());
+            while !stop.load(SeqCst) {
+                let started = Instant::now();
+                asked.fetch_add(1, SeqCst);
+                open.push_back((started, shard.begin(key(5), started)));
+                begun.fetch_add(1, SeqCst);
+                if open.len() > 5
+                    && let Some((started, id)) = open.pop_front()
+                {
+                    shard.end(Ended { started, open: Some(id), ..ended(key(5), Outcome::Success) }, Instant::now);
                 }
-            });
-        }
-        let mut before = [0; 6];
-        let (mut looks, deadline) = (0, Instant::now() + Duration::from_secs(20));
-        while (looks < 3_000 || before[0] < 20_000) && Instant::now() < deadline {
-            looks += 1;
-            let after = older(&counters.snapshot(), key(5));
-            let fewer = before.iter().zip(after).any(|(before, after)| after < *before);
-            if fewer {
-                stop.store(true, Relaxed);
             }
-            assert!(!fewer, "{before:?}, then {after:?}");
-            before = after;
+        });
+        let look = |before: &mut [u64; 6]| {
+            let least = begun.load(SeqCst);
+            let snapshot = counters.snapshot();
+            let most = asked.load(SeqCst);
+            let told: u64 = snapshot.cells.iter().map(|cell| cell.counts.all()).sum();
+            let still: u64 = snapshot.open.iter().map(|cell| cell.ages.total()).sum();
+            let after = older(&snapshot, key(5));
+            let fewer = before.iter().zip(after).any(|(before, after)| after < *before);
+            let faulty = fewer || !(least..=most).contains(&(told + still));
+            let before = std::mem::replace(before, after);
+            faulty.then(|| format!("{told} + {still} of {least} to {most}; {before:?}, then {after:?}"))
+        };
+        let (mut looks, mut fault, mut before, deadline) = (0, None, [0; 6], Instant::now() + Duration::from_secs(20));
+        while fault.is_none() && (looks < 5_000 || before[0] < 20_000) && Instant::now() < deadline {
+            looks += 1;
+            fault = look(&mut before);
         }
-        stop.store(true, Relaxed);
-        assert!(before[0] >= 20_000, "the workers did not work: {before:?}");
+        stop.store(true, SeqCst);
+        assert_eq!(fault, None);
+        assert!(before[0] >= 20_000, "the worker did not work: {before:?}");
     });
 }

@@ -7,7 +7,10 @@
 use std::{
     error::Error,
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,7 +33,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) port: u16,
-    path: Uri,
+    /// Requested in turn; at least one.
+    paths: Vec<Uri>,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
@@ -92,6 +96,8 @@ pub(crate) struct Client {
     timeout: Duration,
     most_kept: usize,
     kept: Mutex<Vec<Connection>>,
+    /// Requests begun so far.
+    begun: AtomicUsize,
 }
 
 impl Target {
@@ -117,17 +123,25 @@ impl Target {
         Ok(Self {
             host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: authority.port_u16().unwrap_or(80),
-            path: path.parse().map_err(|error| format!("{url}: {error}"))?,
+            paths: vec![path.parse().map_err(|error| format!("{url}: {error}"))?],
             method,
             headers,
             body,
         })
     }
 
-    fn request(&self) -> Request<Full<Bytes>> {
+    /// Requests these paths in turn instead of the URL's; none leaves that one.
+    pub(crate) fn with_paths(mut self, paths: Vec<Uri>) -> Self {
+        if !paths.is_empty() {
+            self.paths = paths;
+        }
+        self
+    }
+
+    fn request(&self, number: usize) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.path.clone();
+        *request.uri_mut() = self.paths[number % self.paths.len()].clone();
         *request.headers_mut() = self.headers.clone();
         request
     }
@@ -137,15 +151,16 @@ impl Client {
     /// At most `most_kept` idle connections stay open; more are made while more requests are in flight. `timeout` covers a whole
     /// request: connecting, sending, the answer to its last byte, and the second attempt if there is one.
     pub(crate) fn new(target: Target, timeout: Duration, most_kept: usize) -> Self {
-        Self { target, timeout, most_kept, kept: Mutex::new(Vec::new()) }
+        Self { target, timeout, most_kept, kept: Mutex::new(Vec::new()), begun: AtomicUsize::new(0) }
     }
 
     /// Sends one request.
     pub(crate) async fn exchange(&self) -> Exchange {
         let deadline = Instant::now() + self.timeout;
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
         let mut reconnected = false;
         if let Some(mut connection) = self.take_kept() {
-            match self.attempt(&mut connection, deadline).await {
+            match self.attempt(&mut connection, number, deadline).await {
                 Err(failure) if failure.untouched && failure.kind != FailureKind::Timeout => reconnected = true,
                 Err(failure) => return Exchange { result: Err(failure), reconnected, connection: None },
                 Ok(answer) => return Exchange { result: Ok(answer), reconnected, connection: Some(connection) },
@@ -155,7 +170,7 @@ impl Client {
             Ok(connection) => connection,
             Err(failure) => return Exchange { result: Err(failure), reconnected, connection: None },
         };
-        match self.attempt(&mut connection, deadline).await {
+        match self.attempt(&mut connection, number, deadline).await {
             Ok(answer) => Exchange { result: Ok(answer), reconnected, connection: Some(connection) },
             Err(failure) => Exchange { result: Err(failure), reconnected, connection: None },
         }
@@ -195,9 +210,9 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, connection: &mut Connection, deadline: Instant) -> Result<Answer, Failure> {
+    async fn attempt(&self, connection: &mut Connection, number: usize, deadline: Instant) -> Result<Answer, Failure> {
         let before = connection.received_bytes();
-        let whole = timeout_at(deadline, receive(&mut connection.sender, self.target.request())).await;
+        let whole = timeout_at(deadline, receive(&mut connection.sender, self.target.request(number))).await;
         let untouched = connection.received_bytes() == before;
         match whole {
             Ok(Ok(answer)) => Ok(answer),
@@ -283,7 +298,7 @@ mod tests {
             ("http://localhost", "localhost", 80, "/"),
         ] {
             let target = target(url).unwrap();
-            assert_eq!((target.host.as_str(), target.port, target.path.to_string().as_str()), (host, port, path), "{url}");
+            assert_eq!((target.host.as_str(), target.port, target.paths[0].to_string().as_str()), (host, port, path), "{url}");
         }
         assert_eq!(target("http://[::1]:9/").unwrap().headers[header::HOST], "[::1]:9");
     }
@@ -303,10 +318,20 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_requested_in_turn() {
+        let paths = ["/a", "/b?c=d"].map(|path| path.parse().unwrap()).to_vec();
+        let several = target("http://localhost/first").unwrap().with_paths(paths);
+        let requested: Vec<String> = (0..3).map(|number| several.request(number).uri().to_string()).collect();
+        assert_eq!(requested, ["/a", "/b?c=d", "/a"]);
+        let one = target("http://localhost/first").unwrap().with_paths(Vec::new());
+        assert_eq!(one.request(7).uri(), "/first");
+    }
+
+    #[test]
     fn a_given_host_header_wins() {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("shop.example"));
         let target = Target::new(&"http://127.0.0.1:1/".parse().unwrap(), Method::GET, headers, Bytes::new()).unwrap();
-        assert_eq!(target.request().headers()[header::HOST], "shop.example");
+        assert_eq!(target.request(0).headers()[header::HOST], "shop.example");
     }
 }

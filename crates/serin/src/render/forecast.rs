@@ -10,6 +10,8 @@ use serin_spec::validated::Workload;
 
 /// With fewer replicas of stable, pauses of one process cannot be told from slowness.
 const LEAST_REPLICAS: usize = 3;
+/// How long it takes until an excess has been seen in three blocks of 10 s.
+const BLOCKS_MS: u64 = 20_000;
 
 /// The forecast's lines; none for judges that have no forecast.
 pub(crate) fn lines(plan: &Plan, workload: &Workload) -> Vec<String> {
@@ -17,7 +19,7 @@ pub(crate) fn lines(plan: &Plan, workload: &Workload) -> Vec<String> {
     if stages.is_empty() {
         return Vec::new();
     }
-    let mut lines = vec!["what the expected traffic can decide (rough: half or twice the time is as likely):".to_owned()];
+    let mut lines = vec!["what the expected traffic can decide (rough: half or twice the time is common):".to_owned()];
     let mut remarks = Vec::new();
     match plan.analysis.expect.rps {
         _ if plan.sticky => remarks.push("sticky traffic is judged by client: read clients for requests; there are no times".to_owned()),
@@ -26,18 +28,29 @@ pub(crate) fn lines(plan: &Plan, workload: &Workload) -> Vec<String> {
     }
     remarks.extend(assumptions(&stages));
     lines.extend(remarks.into_iter().map(|remark| format!("  {remark}")));
+    let is_single = replicas(workload) < LEAST_REPLICAS;
     let latency = |test: &TestForecast| is_latency(test.metric) && test.against == Against::Stable;
     if stages.iter().flat_map(|stage| &stage.tests).any(latency) {
         lines.push("  latencies are assumed to spread like a p99 of six times the median; a wider spread takes longer".to_owned());
-        if replicas(workload) < LEAST_REPLICAS {
+        if is_single {
             lines.push(format!(
                 "  stable has fewer than {LEAST_REPLICAS} replicas, so that a pause of one looks like slowness: latency against stable needs an excess in 3 separate 10 s blocks"
             ));
         }
     }
+    let mut before = Vec::new();
     for stage in &stages {
-        lines.push(format!("  {}", head(plan, stage)));
-        lines.extend(stage.tests.iter().flat_map(test).map(|line| format!("    {line}")));
+        let tests: Vec<String> = stage.tests.iter().flat_map(|one| test(one, is_single)).collect();
+        let head = head(plan, stage);
+        if tests.is_empty() {
+            lines.push(format!("  {head} nothing to judge by"));
+        } else if tests == before {
+            lines.push(format!("  {head} the same"));
+        } else {
+            lines.push(format!("  {head}"));
+            lines.extend(tests.iter().map(|line| format!("    {line}")));
+        }
+        before = tests;
     }
     lines
 }
@@ -67,7 +80,8 @@ fn head(plan: &Plan, stage: &StageForecast) -> String {
     head
 }
 
-fn test(test: &TestForecast) -> Vec<String> {
+/// `is_single`: too few replicas of stable to tell a pause of one from slowness.
+fn test(test: &TestForecast, is_single: bool) -> Vec<String> {
     let name = name(test);
     if let Some(why) = &test.unforeseen {
         return vec![format!("{name}: no forecast, {why}")];
@@ -76,8 +90,12 @@ fn test(test: &TestForecast) -> Vec<String> {
         return vec![format!("{name}: decided after {} at the earliest", about_time(earliest_ms).trim_start_matches("about "))];
     }
     let in_time = |needs: &Estimate| needs.within != Some(Within::Neither);
-    let found =
-        test.faults.iter().filter_map(|fault| fault.needs.filter(in_time).map(|needs| format!("{} {}", size(test, fault), takes(&needs))));
+    let soonest_ms = if is_single && is_latency(test.metric) && test.against == Against::Stable { BLOCKS_MS } else { 0 };
+    let found = test.faults.iter().filter_map(|fault| {
+        let needs = fault.needs.filter(in_time)?;
+        let needs = Estimate { after_ms: needs.after_ms.map(|after_ms| after_ms.max(soonest_ms)), ..needs };
+        Some(format!("{} {}", size(test, fault), takes(&needs)))
+    });
     let outage = match test.least_failures {
         Some(least) if !is_latency(test.metric) => Some(format!("an outage {} failures", format_count(least.into()))),
         _ => None,

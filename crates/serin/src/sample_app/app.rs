@@ -21,7 +21,9 @@ const CRASH_EXIT_CODE: i32 = 70;
 #[derive(Debug)]
 pub(crate) struct Lot {
     pub(crate) delay: Duration,
-    pub(crate) fails: bool,
+    /// The status code of its failure.
+    pub(crate) fails: Option<u16>,
+    pub(crate) hangs: bool,
 }
 
 /// The app: who it is, how it behaves, what it has counted.
@@ -81,14 +83,15 @@ impl App {
         self.was_ready.load(Ordering::Relaxed)
     }
 
-    /// Draws delay and failure of one request.
-    pub(crate) fn draw(&self, headers: &HeaderMap) -> Lot {
+    /// Draws delay and failure of one request for this path.
+    pub(crate) fn draw(&self, path: &str, headers: &HeaderMap) -> Lot {
         let behaviour = self.behaviour();
         let mut rng = lock(&self.rng);
         let delay = Duration::try_from_secs_f64(behaviour.draw_latency_seconds(&mut *rng)).unwrap_or_default();
-        let drawn = behaviour.draw_failure(&mut *rng);
+        let drawn = behaviour.draw_failure(path, &mut *rng);
+        let hangs = behaviour.draw_hang(&mut *rng);
         let marked = self.fail_header.as_ref().is_some_and(|(name, value)| headers.get_all(name).iter().any(|given| given == value));
-        Lot { delay, fails: drawn || marked }
+        Lot { delay, fails: (drawn || marked).then_some(behaviour.error_code), hangs }
     }
 }
 

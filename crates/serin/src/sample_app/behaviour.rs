@@ -30,8 +30,14 @@ pub(crate) enum Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Behaviour {
-    /// Share of requests answered with 500, 0 to 1.
+    /// Share of requests answered with an error, 0 to 1.
     pub(crate) error_rate: f64,
+    /// The status code of those errors, 400 to 599.
+    pub(crate) error_code: u16,
+    /// If set, only requests for this path fail, without its query.
+    pub(crate) error_path: Option<String>,
+    /// Share of requests that are never answered, 0 to 1. Their connections stay open until the client goes.
+    pub(crate) hang_rate: f64,
     /// How long an answer takes; the median if `latency_p99_ms` is set.
     pub(crate) latency_ms: u64,
     /// Up to this much more, evenly spread.
@@ -47,7 +53,18 @@ pub(crate) struct Behaviour {
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { error_rate: 0.0, latency_ms: 0, jitter_ms: 0, latency_p99_ms: None, mode: Mode::Ok, healthy: true, ready: true }
+        Self {
+            error_rate: 0.0,
+            error_code: 500,
+            error_path: None,
+            hang_rate: 0.0,
+            latency_ms: 0,
+            jitter_ms: 0,
+            latency_p99_ms: None,
+            mode: Mode::Ok,
+            healthy: true,
+            ready: true,
+        }
     }
 }
 
@@ -68,8 +85,18 @@ impl Behaviour {
     /// # Errors
     /// A sentence that says what was expected.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if !(0.0..=1.0).contains(&self.error_rate) {
-            return Err(format!("error_rate is a share from 0 to 1, not {}", self.error_rate));
+        for (name, share) in [("error_rate", self.error_rate), ("hang_rate", self.hang_rate)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(format!("{name} is a share from 0 to 1, not {share}"));
+            }
+        }
+        if !(400..=599).contains(&self.error_code) {
+            return Err(format!("error_code is a status code from 400 to 599, not {}", self.error_code));
+        }
+        if let Some(path) = &self.error_path
+            && !is_path(path)
+        {
+            return Err(format!("error_path is a path without a query, such as /pay, not '{path}'"));
         }
         for (name, value_ms) in
             [("latency_ms", self.latency_ms), ("jitter_ms", self.jitter_ms), ("latency_p99_ms", self.latency_p99_ms.unwrap_or(0))]
@@ -145,10 +172,23 @@ impl Behaviour {
         ((base_ms + jitter_ms) / 1000.0).clamp(0.0, LONGEST_LATENCY_MS as f64 / 1000.0)
     }
 
-    /// Draws whether one request fails.
-    pub(crate) fn draw_failure(&self, rng: &mut impl Rng) -> bool {
-        self.error_rate > 0.0 && rng.random::<f64>() < self.error_rate
+    /// Draws whether one request for this path fails.
+    pub(crate) fn draw_failure(&self, path: &str, rng: &mut impl Rng) -> bool {
+        self.error_path.as_deref().is_none_or(|only| only == path) && draw(self.error_rate, rng)
     }
+
+    /// Draws whether one request is never answered.
+    pub(crate) fn draw_hang(&self, rng: &mut impl Rng) -> bool {
+        draw(self.hang_rate, rng)
+    }
+}
+
+fn draw(share: f64, rng: &mut impl Rng) -> bool {
+    share > 0.0 && rng.random::<f64>() < share
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'))
 }
 
 /// Box–Muller; `1 - u` keeps the logarithm away from zero.
@@ -174,7 +214,11 @@ mod tests {
         for (document, part) in [
             (r#"{"error_rat": 0.2}"#, "error_rat"),
             (r#"{"error_rat": null}"#, "error_rat"),
-            (r#"{"error_rate": 20}"#, "from 0 to 1"),
+            (r#"{"error_rate": 20}"#, "error_rate is a share from 0 to 1"),
+            (r#"{"hang_rate": 1.1}"#, "hang_rate is a share from 0 to 1"),
+            (r#"{"error_code": 200}"#, "from 400 to 599"),
+            (r#"{"error_path": "pay"}"#, "such as /pay"),
+            (r#"{"error_path": "/pay?x=1"}"#, "without a query"),
             (r#"{"latency_ms": 3600001}"#, "one hour"),
             (r#"{"latency_p99_ms": 5}"#, "median"),
             (r#"{"latency_ms": 9, "latency_p99_ms": 5}"#, "below"),
@@ -189,13 +233,24 @@ mod tests {
 
     #[test]
     fn drawn_latencies_and_errors_have_the_asked_distribution() {
-        let behaviour = Behaviour { error_rate: 0.1, latency_ms: 20, latency_p99_ms: Some(100), ..Behaviour::default() };
+        let behaviour = Behaviour { error_rate: 0.1, hang_rate: 0.05, latency_ms: 20, latency_p99_ms: Some(100), ..Behaviour::default() };
         let mut rng = StdRng::seed_from_u64(7);
         let mut drawn: Vec<f64> = (0..20_000).map(|_| behaviour.draw_latency_seconds(&mut rng) * 1000.0).collect();
         drawn.sort_by(f64::total_cmp);
         assert!((drawn[10_000] / 20.0 - 1.0).abs() < 0.05, "median {}", drawn[10_000]);
         assert!((drawn[19_800] / 100.0 - 1.0).abs() < 0.15, "p99 {}", drawn[19_800]);
-        let failures = (0..20_000).filter(|_| behaviour.draw_failure(&mut rng)).count();
+        let failures = (0..20_000).filter(|_| behaviour.draw_failure("/", &mut rng)).count();
         assert!((1_850..2_150).contains(&failures), "{failures}");
+        let hanging = (0..20_000).filter(|_| behaviour.draw_hang(&mut rng)).count();
+        assert!((900..1_100).contains(&hanging), "{hanging}");
+    }
+
+    #[test]
+    fn errors_of_one_path_spare_the_others() {
+        let behaviour = Behaviour { error_rate: 1.0, error_path: Some("/pay".to_owned()), ..Behaviour::default() };
+        let mut rng = StdRng::seed_from_u64(7);
+        for (path, fails) in [("/pay", true), ("/", false), ("/pay/now", false)] {
+            assert_eq!(behaviour.draw_failure(path, &mut rng), fails, "{path}");
+        }
     }
 }

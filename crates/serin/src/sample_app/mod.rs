@@ -39,7 +39,7 @@ pub(crate) struct Config {
     pub(crate) schedule: Vec<(Duration, Change)>,
     /// Seed of the random errors and latencies; chosen by the system if absent.
     pub(crate) seed: Option<u64>,
-    /// Requests with this header are answered with 500.
+    /// Requests with this header fail as those of the error rate do.
     pub(crate) fail_header: Option<(http::HeaderName, http::HeaderValue)>,
     /// How long requests in flight may take to finish after SIGTERM.
     pub(crate) drain_timeout: Duration,

@@ -69,12 +69,18 @@ async fn break_connection(kind: Fault, fault: mpsc::Sender<Fault>, request: Requ
 async fn counted(app: &App, path: &str, request: Request<Incoming>) -> Response<AppBody> {
     let _in_flight = app.metrics.begin();
     let start = Instant::now();
-    let lot = app.draw(request.headers());
+    let lot = app.draw(path, request.headers());
+    if lot.hangs {
+        return pending().await;
+    }
     tokio::time::sleep(lot.delay).await;
     let response = match (app.has_started(), lot.fails) {
         (false, _) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{} is still starting\n", app.version)),
-        (true, true) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{} failed on request {path}\n", app.version)),
-        (true, false) => app_route(app, path, request).await,
+        (true, Some(code)) => {
+            let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            plain(status, format!("{} failed on request {path}\n", app.version))
+        }
+        (true, None) => app_route(app, path, request).await,
     };
     app.metrics.record(response.status().as_u16(), start.elapsed());
     response

@@ -19,8 +19,9 @@ metadata: {name: analyze}
 spec:
   workload:
     external:
-      stable: {endpoints: [\"127.0.0.1:1\"]}
-      canary: {endpoints: [\"127.0.0.1:2\"]}
+      stable: {urls: [\"http://127.0.0.1:1\"]}
+      canary: {urls: [\"http://127.0.0.1:2\"]}
+  traffic: {embedded: {listen: \"127.0.0.1:3\"}}
   strategy:
     canary:
       stages: [{weight: 5, hold: 10m}]

@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// A request header; may be given several times.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// A path to request instead of the URL's; may be given several times, they are requested in turn.
+    #[arg(long = "path", value_name = "PATH", value_parser = path)]
+    paths: Vec<Uri>,
     /// Size of the request body.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=MOST_BODY_BYTES))]
     body_bytes: u64,
@@ -71,7 +74,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         headers.append(name, value);
     }
     let body = Bytes::from(vec![b'x'; usize::try_from(args.body_bytes)?]);
-    let target = Target::new(&args.url, args.method.clone(), headers, body).map_err(anyhow::Error::msg)?;
+    let target = Target::new(&args.url, args.method.clone(), headers, body).map_err(anyhow::Error::msg)?.with_paths(args.paths);
     let settings = Settings {
         url: args.url.to_string(),
         method: args.method.to_string(),
@@ -137,6 +140,12 @@ fn method(text: &str) -> Result<Method, String> {
         Ok(method) => Ok(method),
         Err(_) => Err(format!("'{text}' is not a request method")),
     }
+}
+
+fn path(text: &str) -> Result<Uri, String> {
+    let wrong = || format!("expected a path, such as /pay or /find?q=1, not '{text}'");
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    if uri.scheme().is_none() && uri.authority().is_none() && text.starts_with('/') { Ok(uri) } else { Err(wrong()) }
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -28,9 +28,18 @@ pub(crate) struct Args {
     /// What the app calls its version, in its answers and in the header x-app-version.
     #[arg(long, default_value = "v1", value_parser = version)]
     version: String,
-    /// Share of requests that are answered with 500.
+    /// Share of requests that are answered with an error.
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = values::percent)]
     error_rate: f64,
+    /// The status code of those errors.
+    #[arg(long, value_name = "CODE", default_value_t = 500, value_parser = clap::value_parser!(u16).range(400..=599))]
+    error_code: u16,
+    /// Only requests for this path have the error rate; all others are answered as they should be.
+    #[arg(long, value_name = "PATH")]
+    error_path: Option<String>,
+    /// Share of requests that are never answered. Probes are, and connections stay open until the client goes.
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = values::percent)]
+    hang_rate: f64,
     /// How long each answer takes; the median if --latency-p99 is given.
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = values::duration)]
     latency: Duration,
@@ -70,7 +79,7 @@ pub(crate) struct Args {
     /// Latency from --worse-after on; replaces --latency and --latency-p99.
     #[arg(long, value_name = "DURATION", requires = "worse_after", value_parser = values::duration)]
     worse_latency: Option<Duration>,
-    /// Requests with this header are answered with 500.
+    /// Requests with this header are answered with --error-code.
     #[arg(long, value_name = "NAME=VALUE", value_parser = fail_header)]
     fail_header: Option<(http::HeaderName, http::HeaderValue)>,
     /// How long requests may take to finish after SIGTERM.
@@ -91,6 +100,9 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         port: args.port,
         behaviour: Behaviour {
             error_rate: args.error_rate,
+            error_code: args.error_code,
+            error_path: args.error_path.clone(),
+            hang_rate: args.hang_rate,
             latency_ms: values::ms(args.latency),
             jitter_ms: values::ms(args.jitter),
             latency_p99_ms: args.latency_p99.map(values::ms),

@@ -4,7 +4,7 @@ use serin_core::plan::{Analysis, JudgeKind, OnInconclusive, OnNoData, RetreatEnd
 
 use super::{
     Basis, Context,
-    context::{HOUR, MINUTE, SECOND},
+    context::{HOUR, SECOND},
     criterion::{self, Taken},
     guard,
 };
@@ -55,7 +55,7 @@ pub(super) fn lower(given: raw::Analysis, basis: &Basis, path: &Path, cx: &mut C
             recover_within_ms: cx.duration(
                 &path.key("retreat").key("recoverWithin"),
                 retreat.recover_within.as_ref(),
-                MINUTE,
+                15 * SECOND,
                 SECOND..=HOUR,
             ),
             otherwise: match retreat.otherwise {

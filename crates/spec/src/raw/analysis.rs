@@ -39,10 +39,10 @@ pub(crate) struct Analysis {
     /// Names for metrics. Criteria may name a built-in metric directly as well.
     #[schemars(length(max = 100))]
     pub(crate) metrics: Option<Vec<DeclaredMetric>>,
-    /// What must hold in every stage, and during the bake as far as it is not about stable. Default under `sequential`: an `error-rate` that is
-    /// not both 1.5 times and 0.5 percentage points above stable's, and a `latency-any` of at most 1.5 times stable's. Under `threshold`: an
+    /// What must hold in every stage, and during the bake as far as it is not about stable. Default: under `sequential` an `error-rate` that is
+    /// not both 1.5 times and 0.5 percentage points above stable's, and a `latency-any` of at most 1.5 times stable's; under `threshold` an
     /// `error-rate` of at most 5 % that is not both 1.5 times and 0.5 percentage points above stable's, and a `latency-p99` of at most 1.5 times
-    /// stable's, each broken three times in a row. Under `kayenta`: `error-rate` and `latency-p99` not higher than stable's.
+    /// stable's, each broken three times in a row; under `kayenta` an `error-rate` and a `latency-p99` that are not higher than stable's.
     #[schemars(length(max = 50))]
     pub(crate) criteria: Option<Vec<Criterion>>,
     /// Limits of the canary alone that roll back at once. Beside them there is `outage`, unless it is given or switched off here: under
@@ -121,8 +121,9 @@ pub(crate) enum OnInconclusive {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Retreat {
-    /// If stable is seen to keep its limits again within this time without the canary, the canary is the cause and is rolled back.
-    #[schemars(extend("default" = "1m"))]
+    /// If stable is seen to keep its limits again within this time without the canary, the canary is the cause and is rolled back. Trouble
+    /// from elsewhere that ends within it by chance is blamed on the canary as well, so it should be short.
+    #[schemars(extend("default" = "15s"))]
     pub(crate) recover_within: Option<Duration>,
     /// What follows if stable does not recover.
     #[schemars(extend("default" = "pause"))]

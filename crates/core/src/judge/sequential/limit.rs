@@ -194,6 +194,11 @@ impl LimitTest {
         words::requests_left(pass.ln_e(), ln_pass, side.stage.requests as f64)
     }
 
+    /// What stable shows, and the limit.
+    pub(super) fn stable_text(&self, alpha: f64) -> String {
+        format!("{}; limit at most {}", self.describe(self.stable.seen(), alpha), format_value(self.max, self.metric.unit()))
+    }
+
     fn describe(&self, counts: ArmCounts, alpha: f64) -> String {
         match self.events {
             Events::Rate => {

@@ -117,6 +117,14 @@ impl SequentialJudge {
         (!kept.is_empty()).then_some(true)
     }
 
+    /// See [`super::Trial::stable_trouble`].
+    pub(super) fn stable_trouble(&self) -> Option<String> {
+        let rules = self.memory.criteria.iter().filter(|rule| rule.criterion.on_breach == OnBreach::Rollback && rule.step.is_none());
+        rules
+            .filter_map(|rule| rule.stable_trouble(self.memory.rules.alpha).map(|text| format!("{}: stable {text}", rule.criterion.name)))
+            .next()
+    }
+
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices) {
         self.plain.observe(observation, slices);
         let changed = self.memory.observe(observation);
@@ -160,6 +168,9 @@ impl SequentialJudge {
         }
         let plain = plan.criteria_of(step).filter(|criterion| !Rule::is_for(criterion));
         self.plain.begin_stage(plain.cloned(), weight);
+        if let Some(at) = self.memory.seen_at {
+            self.renew(at);
+        }
     }
 
     fn renew(&mut self, at: Timestamp) {

@@ -170,6 +170,14 @@ impl Rule {
         if kept.contains(&Some(false)) { Some(false) } else { kept.into_iter().flatten().next() }
     }
 
+    /// What stable shows of an absolute limit that it breaks itself.
+    pub(super) fn stable_trouble(&self, alpha: f64) -> Option<String> {
+        self.tests.iter().find_map(|test| match &test.kind {
+            Kind::Limit(limit) => limit.stable_breaks().then(|| limit.stable_text(alpha)),
+            _ => None,
+        })
+    }
+
     /// What each test is, for the alarm's default shares.
     pub(super) fn families(&self) -> impl Iterator<Item = Family> + '_ {
         self.tests.iter().map(|test| match &test.kind {
