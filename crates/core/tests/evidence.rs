@@ -36,8 +36,10 @@ fn a_good_canary_passes_with_its_evidence_in_the_journal() {
     let mut world = busy(sequential());
     world.errors = [0.01, 0.01];
     world.until_phase("succeeded");
-    let evidence: Vec<String> =
-        world.events().filter_map(|event| if let Event::StagePassed { evidence, .. } = event { Some(evidence.clone()) } else { None }).collect();
+    let evidence: Vec<String> = world
+        .events()
+        .filter_map(|event| if let Event::StagePassed { evidence, .. } = event { Some(evidence.clone()) } else { None })
+        .collect();
     assert_eq!(evidence.len(), 3);
     assert!(evidence.iter().all(|text| text.contains("× stable (99 % interval") && text.contains("surely below")), "{evidence:?}");
     assert_eq!(world.count(|event| matches!(event, Event::Warned { .. } | Event::Paused { .. })), 0);

@@ -1,5 +1,8 @@
 //! What one update of one metric costs: `cargo bench -p serin-stats`. The target is 1 µs per tick and metric, `ln E` included.
 
+// The arguments are constants that are known to be valid.
+#![allow(clippy::expect_used)]
+
 use divan::{Bencher, black_box};
 use serin_stats::{
     ArmCounts, ArmsBatch, Batch, ClassEvents, Coding, DEFAULT_MARGIN, DecayedHistogram, DiffE, ExceedanceE, FingerprintE, GaugeE, LimitE,

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Document, Load, Release, processes, wait};
+use crate::{Document, Load, Release, http, processes, wait};
 
 /// See the module. Dropping it kills what still runs of it.
 #[derive(Debug)]
@@ -115,6 +115,18 @@ impl Place {
     pub fn status(&self) -> Value {
         let output = self.serin(&["--output", "json", "status"]);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    }
+
+    /// Changes how all replicas of one version behave, which must be sample apps: fields of their `/admin/behaviour`.
+    ///
+    /// # Panics
+    /// If none runs, or one does not take it.
+    pub fn behave(&self, arm: &str, changes: &Value) {
+        let replicas: Vec<_> = self.replicas().into_keys().filter(|id| id.starts_with(arm)).collect();
+        assert!(!replicas.is_empty(), "no replica of {arm} runs");
+        for id in replicas {
+            http::behave(processes::address(self.path(), &id).unwrap(), changes);
+        }
     }
 
     /// Replicas that run, with their pids.

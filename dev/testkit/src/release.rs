@@ -204,6 +204,40 @@ impl Ended {
         text.unwrap_or_else(|| panic!("no cause\n{}", self.story())).to_owned()
     }
 
+    /// What decided on a rollback: the name of a criterion or guard, or the kind of another cause.
+    ///
+    /// # Panics
+    /// If it was not rolled back.
+    #[must_use]
+    pub fn decided_by(&self) -> String {
+        let kind = &self.last["report"]["end"]["cause"]["kind"];
+        let name = ["criterion", "guard"].iter().find_map(|what| kind[what]["name"].as_str()).or_else(|| kind.as_str());
+        name.unwrap_or_else(|| panic!("no cause\n{}", self.story())).to_owned()
+    }
+
+    /// Requests of the canary that failed, seen by clients or not.
+    ///
+    /// # Panics
+    /// If there is no report.
+    #[must_use]
+    pub fn canary_errors(&self) -> u64 {
+        self.last["report"]["totals"][1]["errors"].as_u64().unwrap_or_else(|| panic!("no report\n{}", self.story()))
+    }
+
+    /// From the first proof that the canary has traffic to the decision to roll back, in milliseconds.
+    ///
+    /// # Panics
+    /// If either is missing.
+    #[must_use]
+    pub fn decided_in_ms(&self) -> u64 {
+        let at = |fits: &dyn Fn(&Value) -> bool| {
+            let line = self.lines.iter().find(|line| fits(line)).unwrap_or_else(|| panic!("{}", self.story()));
+            line["at_ms"].as_u64().unwrap()
+        };
+        let decided = at(&|line| is(line, "rollback-decided"));
+        decided - at(&|line| is(line, "weight-proven") && line["event"]["weight"] != 0)
+    }
+
     /// From the decision to roll back to the proof that the canary has no traffic, in milliseconds.
     ///
     /// # Panics

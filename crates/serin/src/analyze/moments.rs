@@ -58,7 +58,7 @@ impl Moments {
         let at = first.at;
         let mut counts: [Counts; 2] = Default::default();
         let mut declared = first.weight.map(|weight| (line, weight));
-        self.add(&mut counts, first);
+        self.add(&mut counts, &first);
         while let Some((line, row)) = self.read(Some(at))? {
             if row.at > at {
                 self.next = Some((line, row));
@@ -73,7 +73,7 @@ impl Moments {
                 (None, Some(weight)) => declared = Some((line, weight)),
                 _ => {}
             }
-            self.add(&mut counts, row);
+            self.add(&mut counts, &row);
         }
         Ok(Some(moment(at, counts, declared.map(|(_, weight)| weight), self.gauges)))
     }
@@ -91,7 +91,7 @@ impl Moments {
     }
 
     /// Adds up counts. A gauge stands until the next one.
-    fn add(&mut self, counts: &mut [Counts; 2], row: Row) {
+    fn add(&mut self, counts: &mut [Counts; 2], row: &Row) {
         counts[row.arm.index()].merge(&row.counts);
         let gauges = &mut self.gauges[row.arm.index()];
         gauges.cpu_percent = row.cpu_percent.or(gauges.cpu_percent);

@@ -48,9 +48,9 @@ impl Report {
     }
 
     /// A verdict changed.
-    pub(crate) fn change(&mut self, since_ms: u64, change: Change) -> std::io::Result<()> {
+    pub(crate) fn change(&mut self, since_ms: u64, change: &Change) -> std::io::Result<()> {
         match self.output {
-            Output::Json => self.changes.push(|| entry(since_ms, &change)),
+            Output::Json => self.changes.push(|| entry(since_ms, change)),
             Output::Text => {
                 let from = change.from.map_or_else(String::new, |from| format!("{} → ", from.as_str()));
                 let verdict = format!("{from}{}", change.now.verdict.as_str());

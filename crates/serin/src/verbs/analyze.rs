@@ -95,7 +95,7 @@ fn judge(moments: &mut Moments, replay: &mut Replay, report: &mut Report, every_
         for step in steps {
             match step {
                 Step::Weight { at: _, weight } => report.weight(at, since, weight)?,
-                Step::Verdict(change) => report.change(since, change)?,
+                Step::Verdict(change) => report.change(since, &change)?,
             }
         }
         if let Some(every_ms) = every_ms.filter(|_| since >= due_ms) {

@@ -159,8 +159,8 @@ impl LatencyTest {
             _ => {
                 let left =
                     part.pass.as_ref().and_then(|pass| words::requests_left(pass.ln_e(), evidence.ln_pass, self.stage_requests as f64));
-                let patience = left.map(|left| format!("; {}", evidence.needs_more(left))).unwrap_or_default();
-                format!("{measured}; {}{patience}", evidence.of_harm(self.ln_e()))
+                let patience = left.map(|left| format!("{}; ", evidence.needs_more(left))).unwrap_or_default();
+                format!("{patience}{measured}; {}", evidence.of_harm(self.ln_e()))
             }
         }
     }

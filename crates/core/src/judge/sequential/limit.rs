@@ -181,8 +181,8 @@ impl LimitTest {
                     let seen = side.stage.requests as f64;
                     words::requests_left(pass.ln_e(), evidence.ln_pass, seen)
                 });
-                let patience = left.map(|left| format!("; {}", evidence.needs_more(left))).unwrap_or_default();
-                format!("{values}; {limit}; {}{patience}", evidence.of_harm(self.ln_e()))
+                let patience = left.map(|left| format!("{}; ", evidence.needs_more(left))).unwrap_or_default();
+                format!("{patience}{values}; {limit}; {}", evidence.of_harm(self.ln_e()))
             }
         }
     }

@@ -277,7 +277,7 @@ impl Evidence {
 
     fn amount(&self, ln_e: f64) -> String {
         let amount = (ln_e + self.ln_share).exp();
-        if amount > 1e6 { "over 1,000,000".to_owned() } else { words::number(amount) }
+        if amount > 1e6 { "more than 1,000,000".to_owned() } else { words::number(amount) }
     }
 }
 

@@ -154,12 +154,14 @@ impl RateTest {
             }
             Verdict::Pass => format!("{compared}; surely below {}", self.tolerance()),
             _ => {
-                let patience = match self.needed_to_pass(evidence.ln_pass) {
-                    _ if self.ln_e() >= evidence.ln_threshold => " although it is below the limit".to_owned(),
-                    Some(needed) => format!("; {}", evidence.needs_more(needed)),
-                    None => String::new(),
-                };
-                format!("{compared}; {}{patience}", evidence.of_harm(self.ln_e()))
+                let harm = evidence.of_harm(self.ln_e());
+                match self.needed_to_pass(evidence.ln_pass) {
+                    _ if self.ln_e() >= evidence.ln_threshold => {
+                        format!("{compared}; surely worse than stable, but not beyond {}; {harm}", self.limits())
+                    }
+                    Some(needed) => format!("{}; {compared}; {harm}", evidence.needs_more(needed)),
+                    None => format!("{compared}; {harm}"),
+                }
             }
         }
     }

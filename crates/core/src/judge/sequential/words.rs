@@ -54,8 +54,12 @@ pub(super) fn roughly(seconds: f64) -> String {
     human_duration(whole.div_ceil(step) * step)
 }
 
-/// Two or three digits.
+/// Two or three digits, all of them from a thousand on.
 pub(super) fn number(value: f64) -> String {
+    if value >= 1_000.0 {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        return format_count(value.round() as u64);
+    }
     let digits = match value.abs() {
         size if size >= 100.0 => 0,
         size if size >= 10.0 => 1,
@@ -72,7 +76,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (value, expected) in [(3.149, "3.1"), (0.052, "0.05"), (12.0, "12"), (1234.5, "1234"), (0.0, "0"), (99.0, "99")] {
+        for (value, expected) in [(3.149, "3.1"), (0.052, "0.05"), (12.0, "12"), (1234.4, "1,234"), (0.0, "0"), (99.0, "99")] {
             assert_eq!(number(value), expected);
         }
         for (requests, expected) in [(7.0, "7"), (132.0, "140"), (1_234.0, "1,300"), (98_765.0, "99,000")] {
