@@ -16,7 +16,16 @@ const SENDERS: usize = 4;
 /// Clients beside the one that always fails.
 const CLIENTS: usize = 400;
 /// So many failed requests would be an outage if they were not of one client.
-const TELLING_ERRORS: usize = 300;
+const TELLING_ERRORS: usize = 1_000;
+
+/// Ends the senders, also after a panic: their thread's scope waits for them.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Requests of many clients, and between them those of `failing` if there is one, until `done`.
 fn send(listen: SocketAddr, failing: Option<&str>, seen: &AtomicUsize, done: &AtomicBool) {
@@ -57,6 +66,7 @@ fn one_client_is_one_failure() {
     let failing = client_of_canary(document.listen);
     let (seen, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        let end = End(&done);
         for _ in 0..SENDERS {
             scope.spawn(|| send(document.listen, Some(&failing), &seen, &done));
         }
@@ -64,7 +74,7 @@ fn one_client_is_one_failure() {
             let rolled_back = !run.events("rollback-decided").is_empty();
             (rolled_back || seen.load(Ordering::Relaxed) >= TELLING_ERRORS).then_some(!rolled_back)
         });
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         assert!(enough, "{}", run.story());
     });
     assert!(place.serin(&["abort"]).status.success());
@@ -83,12 +93,12 @@ fn many_clients_are_many_failures() {
     run.stage(1);
     let (seen, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        let end = End(&done);
         for _ in 0..SENDERS {
             scope.spawn(|| send(document.listen, None, &seen, &done));
         }
-        // Not a panic: it would leave the senders waiting for their end.
-        wait::until("the end", || (!run.events("rolled-back").is_empty()).then_some(()));
-        done.store(true, Ordering::Relaxed);
+        run.event("rolled-back");
+        drop(end);
     });
     run.interrupt();
     let ended = run.end();

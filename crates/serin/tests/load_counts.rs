@@ -139,7 +139,17 @@ fn requests_carry_method_headers_and_body() {
 }
 
 #[test]
+fn several_paths_are_requested_in_turn() {
+    let app = SampleApp::start(&["--error-rate", "100%", "--error-code", "503", "--error-path", "/pay"]);
+    let paths = ["--path", "/", "--path", "/pay?card=1", "--path", "/payment"];
+    let (code, report) = load(&app.url("/pay"), &[&["--rps", "60", "--duration", "100ms", "--arrivals", "even"], &paths[..]].concat());
+    assert_eq!((code, &report["by_code"]), (Some(0), &json!({"200": 4, "503": 2})), "{report}");
+}
+
+#[test]
 fn options_that_cannot_work_are_refused() {
+    let output = run(&mut serin(&["load", "http://127.0.0.1:1/", "--rps", "1", "--path", "pay"]));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("such as /pay"), "{output:?}");
     for (args, part) in [
         (["http://127.0.0.1:1/", "--rps", "0"], "above 0"),
         (["https://127.0.0.1:1/", "--rps", "5"], "https is not supported"),

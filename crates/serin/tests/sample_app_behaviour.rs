@@ -94,6 +94,23 @@ fn hanging_includes_health_but_can_be_ended() {
 }
 
 #[test]
+fn some_requests_hang_until_the_client_goes_and_probes_do_not() {
+    let app = SampleApp::start(&["--hang-rate", "100%"]);
+    let mut stream = app.connect();
+    write!(stream, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
+    let error = stream.read(&mut [0; 1]).unwrap_err();
+    assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
+    assert_eq!((app.get("/health").status, app.get("/ready").status), (200, 200));
+    let in_flight = |count: u32| app.get("/metrics").text().contains(&format!("in_flight{{version=\"v1\"}} {count}\n"));
+    assert!(in_flight(1), "{}", app.get("/metrics").text());
+    drop(stream);
+    wait_for("the end of the request", || in_flight(0).then_some(()));
+    app.set(r#"{"hang_rate": 0}"#);
+    assert_eq!(app.get("/").status, 200);
+}
+
+#[test]
 fn garbage_and_resets_are_what_they_say() {
     let app = SampleApp::start(&[]);
     app.set(r#"{"mode": "garbage"}"#);

@@ -113,6 +113,12 @@ impl DecayedHistogram {
         best
     }
 
+    /// The first bin edge above everything that was counted, in microseconds; `None` if nothing was.
+    #[must_use]
+    pub fn upper_edge(&self) -> Option<u64> {
+        (self.sum > 0.0).then(|| bin_bounds_us(self.top).1)
+    }
+
     fn add_to(&mut self, bin: usize, count: u64) {
         let weight = count as f64 * self.weight;
         self.counts[bin] += weight;

@@ -20,7 +20,7 @@ use crate::decayed::{DecayedHistogram, whole_us};
 use crate::exact;
 use crate::histogram::{bin_bounds_us, bin_of_us};
 use crate::log_domain::ln_mean_exp;
-use crate::ratio::{ALTERNATIVES, Batch, FAIL_PRIOR, ONSET_EVENTS, RatioConfig, RatioE};
+use crate::ratio::{ALTERNATIVES, Batch, FAIL_PRIOR, FAIL_RATIOS, ONSET_EVENTS, RatioConfig, RatioE};
 
 /// Slowdowns of the alternatives, for a tolerance of 1.2.
 const SLOWDOWNS: [f64; ALTERNATIVES] = [1.2, 1.5, 2.0, 3.0, 5.0, 10.0];
@@ -28,7 +28,7 @@ const SLOWDOWNS: [f64; ALTERNATIVES] = [1.2, 1.5, 2.0, 3.0, 5.0, 10.0];
 const HIGHEST_RATE: f64 = 0.98;
 /// An equal canary is not expected to be rarer above `lam1 tau` than this part of stable above `tau`.
 const LOWEST_PASS_RATIO: f64 = 0.02;
-/// So many past requests must be expected above `tau` before anything is coded.
+/// So many past requests must be expected above the quantile before anything is coded.
 const LEAST_EXCEEDANCES: f64 = 5.0;
 
 /// What is tested.
@@ -80,7 +80,7 @@ impl ExceedanceE {
 
     /// Sets the thresholds and alternatives for the batches that follow, from latencies of stable that were seen *before*
     /// them. Returns the thresholds to count with; `None` while stable's past is too small (fewer than five requests
-    /// expected above the quantile) or has no usable spread, and then [`update`](Self::update) changes nothing.
+    /// expected above the quantile), and then [`update`](Self::update) changes nothing.
     /// A few microseconds: once a second is enough, since older thresholds are just as valid.
     pub fn retune(&mut self, past_stable: &DecayedHistogram) -> Option<LatencyCode> {
         self.code = self.code_from(past_stable);
@@ -131,10 +131,14 @@ impl ExceedanceE {
     }
 
     fn code_from(&mut self, past: &DecayedHistogram) -> Option<LatencyCode> {
-        let (stable_edge_us, survival) = past.edge_at_quantile(self.quantile)?;
-        if past.total() * survival < LEAST_EXCEEDANCES || survival >= HIGHEST_RATE || stable_edge_us == 0 {
+        let (edge_us, survival) = past.edge_at_quantile(self.quantile)?;
+        if past.total() * (1.0 - self.quantile) < LEAST_EXCEEDANCES {
             return None;
         }
+        if survival >= HIGHEST_RATE || edge_us == 0 {
+            return self.code_beyond(past);
+        }
+        let stable_edge_us = edge_us;
         let tau = stable_edge_us as f64;
         let canary_edge_us = match self.coding {
             Coding::Harm => stable_edge_us,
@@ -152,6 +156,20 @@ impl ExceedanceE {
             Coding::Pass => alternatives,
             _ => alternatives.map(|ratio| ratio.clamp(1.0, highest)),
         };
+        self.ratio.set_alternatives(alternatives).ok()?;
+        Some(LatencyCode { canary_edge_us, stable_edge_us })
+    }
+
+    /// For latencies that all fall into one bin: no edge splits them, so the events are requests beyond everything that stable
+    /// has shown. How often the canary would exceed that is not known, so the bets are those on rare events.
+    fn code_beyond(&mut self, past: &DecayedHistogram) -> Option<LatencyCode> {
+        let stable_edge_us = past.upper_edge()?;
+        let canary_edge_us = match self.coding {
+            Coding::Harm => stable_edge_us,
+            Coding::Strict => edge_from(self.tolerance * stable_edge_us as f64),
+            Coding::Pass => edge_below(self.tolerance * stable_edge_us as f64).max(stable_edge_us),
+        };
+        let alternatives = if self.coding == Coding::Pass { [1.0; ALTERNATIVES] } else { FAIL_RATIOS };
         self.ratio.set_alternatives(alternatives).ok()?;
         Some(LatencyCode { canary_edge_us, stable_edge_us })
     }
@@ -247,6 +265,19 @@ mod tests {
         test.update(batch(50, 0));
         assert!(test.ln_e().abs() < 1e-12);
         assert_eq!(test.events(), 0);
+    }
+
+    #[test]
+    fn latencies_that_are_all_alike_are_still_judged() {
+        let mut past = DecayedHistogram::new(600_000.0).unwrap();
+        past.add_us(20_000, 10_000);
+        for coding in [Coding::Harm, Coding::Strict] {
+            let mut test = ExceedanceE::new(0.5, 1.5, coding).unwrap();
+            let code = test.retune(&past).unwrap();
+            assert!(code.stable_edge_us > 20_000 && code.canary_edge_us >= code.stable_edge_us);
+            (0..10).for_each(|_| test.update(batch(1, 0)));
+            assert!(test.ln_e() > 100_f64.ln(), "{coding:?} {}", test.ln_e());
+        }
     }
 
     #[test]

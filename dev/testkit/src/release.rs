@@ -5,6 +5,7 @@ use std::{
     process::{Child, Command},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -116,6 +117,22 @@ impl Release {
         found.unwrap_or_else(|| panic!("the run ended without {what}\n{}", self.story()))
     }
 
+    /// Waits until the release is over and gives its last journal entry; `None` if it is not in this time, or ended without.
+    #[must_use]
+    pub fn over_within(&self, patience: Duration) -> Option<Value> {
+        let end = Instant::now() + patience;
+        wait::until_or(
+            "the end of the release",
+            patience + wait::PATIENCE,
+            || {
+                let said = hold(&self.said);
+                let gave_up = said.closed > 0 || Instant::now() >= end;
+                said.lines.iter().find(|line| is_over(line)).map(|line| Some(line.clone())).or_else(|| gave_up.then_some(None))
+            },
+            String::new,
+        )
+    }
+
     /// Waits until the stage with this number, from 1, has passed.
     pub fn stage_passed(&self, number: usize) -> Value {
         self.wait_for(&format!("the pass of stage {number}"), |line| is(line, "stage-passed") && line["event"]["step"] == number - 1)
@@ -171,8 +188,7 @@ impl Release {
     /// If it does not end in time, or if a request was lost.
     #[must_use]
     pub fn end_under(self, load: Load) -> Ended {
-        let over = ["succeeded", "rolled-back"];
-        let _ = self.wait_for("the end of the release", |line| over.iter().any(|kind| is(line, kind)));
+        let _ = self.wait_for("the end of the release", is_over);
         load.stop().assert_nothing_lost();
         self.interrupt();
         self.end()
@@ -263,6 +279,10 @@ impl Drop for Release {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn is_over(line: &Value) -> bool {
+    is(line, "succeeded") || is(line, "rolled-back")
 }
 
 fn is(line: &Value, kind: &str) -> bool {

@@ -1,20 +1,24 @@
-//! `cargo xtask bench`: runs `serin-bench` from a release build. Its arguments are handed on as they are, so that they are declared
-//! (and refused) in one place only: `cargo xtask bench detect --help` shows them.
+//! `cargo xtask bench`: runs a benchmark from a release build. `release` measures real releases (`measure-release` of the test
+//! kit), everything else is for `serin-bench`. Arguments are handed on as they are, so that they are declared (and refused) in one
+//! place only: `cargo xtask bench detect --help` and `cargo xtask bench release --help` show them.
 //!
 //! Standard output is the benchmark's alone, so that `--json` can go to a file or another tool.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::cargo::{cargo, lock_flag};
-use crate::tree;
+use crate::{metadata, tree};
+
+/// The benchmark that is not one of `serin-bench`.
+const RELEASE: &str = "release";
 
 /// What to measure and how.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
-    /// `detect` and its options
+    /// `detect` or `release`, and its options
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WHAT")]
     what: Vec<String>,
 }
@@ -25,11 +29,28 @@ pub(crate) struct Args {
 /// If it cannot be built, or fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = tree::root()?;
-    let mut command = cargo(&root, &["run", "--release", "-q", "-p", "serin-bench"]);
-    command.args(lock_flag()).arg("--").args(&args.what).stdin(Stdio::null());
+    let mut command = match args.what.split_first() {
+        Some((what, options)) if what == RELEASE => {
+            // What is measured is built beside the tool that measures.
+            go(cargo(&root, &["build", "--release", "-q", "-p", "serin"]).args(lock_flag()), "the build of serin")?;
+            let serin = metadata::target_folder(&root)?.join("release").join("serin");
+            let mut command = cargo(&root, &["run", "--release", "-q", "-p", "serin-testkit", "--bin", "measure-release"]);
+            command.args(lock_flag()).arg("--").arg("--serin").arg(serin).args(options);
+            command
+        }
+        _ => {
+            let mut command = cargo(&root, &["run", "--release", "-q", "-p", "serin-bench"]);
+            command.args(lock_flag()).arg("--").args(&args.what);
+            command
+        }
+    };
+    go(command.stdin(Stdio::null()), "the benchmark")
+}
+
+fn go(command: &mut Command, what: &str) -> Result<()> {
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {
-        bail!("the benchmark failed: {status}");
+        bail!("{what} failed: {status}");
     }
     Ok(())
 }

@@ -83,11 +83,9 @@ impl LatencyTest {
     /// `past`: stable's latencies from before this observation.
     pub(super) fn observe(&mut self, feed: &Feed<'_>, past: &DecayedHistogram, in_stage: bool, ln_pass: f64) {
         let at = feed.observation.at;
-        // The tail is what pauses show in.
+        // The tail is what pauses show in. Replicas are met before it is known, so that nothing else waits for it.
         let tail = self.parts.last().and_then(|part| part.fail.code());
-        if let Some(code) = tail {
-            self.placebo.observe(feed.observation, |counts| counts.slow_or_failed(code.stable_edge_us));
-        }
+        self.placebo.observe(feed.observation, |counts| tail.map_or(0, |code| counts.slow_or_failed(code.stable_edge_us)));
         if self.retuned_at.is_none_or(|last| at.ms_since(last) >= RETUNE_MS) {
             self.retuned_at = Some(at);
             let eta = self.placebo.eta();

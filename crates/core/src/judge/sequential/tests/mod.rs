@@ -341,6 +341,23 @@ fn p99_alone_and_an_absolute_limit_on_it() {
 }
 
 #[test]
+fn a_service_whose_answers_all_take_the_same_time_can_pass_and_fail() {
+    let even = Behaviour { sigma: 0.0, errors: 0.0, ..HEALTHY };
+    let start = || {
+        let mut world = World::new(13, default_plan());
+        world.stable = even;
+        world.warm_up(10_000);
+        world.canary = even;
+        world.stage(500);
+        world
+    };
+    assert!(start().run_to_pass(600_000).is_some());
+    let mut slower = start();
+    slower.canary.median_ms = 100.0;
+    assert_eq!(slower.run(120_000).expect("found").1.name, "latency-any");
+}
+
+#[test]
 fn verdicts_come_with_their_numbers() {
     let mut world = with_canary(2, Behaviour { errors: 0.05, ..HEALTHY });
     world.run(2_000);
