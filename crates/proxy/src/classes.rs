@@ -3,9 +3,11 @@
 //! What failed is the status of an answer, or `transport`, `timeout` or `truncated`. Methods beyond those of HTTP are
 //! `OTHER`. All of it is worked out only when a request has failed.
 //!
-//! The first [`MAX_ROUTES`] routes that fail in a process have a name, the rest are `other`; of every cell the first
-//! [`MAX_CLASSES`] classes have one. The bound is kept here for all workers together: if each kept its own, the sum of their
-//! counts would have too many, some of them would lose their place, and a count that shrinks reads as one that started anew.
+//! The first [`MAX_ROUTES`] routes that fail in a process have a name, the rest are `other`; of every weight and assignment
+//! the first [`MAX_CLASSES`] classes have one, on both arms together: if each arm had names of its own, the same error could be
+//! `other` on one of them, and equal arms would differ in every such class. The bound is kept here for all workers together: if
+//! each kept its own, the sum of their counts would have too many, some of them would lose their place, and a count that shrinks
+//! reads as one that started anew.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,14 +17,14 @@ use std::{
 use http::{HeaderValue, Method, Response, request::Parts, uri::PathAndQuery};
 use serin_core::{
     WeightBps,
-    traffic::{MAX_ERROR_CLASSES, OTHER_ERRORS, Outcome},
+    traffic::{Assignment, MAX_ERROR_CLASSES, OTHER_ERRORS, Outcome},
 };
 
 use crate::{counters::CellKey, lock, route};
 
 /// Most routes with a name in one proxy process.
 const MAX_ROUTES: usize = 64;
-/// Most classes with a name in one cell: in whichever order counts are added up, these and [`OTHER_ERRORS`] find a place.
+/// Most classes with a name at one weight and assignment: in whichever order counts are added up, these and [`OTHER_ERRORS`] find a place.
 const MAX_CLASSES: usize = MAX_ERROR_CLASSES - 2;
 
 /// What a request asked for, kept until it ends.
@@ -58,7 +60,7 @@ pub(crate) struct ErrorClasses {
 #[derive(Debug, Default)]
 struct Known {
     routes: BTreeSet<String>,
-    by_cell: BTreeMap<CellKey, BTreeSet<String>>,
+    classes: BTreeMap<(WeightBps, Assignment), BTreeSet<String>>,
 }
 
 impl ErrorClasses {
@@ -74,13 +76,13 @@ impl ErrorClasses {
             Outcome::Truncated => format!("truncated {method} {route}"),
             _ => format!("{status} {method} {route}"),
         };
-        let has_name = admit(known.by_cell.entry(key).or_default(), &class, MAX_CLASSES);
+        let has_name = admit(known.classes.entry((key.weight, key.assignment)).or_default(), &class, MAX_CLASSES);
         if has_name { class } else { OTHER_ERRORS.to_owned() }
     }
 
-    /// Forgets the classes of cells whose weight `kept` does not know.
+    /// Forgets the classes of weights that `kept` does not know.
     pub(crate) fn retain(&self, kept: impl Fn(WeightBps) -> bool) {
-        lock(&self.known).by_cell.retain(|key, _| kept(key.weight));
+        lock(&self.known).classes.retain(|(weight, _), _| kept(*weight));
     }
 }
 
@@ -106,7 +108,7 @@ fn method(method: &Method) -> &str {
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use serin_core::traffic::{Arm, Assignment};
+    use serin_core::traffic::Arm;
 
     use super::*;
 
@@ -141,12 +143,35 @@ mod tests {
         for number in 0..MAX_CLASSES {
             assert_eq!(class(1, 500, &format!("/r{number}x")), format!("500 GET /r{number}x"));
         }
-        assert_eq!(class(1, 500, "/last-but-one"), "other", "the cell is full");
-        assert_eq!(class(2, 500, "/last-but-one"), "500 GET /last-but-one", "another cell is not");
+        assert_eq!(class(1, 500, "/last-but-one"), "other", "the weight is full");
+        assert_eq!(class(2, 500, "/last-but-one"), "500 GET /last-but-one", "another weight is not");
         assert_eq!(class(2, 500, "/last"), "500 GET /last", "the 64th route");
         assert_eq!(class(2, 500, "/one-too-many"), "500 GET other");
         assert_eq!(class(2, 503, "/r0x"), "503 GET /r0x", "known routes go on");
         classes.retain(|weight| weight != key(1).weight);
-        assert_eq!(class(1, 500, "/last"), "500 GET /last", "cells that begin anew have room");
+        assert_eq!(class(1, 500, "/last"), "500 GET /last", "weights that begin anew have room");
+    }
+
+    #[test]
+    fn an_error_has_the_same_name_on_both_arms() {
+        let classes = ErrorClasses::default();
+        let class = |arm, status| {
+            let key = CellKey { arm, ..key(1) };
+            classes.class(key, Outcome::ServerError, status, &subject("GET", "/x"))
+        };
+        // A shared outage with more kinds of errors than places: each arm meets them from another end.
+        let kinds = 500..500 + u16::try_from(MAX_CLASSES).unwrap() + 10;
+        let pairs: Vec<_> = kinds.clone().zip(kinds.clone().rev()).collect();
+        let met: Vec<_> = pairs.iter().map(|(one, other)| [class(Arm::Stable, *one), class(Arm::Canary, *other)]).collect();
+        assert!(met.iter().flatten().any(|class| class == OTHER_ERRORS));
+        for status in kinds.clone() {
+            assert_eq!(class(Arm::Stable, status), class(Arm::Canary, status), "{status}");
+        }
+        // What has a name now has had it from the beginning, on both arms.
+        for ((one, other), [stable, canary]) in pairs.iter().zip(&met) {
+            assert_eq!((&class(Arm::Canary, *one), &class(Arm::Stable, *other)), (stable, canary));
+        }
+        let named: BTreeSet<_> = kinds.map(|status| class(Arm::Stable, status)).collect();
+        assert_eq!(named.len(), MAX_CLASSES + 1, "as many as have a place, and `other`");
     }
 }

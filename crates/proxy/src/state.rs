@@ -30,7 +30,7 @@ pub(crate) struct Live {
     pub(crate) assigner: Assigner,
     /// By `Arm::index`; the canary's is empty if there is none.
     pub(crate) arms: [ArmEndpoints; 2],
-    /// Of sticky releases.
+    /// Of sticky releases, at this weight.
     pub(crate) clients: Option<Arc<SeenClients>>,
 }
 
@@ -174,6 +174,6 @@ fn live_table(table: RouteTable, before: Option<&Live>) -> Live {
         })
     });
     let known = before.and_then(|before| before.clients.as_ref());
-    let clients = table.sticky.is_some().then(|| SeenClients::of_release(&table.salt, known));
+    let clients = table.sticky.is_some().then(|| SeenClients::at_weight(&table.salt, table.weight, known));
     Live { assigner: Assigner::new(&table), table, arms, clients }
 }

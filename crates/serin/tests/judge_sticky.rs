@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -15,6 +16,11 @@ const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 const SENDERS: usize = 4;
 /// Clients beside the one that always fails.
 const CLIENTS: usize = 400;
+/// Clients that are always the same ones: far more than a verdict needs, because those whose first request comes before control
+/// has seen the weight in force do not count towards a pass.
+const CIRCLE: usize = 300;
+/// Between two requests of one of the [`SENDERS`].
+const PACE: Duration = Duration::from_millis(12);
 /// So many failed requests would be an outage if they were not of one client.
 const TELLING_ERRORS: usize = 1_000;
 
@@ -104,4 +110,51 @@ fn many_clients_are_many_failures() {
     let ended = run.end();
     assert!(["error-rate", "outage"].contains(&ended.decided_by().as_str()), "{}", ended.cause());
     assert!(ended.canary_errors() <= 60, "{} failed requests: {}", ended.canary_errors(), ended.cause());
+}
+
+/// Everybody has long sent a first request when the second stage begins.
+#[test]
+fn a_closed_circle_of_clients_passes_stage_after_stage() {
+    let place = Place::new(SERIN);
+    // Held for long enough that the first stage meets all of them, and patient for much longer than passing takes.
+    let stage = |weight: f64| json!({"weight": weight, "hold": "3s", "minRequests": 100, "maxHold": "20s"});
+    let document = Document::sample_apps("circle", &[], &[])
+        .judge("sequential")
+        .criteria(json!([{"metric": "error-rate", "versusStable": {"increase": "50pp"}}]))
+        .set("traffic.embedded.sticky", json!({"header": "x-user-id"}))
+        .stage_with(stage(40.0))
+        .stage_with(stage(60.0));
+    let run = place.run(&document, &["--keep-serving"]);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let end = End(&done);
+        for sender in 0..SENDERS {
+            let (listen, done) = (document.listen, &done);
+            scope.spawn(move || send_in_turn(listen, sender, done));
+        }
+        for number in [1, 2] {
+            let ends = ["stage-passed", "stage-waived", "paused", "rollback-decided"];
+            run.stage(number);
+            let left = run.wait_for(&format!("the end of stage {number}"), |line| {
+                let kind = line["event"]["type"].as_str().unwrap_or_default();
+                ends.contains(&kind) && line["event"]["step"].as_u64().is_none_or(|step| step == number as u64 - 1)
+            });
+            assert_eq!(left["event"]["type"], "stage-passed", "{}", run.story());
+        }
+        run.event("succeeded");
+        drop(end);
+    });
+    run.interrupt();
+    assert_eq!(run.end().code, Some(0));
+}
+
+/// One sender's part of the circle: every client comes again about once a second.
+fn send_in_turn(listen: SocketAddr, sender: usize, done: &AtomicBool) {
+    for client in (0..CIRCLE).filter(|client| client % SENDERS == sender).cycle() {
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        let _ = http::get(listen, "/", &[("x-user-id", &format!("client-{client}"))]);
+        thread::park_timeout(PACE);
+    }
 }

@@ -113,10 +113,20 @@ impl DecayedHistogram {
         best
     }
 
-    /// The first bin edge above everything that was counted, in microseconds; `None` if nothing was.
+    /// The upper edge of the bin that holds the `q`-quantile, in microseconds; `None` if `q` is not strictly between 0 and 1 or
+    /// nothing was counted.
     #[must_use]
-    pub fn upper_edge(&self) -> Option<u64> {
-        (self.sum > 0.0).then(|| bin_bounds_us(self.top).1)
+    pub fn edge_above_quantile(&self, q: f64) -> Option<u64> {
+        if self.sum <= 0.0 || !(q > 0.0 && q < 1.0) {
+            return None;
+        }
+        let wanted = (1.0 - q) * self.sum;
+        let mut above = 0.0;
+        let bin = (0..=self.top).rev().find(|bin| {
+            above += self.counts[*bin];
+            above >= wanted
+        });
+        bin.map(|bin| bin_bounds_us(bin).1)
     }
 
     fn add_to(&mut self, bin: usize, count: u64) {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ArmCounts, ConfigError, Share, require};
 use crate::exact;
 use crate::log_domain::ln_power;
-use crate::mixture::{Mixture, Stakes};
+use crate::mixture::{Mixture, Pace, Stakes};
 use crate::ratio::ONSET_EVENTS;
 use crate::stable_rate::StableRate;
 
@@ -108,7 +108,7 @@ impl DiffE {
     }
 
     fn with(null: DifferenceNull, difference: f64, offsets: [f64; 4], at_once: f64, stable: StableRate) -> Result<Self, ConfigError> {
-        let mixture = Mixture::new(&Stakes { prior: [1.0; 4], at_once, onset_events: ONSET_EVENTS })?;
+        let mixture = Mixture::new(&Stakes { prior: [1.0; 4], at_once, onset_events: ONSET_EVENTS, pace: Pace::Harmonic })?;
         Ok(Self { null, difference, offsets, stable, mixture, bets: [NO_BET; 4], computed_at: None, computed_for: 0.0 })
     }
 

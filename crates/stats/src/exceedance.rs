@@ -80,10 +80,11 @@ impl ExceedanceE {
 
     /// Sets the thresholds and alternatives for the batches that follow, from latencies of stable that were seen *before*
     /// them. Returns the thresholds to count with; `None` while stable's past is too small (fewer than five requests
-    /// expected above the quantile), and then [`update`](Self::update) changes nothing.
+    /// expected above the quantile), and then [`update`](Self::update) changes nothing. Once there were thresholds, the
+    /// last ones hold while stable is too quiet for new ones.
     /// A few microseconds: once a second is enough, since older thresholds are just as valid.
     pub fn retune(&mut self, past_stable: &DecayedHistogram) -> Option<LatencyCode> {
-        self.code = self.code_from(past_stable);
+        self.code = self.code_from(past_stable).or(self.code);
         self.code
     }
 
@@ -160,10 +161,10 @@ impl ExceedanceE {
         Some(LatencyCode { canary_edge_us, stable_edge_us })
     }
 
-    /// For latencies that all fall into one bin: no edge splits them, so the events are requests beyond everything that stable
-    /// has shown. How often the canary would exceed that is not known, so the bets are those on rare events.
+    /// For a quantile in the lowest bin, below which there is nothing: the events are requests above that bin. They may be so
+    /// rare on stable that nothing can be said of how often the canary would be above it, so the bets are those on rare events.
     fn code_beyond(&mut self, past: &DecayedHistogram) -> Option<LatencyCode> {
-        let stable_edge_us = past.upper_edge()?;
+        let stable_edge_us = past.edge_above_quantile(self.quantile)?;
         let canary_edge_us = match self.coding {
             Coding::Harm => stable_edge_us,
             Coding::Strict => edge_from(self.tolerance * stable_edge_us as f64),

@@ -1,29 +1,36 @@
 //! A guard for services whose stable has fewer than three replicas (ANALYSIS 2.8).
 //!
 //! With so few there is no placebo for [`Dispersion`](crate::Dispersion), and a single process that pauses looks like a slow
-//! canary. Latency criteria then have to show their excess in at least three separate blocks of 10 s. The guard only withholds
-//! an alarm, so that no guarantee is lost; it is a rule of thumb and promises nothing about private bursts.
+//! canary. Latency criteria then have to show their excess in at least three separate blocks of 10 s: what one block may add to
+//! the evidence is capped at a third of what an alarm needs. Blocks in which the evidence shrinks count in full, so that one
+//! pause after hours of health stays one pause.
+//!
+//! The guard only withholds an alarm, so that no guarantee is lost; it is a rule of thumb and promises nothing about private
+//! bursts that come again and again.
 
 use serde::{Deserialize, Serialize};
 
 use crate::exact;
-use crate::ratio::Batch;
 
 /// Length of a block in milliseconds.
 const BLOCK_MS: u64 = 10_000;
-/// Blocks with an excess that an alarm needs.
-pub const LEAST_BLOCKS: u64 = 3;
+/// Blocks with an excess that an alarm needs at least.
+pub const LEAST_BLOCKS: u32 = 3;
 
-/// Counts the blocks in which the canary had more than its share of the events.
+/// Evidence of which no block gave more than a third of what is needed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExcessBlocks {
     /// Number of the open block since the epoch of the caller's clock.
     block: u64,
-    canary_events: u64,
-    /// What an equal canary would have had in the open block.
+    /// `ln E` when it was opened.
     #[serde(with = "exact")]
-    expected: f64,
-    closed: u64,
+    opened_at: f64,
+    /// `ln E` now.
+    #[serde(with = "exact")]
+    now: f64,
+    /// Capped evidence of the closed blocks, never below 0.
+    #[serde(with = "exact")]
+    closed: f64,
 }
 
 impl ExcessBlocks {
@@ -33,54 +40,63 @@ impl ExcessBlocks {
         Self::default()
     }
 
-    /// Adds the events of a batch at `at_ms`, a clock that does not run backwards. Batches at weight 0 or 1 are left out.
-    pub fn add(&mut self, at_ms: u64, batch: Batch) {
+    /// Takes the `ln E` of the test at `at_ms`, a clock that does not run backwards. `ln_needed`: what an alarm needs.
+    pub fn add(&mut self, at_ms: u64, ln_e: f64, ln_needed: f64) {
         let block = at_ms / BLOCK_MS;
         if block > self.block {
-            self.closed = self.blocks();
-            *self = Self { block, closed: self.closed, ..Self::default() };
+            self.closed = self.capped(ln_needed);
+            (self.block, self.opened_at) = (block, self.now);
         }
-        if batch.weight.is_split() {
-            self.canary_events = self.canary_events.saturating_add(batch.canary_events);
-            self.expected += batch.weight.get() * batch.events() as f64;
-        }
+        self.now = ln_e;
     }
 
-    /// Blocks with an excess so far, the open one included.
+    /// The capped evidence, in nats.
     #[must_use]
-    pub fn blocks(&self) -> u64 {
-        self.closed.saturating_add(u64::from(self.canary_events as f64 > self.expected))
+    pub fn capped(&self, ln_needed: f64) -> f64 {
+        let gain = (self.now - self.opened_at).min(ln_needed / f64::from(LEAST_BLOCKS));
+        (self.closed + gain).max(0.0)
     }
 
-    /// Whether the excess was seen in at least three blocks.
+    /// Whether at least three blocks together gave what is needed.
     #[must_use]
-    pub fn enough(&self) -> bool {
-        self.blocks() >= LEAST_BLOCKS
+    pub fn enough(&self, ln_needed: f64) -> bool {
+        // Thirds do not always add up to a whole.
+        self.capped(ln_needed) >= ln_needed * (1.0 - 1e-9)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Share;
 
-    fn batch(canary_events: u64, stable_events: u64) -> Batch {
-        Batch { canary_events, stable_events, weight: Share::new(0.05).unwrap() }
-    }
+    const NEEDED: f64 = 6.0;
 
     #[test]
     fn one_pause_is_one_block_however_many_requests_it_held() {
         let mut blocks = ExcessBlocks::new();
         for tick in 0..100 {
-            blocks.add(20_000 + tick * 50, batch(10, 0));
+            blocks.add(20_000 + tick * 50, f64::from(u32::try_from(tick).unwrap()), NEEDED);
         }
-        assert_eq!((blocks.blocks(), blocks.enough()), (1, false));
-        for at_ms in [30_000, 40_000, 59_999] {
-            blocks.add(at_ms, batch(1, 19));
+        assert!(!blocks.enough(NEEDED) && (blocks.capped(NEEDED) - 2.0).abs() < 1e-9);
+        // The evidence stands, but nothing is added to it.
+        for at_ms in [30_000, 60_000, 600_000] {
+            blocks.add(at_ms, 99.0, NEEDED);
+            assert!(!blocks.enough(NEEDED));
         }
-        assert_eq!(blocks.blocks(), 1);
-        blocks.add(60_000, batch(2, 19));
-        blocks.add(75_000, batch(1, 0));
-        assert!(blocks.enough());
+        // Two more blocks of slowness.
+        blocks.add(700_000, 109.0, NEEDED);
+        assert!(!blocks.enough(NEEDED));
+        blocks.add(710_000, 119.0, NEEDED);
+        assert!(blocks.enough(NEEDED));
+    }
+
+    #[test]
+    fn health_takes_back_what_a_pause_gave() {
+        let mut blocks = ExcessBlocks::new();
+        blocks.add(0, 50.0, NEEDED);
+        for block in 1..20_u32 {
+            blocks.add(u64::from(block) * BLOCK_MS, 50.0 - f64::from(block), NEEDED);
+        }
+        assert_eq!(blocks.capped(NEEDED), 0.0);
     }
 }

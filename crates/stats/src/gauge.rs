@@ -79,6 +79,18 @@ impl GaugeE {
         self.ln_e(|mean| mean < self.boundary)
     }
 
+    /// The least number of blocks after which `ln E` can reach `ln_needed`: what a difference without any noise needs.
+    /// 6 for 5 %; at most 1,000.
+    #[must_use]
+    pub fn least_blocks(ln_needed: f64) -> u64 {
+        let mut window = Window { blocks: LEAST_BLOCKS, mean: 1.0, squares: 0.0 };
+        // The first window has half of the capital.
+        while window.blocks < 1_000 && window.ln_e(0.0) - std::f64::consts::LN_2 < ln_needed {
+            window.blocks += 1;
+        }
+        window.blocks
+    }
+
     /// Blocks scored so far.
     #[must_use]
     pub fn blocks(&self) -> u64 {
@@ -194,6 +206,18 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_number_of_blocks_is_what_a_noiseless_difference_needs() {
+        for needed in [20_f64, 100.0, 2_000.0] {
+            let mut test = GaugeE::new(1.2).unwrap();
+            while test.ln_e_pass() < needed.ln() {
+                test.update(0.0).unwrap();
+            }
+            assert_eq!(test.blocks(), GaugeE::least_blocks(needed.ln()), "{needed}");
+        }
+        assert_eq!(GaugeE::least_blocks(20_f64.ln()), 6);
+    }
 
     #[test]
     fn a_clear_difference_is_found_and_a_clear_equality_passes() {

@@ -4,7 +4,9 @@
 //! at weight 100 %, and knows nothing of shared causes: combine it with the same test on stable before blaming the canary.
 //!
 //! Each request multiplies `A_k` by `q_k/p0` if it failed and `(1-q_k)/(1-p0)` if not; after each failure a part of the reserve
-//! follows. Exact for requests scored one by one. Within a batch the order is unknown and taken as even, which is at most the
+//! follows, by the logarithmic law of [`Pace`]: `R = 0.5/(1 + ln(1 + n/60))` after `n` failures. A healthy day at full weight has up
+//! to hundreds of thousands of failures below the limit, and the harmonic law would leave too little for an outage after it.
+//! Exact for requests scored one by one. Within a batch the order is unknown and taken as even, which is at most the
 //! mean over all orders and thus valid when the requests of a batch fail with one common probability.
 
 use serde::{Deserialize, Serialize};
@@ -12,11 +14,13 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ArmCounts, ConfigError, require_open_unit};
 use crate::exact;
 use crate::log_domain::ln_power;
-use crate::mixture::{Mixture, Stakes};
-use crate::ratio::{ALTERNATIVES, FAIL_PRIOR, ONSET_EVENTS};
+use crate::mixture::{Mixture, Pace, Stakes};
+use crate::ratio::{ALTERNATIVES, ONSET_EVENTS};
 
 /// Alternatives of the FAIL side as multiples of the limit; capped at a rate of 0.99.
 const FAIL_MULTIPLES: [f64; ALTERNATIVES] = [1.2, 1.5, 2.0, 4.0, 10.0, 19.8];
+/// Their relative prior weights: more than with a ratio on the large ones, since outages are what a limit is for.
+const FAIL_PRIOR: [f64; ALTERNATIVES] = [2.5, 1.5, 1.5, 1.0, 1.5, 1.5];
 /// Alternatives of the PASS side as multiples of the limit, with their prior.
 const PASS_MULTIPLES: [f64; 3] = [0.75, 0.5, 0.2];
 const PASS_PRIOR: [f64; 3] = [0.25, 0.35, 0.4];
@@ -47,7 +51,7 @@ impl LimitE {
         let in_range = limit > 0.0 && limit <= 0.98;
         crate::config::require(in_range, "limit", limit, "a rate above 0 and at most 0.98")?;
         let rates = FAIL_MULTIPLES.map(|multiple| (limit * multiple).min(HIGHEST_RATE));
-        Self::with(limit, &rates, &Stakes { prior: FAIL_PRIOR, at_once: 0.5, onset_events: ONSET_EVENTS })
+        Self::with(limit, &rates, &Stakes { prior: FAIL_PRIOR, at_once: 0.5, onset_events: ONSET_EVENTS, pace: Pace::Logarithmic })
     }
 }
 
@@ -58,7 +62,7 @@ impl LimitE<3> {
     /// If `limit` is not strictly between 0 and 1.
     pub fn below(limit: f64) -> Result<Self, ConfigError> {
         let rates = PASS_MULTIPLES.map(|multiple| limit * multiple);
-        Self::with(limit, &rates, &Stakes { prior: PASS_PRIOR, at_once: 1.0, onset_events: ONSET_EVENTS })
+        Self::with(limit, &rates, &Stakes { prior: PASS_PRIOR, at_once: 1.0, onset_events: ONSET_EVENTS, pace: Pace::Harmonic })
     }
 }
 
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn a_fresh_test_needs_three_failures_and_one_after_a_day_at_most_ten() {
         assert_eq!(failures_to_decide(&mut LimitE::above(0.05).unwrap()), 3);
-        for failures_per_tick in [0, 1] {
+        for failures_per_tick in [0, 1, 5] {
             let mut test = LimitE::above(0.05).unwrap();
             for _ in 0..24 * 3600 {
                 test.update(ArmCounts { requests: 1_000, events: failures_per_tick });

@@ -4,6 +4,12 @@
 //! multiplied by likelihood ratios whose mean under the null is at most 1, and moving money from `R` to `A_k` leaves `E` as it
 //! is, so that `E` is an e-process whatever the prior and the pace of moving (ANALYSIS 2.1, 2.2).
 //! Without the reserve `A_k` decays exponentially while all is well and a late fault has to earn all of it back.
+//!
+//! The reserve is a function of the number of events `n` alone, so that a batch moves what its events would move one by one; what
+//! is moved is what `R` loses. How fast it falls ([`Pace`]) decides who pays: `R' = dR/dn` is what a fault that begins after `n`
+//! events starts with. Events that come slowly and are scored against another arm (some hundreds in a release) take the
+//! harmonic law, which spends early. A test that goes on for days at full weight takes the logarithmic one, which keeps enough for
+//! an onset after hundreds of thousands of events and has less for one after the first few hundred.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +20,37 @@ use crate::log_domain::{ln_power, log_add_exp};
 /// Most pieces that a batch is cut into, so that the work of an update is bounded.
 const MOST_PIECES: u64 = 32;
 
+/// How the reserve falls with the number of events `n`, in units of the onset scale `n0`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Pace {
+    /// `R = (1 - pi0) n0/(n + n0)`: the hazard of an onset after `n` events is `1/(n + n0)`, and `R'` falls like `1/n^2`.
+    #[default]
+    Harmonic,
+    /// `R = (1 - pi0)/(1 + ln(1 + n/n0))`: `R'` falls like `1/(n ln^2 n)`, about the slowest that still adds up to a finite sum.
+    Logarithmic,
+}
+
+impl Pace {
+    /// `R_n / R_0` for `n = scales * n0`, as a logarithm.
+    fn ln_kept(self, scales: f64) -> f64 {
+        match self {
+            Self::Harmonic => -scales.ln_1p(),
+            Self::Logarithmic => -scales.ln_1p().ln_1p(),
+        }
+    }
+
+    /// `1 - R_(n+m)/R_n` for `before = n`, `added = m` and `n0` events, as a logarithm. Written without a difference of reserves,
+    /// of which nothing would be left once `m` is small beside `n`.
+    fn ln_released(self, before: f64, added: f64, onset: f64) -> f64 {
+        match self {
+            Self::Harmonic => (added / (before + added + onset)).ln(),
+            // With L = ln(1 + n/n0): (L_after - L_before) / (1 + L_after).
+            Self::Logarithmic => (added / (before + onset)).ln_1p().ln() - ((before + added) / onset).ln_1p().ln_1p(),
+        }
+    }
+}
+
 /// How the initial capital is spread and how fast the reserve is brought in.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Stakes<const K: usize> {
@@ -21,8 +58,10 @@ pub(crate) struct Stakes<const K: usize> {
     pub(crate) prior: [f64; K],
     /// Share of the capital that bets from the first event on, in (0, 1]; the rest is the reserve.
     pub(crate) at_once: f64,
-    /// Onset scale `n0` in events: the hazard of an onset after `n` events is `1/(n + n0)`.
+    /// Onset scale `n0` in events, above 0.
     pub(crate) onset_events: f64,
+    /// How the reserve falls with the events.
+    pub(crate) pace: Pace,
 }
 
 /// Capital by alternative and the count of events that rules the reserve. `K + 2` numbers and the prior.
@@ -37,6 +76,9 @@ pub(crate) struct Mixture<const K: usize> {
     ln_first_reserve: f64,
     #[serde(with = "exact")]
     onset_events: f64,
+    /// Absent in what was stored before there was a choice.
+    #[serde(default)]
+    pace: Pace,
     events: u64,
 }
 
@@ -55,6 +97,7 @@ impl<const K: usize> Mixture<K> {
             ln_capital: ln_prior.map(|ln_weight| ln_weight + at_once.ln()),
             ln_first_reserve: (-at_once).ln_1p(),
             onset_events,
+            pace: stakes.pace,
             events: 0,
         })
     }
@@ -65,14 +108,14 @@ impl<const K: usize> Mixture<K> {
     }
 
     /// Counts `events` and moves the part of the reserve that is due to the alternatives:
-    /// `h = m/(n + m + n0)`, the hazards `1/(n + n0)` per event telescoped; `A_k += h R pi_k`, `R *= 1 - h`.
+    /// `h = 1 - R_(n+m)/R_n`; `A_k += h R pi_k`, `R *= 1 - h`.
     pub(crate) fn release_reserve(&mut self, events: u64) {
         if events == 0 {
             return;
         }
         if self.ln_first_reserve > f64::NEG_INFINITY {
             let (before, added) = (self.events as f64, events as f64);
-            let ln_moved = self.ln_reserve() + (added / (before + added + self.onset_events)).ln();
+            let ln_moved = self.ln_reserve() + self.pace.ln_released(before, added, self.onset_events);
             for (capital, ln_weight) in self.ln_capital.iter_mut().zip(&self.ln_prior) {
                 *capital = log_add_exp(*capital, ln_moved + ln_weight);
             }
@@ -119,9 +162,9 @@ impl<const K: usize> Mixture<K> {
         high + sum.ln()
     }
 
-    /// `ln R`, with `R = (1 - pi0) n0/(n + n0)`.
+    /// `ln R`.
     fn ln_reserve(&self) -> f64 {
-        self.ln_first_reserve - (self.events as f64 / self.onset_events).ln_1p()
+        self.ln_first_reserve + self.pace.ln_kept(self.events as f64 / self.onset_events)
     }
 }
 
@@ -129,35 +172,66 @@ impl<const K: usize> Mixture<K> {
 mod tests {
     use super::*;
 
-    fn fresh() -> Mixture<3> {
-        Mixture::new(&Stakes { prior: [2.0, 1.0, 1.0], at_once: 0.5, onset_events: 60.0 }).unwrap()
+    const PACES: [Pace; 2] = [Pace::Harmonic, Pace::Logarithmic];
+
+    fn fresh(pace: Pace) -> Mixture<3> {
+        Mixture::new(&Stakes { prior: [2.0, 1.0, 1.0], at_once: 0.5, onset_events: 60.0, pace }).unwrap()
     }
 
     #[test]
     fn it_starts_at_one_and_moving_the_reserve_changes_nothing() {
-        let mut mixture = fresh();
-        assert!(mixture.ln_e().abs() < 1e-15);
-        for events in [1, 7, 1_000, 1_000_000_000] {
-            mixture.release_reserve(events);
-            assert!(mixture.ln_e().abs() < 1e-12, "{events}");
+        for pace in PACES {
+            let mut mixture = fresh(pace);
+            assert!(mixture.ln_e().abs() < 1e-15);
+            for events in [1, 7, 1_000, 1_000_000_000, 1, 1, u64::MAX] {
+                mixture.release_reserve(events);
+                assert!(mixture.ln_e().abs() < 1e-12, "{pace:?}, {events}");
+            }
         }
     }
 
     #[test]
     fn a_batch_releases_what_its_events_would_one_by_one() {
-        let (mut one_by_one, mut at_once) = (fresh(), fresh());
-        for _ in 0..40 {
-            one_by_one.release_reserve(1);
-        }
-        at_once.release_reserve(40);
-        for (a, b) in one_by_one.ln_capital.iter().zip(at_once.ln_capital) {
-            assert!((a - b).abs() < 1e-12);
+        for pace in PACES {
+            let (mut one_by_one, mut at_once) = (fresh(pace), fresh(pace));
+            for _ in 0..40 {
+                one_by_one.release_reserve(1);
+            }
+            at_once.release_reserve(40);
+            for (a, b) in one_by_one.ln_capital.iter().zip(at_once.ln_capital) {
+                assert!((a - b).abs() < 1e-12, "{pace:?}");
+            }
         }
     }
 
     #[test]
+    fn the_reserve_follows_its_law_and_what_it_loses_is_exact_after_a_billion_events() {
+        for (pace, kept) in [(Pace::Harmonic, 0.5 / 8.0), (Pace::Logarithmic, 0.5 / (1.0 + 8_f64.ln()))] {
+            let mut mixture = fresh(pace);
+            mixture.release_reserve(420);
+            assert!((mixture.ln_reserve() - f64::ln(kept)).abs() < 1e-14, "{pace:?}");
+        }
+        // One event after n moves R'(n) = R_0 n0/(n + n0)^2, or R_0/((n + n0) (1 + L)^2).
+        let n: f64 = 1e9 + 60.0;
+        let spread = (n / 60.0).ln() + 1.0;
+        for (pace, expected) in [(Pace::Harmonic, 0.5 * 60.0 / (n * n)), (Pace::Logarithmic, 0.5 / (n * spread * spread))] {
+            let mut mixture = fresh(pace);
+            mixture.release_reserve(1_000_000_000);
+            let moved = mixture.ln_reserve() + pace.ln_released(1e9, 1.0, 60.0);
+            assert!((moved - expected.ln()).abs() < 1e-8, "{pace:?}: {moved}");
+        }
+    }
+
+    #[test]
+    fn what_was_stored_before_there_was_a_choice_goes_on_as_it_was() {
+        let mut stored = serde_json::to_value(fresh(Pace::Harmonic)).unwrap();
+        assert!(stored.as_object_mut().unwrap().remove("pace").is_some());
+        assert_eq!(serde_json::from_value::<Mixture<3>>(stored).unwrap(), fresh(Pace::Harmonic));
+    }
+
+    #[test]
     fn stakes_out_of_range_are_refused() {
-        let stakes = Stakes { prior: [1.0], at_once: 1.0, onset_events: 60.0 };
+        let stakes = Stakes { prior: [1.0], at_once: 1.0, onset_events: 60.0, pace: Pace::Harmonic };
         assert!(Mixture::new(&stakes).is_ok());
         assert!(Mixture::new(&Stakes { prior: [0.0], ..stakes }).is_err());
         assert!(Mixture::new(&Stakes { at_once: 0.0, ..stakes }).is_err());

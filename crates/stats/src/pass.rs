@@ -32,7 +32,8 @@ impl RatioConfig<3> {
 /// Evidence within one stage that the canary is within its tolerance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PassE {
-    ratio: RatioE<3>,
+    /// `None` if only a difference is tolerated.
+    ratio: Option<RatioE<3>>,
     difference: DiffE,
 }
 
@@ -43,12 +44,23 @@ impl PassE {
     /// If `rho1` is not above 1 or `margin` is not between 0 and 1.
     pub fn new(rho1: f64, margin: f64, stable: StableRate) -> Result<Self, ConfigError> {
         require(rho1 > 1.0, "rho1", rho1, "above 1: otherwise an equal canary could never pass")?;
-        Ok(Self { ratio: RatioE::new(&RatioConfig::pass(rho1))?, difference: DiffE::pass_below(margin, stable)? })
+        Ok(Self { ratio: Some(RatioE::new(&RatioConfig::pass(rho1))?), difference: DiffE::pass_below(margin, stable)? })
+    }
+
+    /// A fresh process for a difference below `margin` alone. A ratio that follows from an estimate of stable's rate would not
+    /// be fair.
+    ///
+    /// # Errors
+    /// If `margin` is not between 0 and 1.
+    pub fn of_difference(margin: f64, stable: StableRate) -> Result<Self, ConfigError> {
+        Ok(Self { ratio: None, difference: DiffE::pass_below(margin, stable)? })
     }
 
     /// Scores a batch.
     pub fn update(&mut self, batch: ArmsBatch) {
-        self.ratio.update(Batch { canary_events: batch.canary.events, stable_events: batch.stable.events, weight: batch.weight });
+        if let Some(ratio) = &mut self.ratio {
+            ratio.update(Batch { canary_events: batch.canary.events, stable_events: batch.stable.events, weight: batch.weight });
+        }
         self.difference.update(batch);
     }
 
@@ -57,19 +69,22 @@ impl PassE {
     /// # Errors
     /// If `eta` is not in (0, 1].
     pub fn set_tempering(&mut self, eta: f64) -> Result<(), ConfigError> {
-        self.ratio.set_tempering(eta)
+        self.ratio.as_mut().map_or(Ok(()), |ratio| ratio.set_tempering(eta))
     }
 
     /// `ln E`; PASS when it is at least `ln(1/beta)`.
     #[must_use]
     pub fn ln_e(&self) -> f64 {
-        ln_mean_exp(&[self.ratio.ln_e(), self.difference.ln_e()])
+        match &self.ratio {
+            Some(ratio) => ln_mean_exp(&[ratio.ln_e(), self.difference.ln_e()]),
+            None => self.difference.ln_e(),
+        }
     }
 
-    /// `ln E` of the ratio half alone.
+    /// `ln E` of the ratio half alone; 0 without one.
     #[must_use]
     pub fn ln_e_ratio(&self) -> f64 {
-        self.ratio.ln_e()
+        self.ratio.as_ref().map_or(0.0, RatioE::ln_e)
     }
 
     /// `ln E` of the difference half alone.

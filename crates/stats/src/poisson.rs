@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, require, require_positive};
 use crate::exact;
-use crate::mixture::{Mixture, Stakes};
+use crate::mixture::{Mixture, Pace, Stakes};
 use crate::ratio::{ALTERNATIVES, FAIL_PRIOR, FAIL_RATIOS, ONSET_EVENTS};
 
 /// Evidence that events come faster than a given rate.
@@ -28,7 +28,7 @@ impl PoissonE {
     /// # Errors
     /// If the rate is not a finite number above 0.
     pub fn above(rate_per_second: f64) -> Result<Self, ConfigError> {
-        let stakes = Stakes { prior: FAIL_PRIOR, at_once: 0.5, onset_events: ONSET_EVENTS };
+        let stakes = Stakes { prior: FAIL_PRIOR, at_once: 0.5, onset_events: ONSET_EVENTS, pace: Pace::Harmonic };
         Ok(Self { rate_per_second: require_positive("rate per second", rate_per_second)?, mixture: Mixture::new(&stakes)? })
     }
 

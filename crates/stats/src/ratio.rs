@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ConfigError, Share, require, require_positive};
 use crate::exact;
 use crate::log_domain::ln_power;
-use crate::mixture::{Mixture, Stakes};
+use crate::mixture::{Mixture, Pace, Stakes};
 
 /// Number of alternatives of the FAIL processes.
 pub const ALTERNATIVES: usize = 6;
@@ -27,6 +27,9 @@ pub const ALTERNATIVES: usize = 6;
 pub const FAIL_RATIOS: [f64; ALTERNATIVES] = [1.5, 2.0, 3.0, 5.0, 10.0, 30.0];
 /// Their relative prior weights.
 pub const FAIL_PRIOR: [f64; ALTERNATIVES] = [3.0, 2.0, 1.5, 1.0, 1.0, 1.0];
+/// Default share of FAIL's capital that bets from the first event on. What it costs late faults is `ln(0.5/0.3)`, half a nat; what it
+/// gives to faults from the start is `ln(0.7/0.5)`, a third of one.
+const FAIL_AT_ONCE: f64 = 0.7;
 /// Default onset scale `n0` in events.
 pub const ONSET_EVENTS: f64 = 60.0;
 /// Alternatives of FAIL for a metric that must not fall, such as conversions (ANALYSIS 2.9).
@@ -67,16 +70,16 @@ pub struct RatioConfig<const K: usize = ALTERNATIVES> {
 }
 
 impl RatioConfig {
-    /// FAIL with the defaults of ANALYSIS 2.2: `r_k = rho0 (rho1/1.5) {1.5, 2, 3, 5, 10, 30}`.
+    /// FAIL with the alternatives of ANALYSIS 2.2, `r_k = rho0 (rho1/1.5) {1.5, 2, 3, 5, 10, 30}`, and 0.7 of the capital at once.
     /// `rho1` is relative to `rho0`; for `strict` mode `rho0` is the tolerance and `rho1` 1.5.
     #[must_use]
     pub fn fail(rho0: f64, rho1: f64) -> Self {
-        Self { rho0, alternatives: fail_alternatives(rho0, rho1), prior: FAIL_PRIOR, at_once: 0.5, onset_events: ONSET_EVENTS }
+        Self { rho0, alternatives: fail_alternatives(rho0, rho1), prior: FAIL_PRIOR, at_once: FAIL_AT_ONCE, onset_events: ONSET_EVENTS }
     }
 }
 
 impl RatioConfig<5> {
-    /// FAIL for a metric that must not fall: the null is `r >= 1`.
+    /// FAIL for a metric that must not fall: the null is `r >= 1`. Half of the capital is kept for late faults.
     #[must_use]
     pub fn fall() -> Self {
         Self { rho0: 1.0, alternatives: FALL_RATIOS, prior: [1.0; 5], at_once: 0.5, onset_events: ONSET_EVENTS }
@@ -111,7 +114,7 @@ impl<const K: usize> RatioE<K> {
     pub fn new(config: &RatioConfig<K>) -> Result<Self, ConfigError> {
         let rho0 = require_positive("rho0", config.rho0)?;
         check_alternatives(rho0, &config.alternatives)?;
-        let stakes = Stakes { prior: config.prior, at_once: config.at_once, onset_events: config.onset_events };
+        let stakes = Stakes { prior: config.prior, at_once: config.at_once, onset_events: config.onset_events, pace: Pace::Harmonic };
         Ok(Self { rho0, alternatives: config.alternatives, eta: 1.0, mixture: Mixture::new(&stakes)? })
     }
 

@@ -1,7 +1,7 @@
 //! Latencies of both arms, second by second: lognormal with P50 50 ms and P99 321 ms, and what faults do to it.
 //!
-//! A latency is known in the tick in which its request arrives, for every rule alike: the slowest third of a second, against decisions
-//! that take seconds to minutes. A hanging request counts as slow like any other.
+//! A latency is known in the tick in which its request arrives, for every rule alike: what that leaves out is a few hundred
+//! milliseconds, against decisions that take seconds to minutes. A hanging request counts as slow like any other.
 
 use anyhow::Result;
 use serin_stats::{DEFAULT_HALF_LIFE_MS, DecayedHistogram, Histogram, Share, bin_of_us, normal_quantile};

@@ -18,5 +18,6 @@ mod trial;
 mod window;
 
 pub use assessment::{Assessment, CriterionAssessment, EvidenceLevel, Verdict};
+pub use sequential::least_gauge_ms;
 pub use tally::{SplitCheck, Tally};
 pub use trial::{Checkpoint, Trial};

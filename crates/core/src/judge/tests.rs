@@ -1,5 +1,7 @@
 //! The judge by data: what was seen, and what it says.
 
+mod piling;
+
 use super::*;
 use crate::{
     Timestamp, WeightBps,
@@ -279,17 +281,6 @@ fn clients_that_give_up_on_the_canary_are_noticed() {
         observation.cells[1].counts.by_outcome[Outcome::ClientAborted.index()] = canary;
         trial.observe(&observation);
         assert_eq!(trial.tally().driven_away().is_some(), noticed, "{canary} of 200 against {stable} of 800");
-    }
-}
-
-#[test]
-fn requests_that_pile_up_on_the_canary_are_noticed() {
-    for (weight, stable, canary, noticed) in
-        [(2_000, 40, 10, false), (2_000, 2, 10, true), (500, 0, 4, false), (500, 0, 5, true), (10_000, 0, 90, false)]
-    {
-        let mut trial = trial(vec![], vec![], weight);
-        trial.observe(&Observation { at: Timestamp(1_000), in_flight: [stable, canary], ..Observation::default() });
-        assert_eq!(trial.piled_up(), noticed.then_some((canary, stable)), "{canary} against {stable} at {weight}");
     }
 }
 

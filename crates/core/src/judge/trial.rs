@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Timestamp, WeightBps,
     plan::{JudgeKind, Plan},
-    traffic::Observation,
+    traffic::{Arm, Observation},
 };
 
 /// The judge of a release with the tally of its current stage.
@@ -21,7 +21,15 @@ pub struct Trial {
     judge: Judge,
     scope: Option<Scope>,
     tally: Tally,
-    in_flight: [u64; 2],
+    open: Vec<Waiting>,
+}
+
+/// Compared requests without an answer that were assigned at one weight.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    weight: WeightBps,
+    arm: Arm,
+    requests: u64,
 }
 
 /// What is being judged: a stage of the plan, or the canary at 100 %.
@@ -58,7 +66,7 @@ impl Trial {
             JudgeKind::Threshold => Judge::Threshold(Box::new(ThresholdJudge::new(plan))),
             JudgeKind::Kayenta(rules) => Judge::Kayenta(Box::new(KayentaJudge::new(plan, rules))),
         };
-        Self { judge, scope: None, tally: Tally::default(), in_flight: [0, 0] }
+        Self { judge, scope: None, tally: Tally::default(), open: Vec::new() }
     }
 
     /// Starts judging a stage at its proven weight. `step` beyond the last stage: the canary at 100 %, judged by the
@@ -95,6 +103,14 @@ impl Trial {
         }
     }
 
+    /// A person goes on although criteria that pause have failed: they start anew, so that they do not keep the stage from
+    /// passing for what is known already.
+    pub fn acknowledge(&mut self) {
+        if let Judge::Sequential(judge) = &mut self.judge {
+            judge.acknowledge();
+        }
+    }
+
     /// What stable itself breaks at the moment, in words: a canary next to it could not be judged by it.
     #[must_use]
     pub fn stable_trouble(&self) -> Option<String> {
@@ -107,7 +123,8 @@ impl Trial {
     /// Takes in what was observed.
     pub fn observe(&mut self, observation: &Observation) {
         let slices = Slices::of(observation);
-        self.in_flight = observation.in_flight;
+        let compared = observation.open.iter().filter(|cell| cell.assignment.is_compared());
+        self.open = compared.map(|cell| Waiting { weight: cell.weight, arm: cell.arm, requests: cell.ages.total() }).collect();
         if let Some(scope) = self.scope {
             self.tally.add(observation, &slices, scope.weight);
         }
@@ -118,17 +135,29 @@ impl Trial {
         }
     }
 
-    /// Open requests of the canary and of stable, if the canary has far more of them than its share: four times, and four
-    /// more. Requests that hang count for nothing until they time out, so until then nothing may pass on the strength of
-    /// the others.
+    /// Compared requests of the canary and of stable without an answer, if the canary has far more of them than its share: four
+    /// times, and four more. Requests that hang count for nothing until they time out, so until then nothing may pass on the
+    /// strength of the others.
+    ///
+    /// The share is that of the weight that assigned them, so that long streams from before a change of the weight weigh as much
+    /// as they did. Weights that leave nothing to compare say nothing, and neither does a source that knows no open requests.
     #[must_use]
     pub fn piled_up(&self) -> Option<(u64, u64)> {
-        let share = self.scope?.weight.share();
-        let [stable, canary] = self.in_flight;
-        if share <= 0.0 || share >= 1.0 {
+        let is_split = |weight: WeightBps| !weight.is_zero() && weight != WeightBps::FULL;
+        if !is_split(self.scope?.weight) {
             return None;
         }
-        let expected = stable as f64 * share / (1.0 - share);
+        let (mut stable, mut canary, mut expected) = (0_u64, 0_u64, 0.0);
+        for waiting in self.open.iter().filter(|waiting| is_split(waiting.weight)) {
+            match waiting.arm {
+                Arm::Canary => canary = canary.saturating_add(waiting.requests),
+                Arm::Stable => {
+                    stable = stable.saturating_add(waiting.requests);
+                    let share = waiting.weight.share();
+                    expected += waiting.requests as f64 * share / (1.0 - share);
+                }
+            }
+        }
         (canary as f64 > 4.0 + 4.0 * expected).then_some((canary, stable))
     }
 

@@ -109,6 +109,11 @@ impl Release {
         }
         let was_decided = self.state.paused.as_ref().is_some_and(|pause| pause.by.is_none());
         self.record(Event::Resumed { by, reason });
+        if was_decided {
+            // What made the release pause is known now; should it come again, people are told again.
+            self.trial.acknowledge();
+            self.told.clear();
+        }
         // A retreat that was only paused by a person is not over yet: stable is watched on.
         if let Phase::Retreated { step, .. } = self.state.phase
             && was_decided

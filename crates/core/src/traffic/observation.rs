@@ -29,9 +29,12 @@ pub struct TrafficCell {
 /// Sticky traffic by client. Cumulative or since the previous observation, like the cell that it belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sessions {
-    /// The first request of every client in this release, however it ended.
+    /// The first request of every client since [`TrafficCell::weight`] came into force, however it ended: a client has one
+    /// at every weight of the release, so that each stage can pass on the clients it sees, and another one if a weight comes
+    /// back after a different one. Requests that were in flight when the weight changed belong to the weight that assigned them
+    /// and count there, at most one of each client.
     pub first: Counts,
-    /// The first error of every client in this release.
+    /// The first error of every client in this release, at whatever weight: evidence of harm belongs to the release.
     pub errors: Counts,
 }
 
@@ -45,7 +48,7 @@ pub struct OpenCell {
     pub weight: WeightBps,
     /// Who serves them.
     pub arm: Arm,
-    /// How they came to that arm. Of [`Assignment::Sticky`] only the first request of every client.
+    /// How they came to that arm. Of [`Assignment::Sticky`] only what counts in [`Sessions::first`].
     pub assignment: Assignment,
     /// Their ages in microseconds.
     pub ages: Histogram,

@@ -56,9 +56,9 @@ pub(crate) struct Ended {
     pub(crate) class: Option<String>,
     /// Number of stable's endpoint that it ended at, if it is compared.
     pub(crate) replica: Option<u64>,
-    /// The first request of a sticky client.
+    /// The first request of a sticky client at its weight.
     pub(crate) first: bool,
-    /// The first error of a sticky client.
+    /// The first error of a sticky client in the release.
     pub(crate) first_error: bool,
 }
 

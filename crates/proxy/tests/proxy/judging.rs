@@ -205,14 +205,84 @@ async fn a_client_counts_once_however_much_it_sends_or_fails() {
     proxy.link.apply(sticky.clone()).await.unwrap();
     client.get("/?500", &[("x-user", "ann")]).await;
     let stats = proxy.stats(|stats| total(stats) == 103).await;
-    assert_eq!((sessions(&stats).first.all(), sessions(&stats).errors.all()), (2, 2), "the same release");
+    assert_eq!((sessions(&stats).first.all(), sessions(&stats).errors.all()), (3, 2), "the same release at another weight");
 
     sticky.version = 3;
     sticky.salt = "the next release".to_owned();
     proxy.link.apply(sticky).await.unwrap();
     client.get("/?500", &[("x-user", "ann")]).await;
     let stats = proxy.stats(|stats| total(stats) == 104).await;
-    assert_eq!((sessions(&stats).first.all(), sessions(&stats).errors.all()), (3, 3), "another release");
+    assert_eq!((sessions(&stats).first.all(), sessions(&stats).errors.all()), (4, 3), "another release");
+}
+
+/// First requests and first errors of clients at a weight, both arms.
+fn sessions_at(stats: &Stats, weight: u16) -> (u64, u64) {
+    let at_weight = |arm: Arm| {
+        let cell = stats.cells.iter().find(|cell| cell.weight == bps(weight) && cell.arm == arm);
+        let sessions = cell.and_then(|cell| cell.sessions.clone()).unwrap_or_default();
+        (sessions.first.all(), sessions.errors.all())
+    };
+    let [(stable, stable_errors), (canary, canary_errors)] = Arm::BOTH.map(at_weight);
+    (stable + canary, stable_errors + canary_errors)
+}
+
+#[tokio::test]
+async fn at_another_weight_everybody_has_a_first_request_again_and_nobody_a_first_error() {
+    let (stable, canary) = (by_query().await, by_query().await);
+    let mut sticky = table(stable.addr, Some(canary.addr), 1_000);
+    sticky.sticky = Some(Sticky::Header { name: "x-user".to_owned() });
+    let proxy = Proxy::start(sticky.clone()).await;
+    let round = async |users: std::ops::Range<u32>, path: &str| {
+        for user in users {
+            Client::connect(proxy.addr).await.get(path, &[("x-user", &format!("user-{user}"))]).await;
+        }
+    };
+    round(0..40, "/?500").await;
+    round(0..20, "/?503").await;
+    let stats = proxy.stats(|stats| total(stats) == 60).await;
+    assert_eq!(sessions_at(&stats, 1_000), (40, 40));
+
+    sticky.version = 2;
+    sticky.weight = bps(2_500);
+    proxy.link.apply(sticky.clone()).await.unwrap();
+    round(0..40, "/").await;
+    round(0..40, "/?500").await;
+    round(40..42, "/?500").await;
+    let stats = proxy.stats(|stats| total(stats) == 142).await;
+    assert_eq!((sessions_at(&stats, 1_000), sessions_at(&stats, 2_500)), ((40, 40), (42, 2)));
+    let split = Arm::BOTH.map(|arm| counts(&stats, arm, Assignment::Sticky).all());
+    assert!(split.iter().all(|requests| *requests > 0), "{split:?}");
+
+    // Another table of the same weight changes nothing.
+    sticky.version = 3;
+    sticky.timeouts.idle_ms += 1;
+    proxy.link.apply(sticky).await.unwrap();
+    round(0..42, "/?500").await;
+    let stats = proxy.stats(|stats| total(stats) == 184).await;
+    assert_eq!((sessions_at(&stats, 1_000), sessions_at(&stats, 2_500)), ((40, 40), (42, 2)));
+}
+
+#[tokio::test]
+async fn a_request_in_flight_belongs_to_the_weight_that_assigned_it() {
+    let silent = Upstream::silent().await;
+    let mut sticky = table(silent.addr, Some(silent.addr), 1_000);
+    sticky.sticky = Some(Sticky::Header { name: "x-user".to_owned() });
+    let proxy = Proxy::start(sticky.clone()).await;
+    let addr = proxy.addr;
+    let ask = || tokio::spawn(async move { Client::connect(addr).await.get("/", &[("x-user", "ann")]).await });
+    let open =
+        |stats: &Stats, weight| stats.open.iter().filter(|cell| cell.weight == bps(weight)).map(|cell| cell.ages.total()).sum::<u64>();
+    let mut hanging = vec![ask(), ask()];
+    proxy.stats(|stats| stats.in_flight.iter().sum::<u64>() == 2).await;
+    sticky.version = 2;
+    sticky.weight = bps(2_500);
+    proxy.link.apply(sticky).await.unwrap();
+    hanging.extend([ask(), ask()]);
+    let stats = proxy.stats(|stats| stats.in_flight.iter().sum::<u64>() == 4).await;
+    assert_eq!((open(&stats, 1_000), open(&stats, 2_500)), (1, 1));
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
+    let stats = proxy.stats(|stats| total(stats) == 4).await;
+    assert_eq!((sessions_at(&stats, 1_000), sessions_at(&stats, 2_500), &stats.open[..]), ((1, 0), (1, 0), &[][..]));
 }
 
 #[tokio::test]

@@ -5,14 +5,12 @@
 
 use serin_core::{
     WeightBps,
+    judge::least_gauge_ms,
     plan::{Analysis, Criterion, JudgeKind, KayentaRules, Metric, OnBreach, Step},
 };
 
-use super::{Context, context::MINUTE, criterion::Taken, strategy::Lowered};
+use super::{Context, criterion::Taken, strategy::Lowered};
 use crate::{diagnostic::quote, format::short_duration, tree::Path};
-
-/// The sequential judge compares CPU and memory over blocks of a minute, of which it needs three, after two minutes of warm-up.
-const LEAST_OF_GAUGES_MS: u64 = 2 * MINUTE + 3 * MINUTE;
 
 /// Kayenta's judge compares no fewer values of a time series than this.
 const LEAST_VALUES: u64 = 5;
@@ -21,30 +19,30 @@ const LEAST_VALUES: u64 = 5;
 pub(super) fn check(analysis: &Analysis, taken: &Taken, strategy: &Lowered, cx: &mut Context<'_>) {
     match analysis.judge {
         JudgeKind::Threshold => {}
-        JudgeKind::Sequential(_) => gauges(analysis, taken, strategy, cx),
+        JudgeKind::Sequential(rules) => gauges(analysis, least_gauge_ms(&rules), taken, strategy, cx),
         JudgeKind::Kayenta(rules) => scores(analysis, rules, strategy, cx),
     }
 }
 
-fn gauges(analysis: &Analysis, taken: &Taken, strategy: &Lowered, cx: &mut Context<'_>) {
+fn gauges(analysis: &Analysis, least_ms: u64, taken: &Taken, strategy: &Lowered, cx: &mut Context<'_>) {
     let is_too_short = |criterion: &Criterion, step: &Step| {
         let is_gauge = matches!(criterion.metric, Metric::Cpu | Metric::Memory) && criterion.on_breach != OnBreach::Warn;
         let is_judged = criterion.max.is_some() || criterion.min.is_some() || has_stable(step);
-        is_gauge && is_judged && step.max_hold_ms < LEAST_OF_GAUGES_MS
+        is_gauge && is_judged && step.max_hold_ms < least_ms
     };
     for criterion in &analysis.criteria {
         if let Some((index, step)) = strategy.steps.iter().enumerate().find(|(_, step)| is_too_short(criterion, step)) {
-            too_short(criterion, index, step, taken, cx);
+            too_short(criterion, index, step, least_ms, taken, cx);
         }
     }
     for ((index, step), own) in strategy.steps.iter().enumerate().zip(&strategy.own_criteria) {
         for criterion in step.criteria.iter().filter(|criterion| is_too_short(criterion, step)) {
-            too_short(criterion, index, step, own, cx);
+            too_short(criterion, index, step, least_ms, own, cx);
         }
     }
 }
 
-fn too_short(criterion: &Criterion, index: usize, step: &Step, places: &Taken, cx: &mut Context<'_>) {
+fn too_short(criterion: &Criterion, index: usize, step: &Step, least_ms: u64, places: &Taken, cx: &mut Context<'_>) {
     let Some(place) = places.get(&criterion.name).and_then(Option::as_ref) else { return };
     let message = format!(
         "{} can never be decided in {}, which ends undecided after {}",
@@ -52,11 +50,11 @@ fn too_short(criterion: &Criterion, index: usize, step: &Step, places: &Taken, c
         name_of(index, step),
         quote(&short_duration(step.max_hold_ms))
     );
-    let least = short_duration(LEAST_OF_GAUGES_MS);
+    let least = short_duration(least_ms);
     cx.push(
         cx.error(&place.key("metric"), "undecidable", message)
             .expected(format!(
-                "stages with a `maxHold` of at least `{least}`: CPU and memory are judged over 3 minutes after 2 minutes of warm-up"
+                "stages with a `maxHold` of at least `{least}`: CPU and memory are judged by whole minutes after 2 minutes of warm-up"
             ))
             .help("give the stage a longer `maxHold` or `hold`, or write `onBreach: warn` here, or `judge: threshold`"),
     );

@@ -16,6 +16,7 @@ mp.mp.dps = 50
 RNG = np.random.default_rng(20240611)
 FAIL = [mp.mpf(x) for x in ("1.5", "2", "3", "5", "10", "30")]
 PRIOR = [mp.mpf(x) / mp.mpf("9.5") for x in ("3", "2", "1.5", "1", "1", "1")]
+LIMIT_PRIOR = [mp.mpf(x) / mp.mpf("9.5") for x in ("2.5", "1.5", "1.5", "1", "1.5", "1.5")]
 
 
 def special():
@@ -71,25 +72,33 @@ def ratios():
     passing = [mp.mpf(x) for x in ("1", "0.75", "0.4")]
     pass_prior = [mp.mpf(x) for x in ("0.6", "0.25", "0.15")]
     return [
-        ratio_stream("fail", 1, FAIL, PRIOR, 0.5, 60, 1, batches(140, 6, 1.0, weights)),
-        ratio_stream("fail", 1, FAIL, PRIOR, 0.5, 60, 1, batches(140, 40, 2.5, weights)),
-        ratio_stream("fail", 1, FAIL, PRIOR, 0.5, 60, 0.25, batches(140, 40, 3.0, weights)),
-        ratio_stream("strict", 1.5, fail15, PRIOR, 0.5, 60, 1, batches(140, 20, 3.0, weights)),
+        ratio_stream("fail", 1, FAIL, PRIOR, "0.7", 60, 1, batches(140, 6, 1.0, weights)),
+        ratio_stream("fail", 1, FAIL, PRIOR, "0.7", 60, 1, batches(140, 40, 2.5, weights)),
+        ratio_stream("fail", 1, FAIL, PRIOR, "0.7", 60, 0.25, batches(140, 40, 3.0, weights)),
+        ratio_stream("strict", 1.5, fail15, PRIOR, "0.7", 60, 1, batches(140, 20, 3.0, weights)),
         ratio_stream("pass", 1.5, passing, pass_prior, 1, 60, 1, batches(140, 20, 1.0, weights)),
-        ratio_stream("fail", 1, FAIL, PRIOR, 0.5, 60, 1, [[10**6, 19 * 10**6, 0.05], [10**9, 19 * 10**9, 0.05], [40, 0, 0.05]]),
+        ratio_stream("fail", 1, FAIL, PRIOR, "0.7", 60, 1, [[10**6, 19 * 10**6, 0.05], [10**9, 19 * 10**9, 0.05], [40, 0, 0.05]]),
     ]
 
 
-def spread(capital, reserve, n, n0, prior, k, ln_event, ln_quiet):
-    """The even spread of k <= 32 events within one quiet stretch, released one by one."""
+def harmonic(n):
+    """What is left of half of the capital after n events, for n0 = 60."""
+    return 30 / mp.mpf(n + 60)
+
+
+def logarithmic(n):
+    return mp.mpf("0.5") / (1 + mp.log(1 + mp.mpf(n) / 60))
+
+
+def spread(capital, n, reserve, prior, k, ln_event, ln_quiet):
+    """The even spread of k <= 32 events within one quiet stretch; after each the capital gets what the reserve loses."""
     gap = [mp.e ** (q / (k + 1)) for q in ln_quiet]
     event = [mp.e**e for e in ln_event]
     for _ in range(k):
         capital = [a * g * e for a, g, e in zip(capital, gap, event)]
-        h = 1 / (n + 1 + n0)
-        capital = [a + h * reserve * p for a, p in zip(capital, prior)]
-        reserve, n = reserve * (1 - h), n + 1
-    return [a * g for a, g in zip(capital, gap)], reserve, n
+        capital = [a + (reserve(n) - reserve(n + 1)) * p for a, p in zip(capital, prior)]
+        n += 1
+    return [a * g for a, g in zip(capital, gap)], n
 
 
 def limits():
@@ -97,14 +106,14 @@ def limits():
     for limit, rate in ((0.05, 0.04), (0.05, 0.3), (0.01, 0.01), (0.5, 0.7)):
         p0 = mp.mpf(limit)
         qs = [min(p0 * mp.mpf(x), mp.mpf("0.99")) for x in ("1.2", "1.5", "2", "4", "10", "19.8")]
-        capital, reserve, n, ln_e, seen = [p / 2 for p in PRIOR], mp.mpf("0.5"), mp.mpf(0), [], []
+        capital, n, ln_e, seen = [p / 2 for p in LIMIT_PRIOR], 0, [], []
         for _ in range(60):
             requests = int(RNG.integers(0, 60))
             k = min(int(RNG.binomial(requests, rate)), 32)
             ln_quiet = [(requests - k) * mp.log((1 - q) / (1 - p0)) for q in qs]
-            capital, reserve, n = spread(capital, reserve, n, 60, PRIOR, k, [mp.log(q / p0) for q in qs], ln_quiet)
+            capital, n = spread(capital, n, logarithmic, LIMIT_PRIOR, k, [mp.log(q / p0) for q in qs], ln_quiet)
             seen.append([requests, k])
-            ln_e.append(float(mp.log(sum(capital) + reserve)))
+            ln_e.append(float(mp.log(sum(capital) + logarithmic(n))))
         out.append({"limit": limit, "batches": seen, "ln_e": ln_e})
     return out
 
@@ -112,14 +121,14 @@ def limits():
 def poissons():
     out = []
     for rate0, rate in ((0.01, 0.008), (0.01, 0.05)):
-        capital, reserve, n, ln_e, seen = [p / 2 for p in PRIOR], mp.mpf("0.5"), mp.mpf(0), [], []
+        capital, n, ln_e, seen = [p / 2 for p in PRIOR], 0, [], []
         for _ in range(60):
             seconds = float(RNG.uniform(1, 120))
             k = int(RNG.poisson(rate * seconds))
             ln_quiet = [-(r - 1) * mp.mpf(rate0) * mp.mpf(seconds) for r in FAIL]
-            capital, reserve, n = spread(capital, reserve, n, 60, PRIOR, k, [mp.log(r) for r in FAIL], ln_quiet)
+            capital, n = spread(capital, n, harmonic, PRIOR, k, [mp.log(r) for r in FAIL], ln_quiet)
             seen.append([k, seconds])
-            ln_e.append(float(mp.log(sum(capital) + reserve)))
+            ln_e.append(float(mp.log(sum(capital) + harmonic(n))))
         out.append({"rate": rate0, "batches": seen, "ln_e": ln_e})
     return out
 

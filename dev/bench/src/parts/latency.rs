@@ -88,7 +88,6 @@ fn stage(rps: f64, fault: Fault, random: &mut Random) -> Result<Vec<Outcome>> {
             requests += second.canary.len() as f64;
             slow += slow_until(f64::INFINITY, second);
         });
-        // The oracle of equal arms never decides, and nobody waits for it.
         if outcomes.iter().all(Option::is_some) {
             break;
         }

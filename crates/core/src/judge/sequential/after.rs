@@ -25,9 +25,9 @@ const DRIFT: f64 = 1.5;
 /// Stable must have been seen this often.
 const LEAST_REQUESTS: u64 = 200;
 /// Fewer failures never set off an alarm.
-const LEAST_FAILURES: u64 = 3;
-/// Limits below this are not told apart from chance within any useful time.
-const LEAST_LIMIT: f64 = 0.001;
+const LEAST_FAILURES: u64 = 5;
+/// Limits below this would make a handful of failures in a row, such as one client's retries, a reason for a rollback.
+const LEAST_LIMIT: f64 = 0.005;
 const HIGHEST_LIMIT: f64 = 0.98;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -70,7 +70,18 @@ impl<'a> Feed<'a> {
             _ => rate_counts(metric, cell),
         };
         let weights = self.weights();
-        weights.map(|weight| RateBatch { fail: batch(weight, &fail), pass: batch(weight, &|cell| rate_counts(metric, cell)) }).collect()
+        let compared =
+            weights.map(|weight| RateBatch { fail: batch(weight, &fail), pass: batch(weight, &|cell| rate_counts(metric, cell)) });
+        compared.chain(self.alone(metric)).collect()
+    }
+
+    /// What stable did while it had everything: nothing to compare, but it tells what stable's rate is.
+    fn alone(&self, metric: Metric) -> Option<RateBatch> {
+        let mut stable = ArmCounts::default();
+        let cells = self.observation.cells.iter().filter(|cell| cell.arm == Arm::Stable && cell.assignment == Assignment::Forced);
+        cells.for_each(|cell| stable.add(rate_counts(metric, cell)));
+        let batch = ArmsBatch { canary: ArmCounts::default(), stable, weight: Share::NONE };
+        (stable.requests > 0).then_some(RateBatch { fail: batch, pass: batch })
     }
 
     /// Compared errors by class at each weight. `id` names classes.

@@ -11,7 +11,7 @@ use super::{Evidence, words};
 use crate::{
     Timestamp, format_value, human_duration,
     judge::Verdict,
-    plan::{Criterion, Metric},
+    plan::{Criterion, Metric, SequentialRules},
     traffic::{Arm, ArmGauges, Observation},
 };
 
@@ -19,8 +19,6 @@ use crate::{
 const LEAST_CPU_PERCENT: f64 = 0.1;
 /// A mebibyte.
 const LEAST_MEMORY_BYTES: f64 = 1_048_576.0;
-/// Blocks that a verdict needs.
-const LEAST_BLOCKS: u64 = 3;
 
 /// What the canary's value is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,6 +30,14 @@ pub(super) enum Bound {
     },
     AtMost(f64),
     AtLeast(f64),
+}
+
+/// The least time in which a criterion on CPU or memory can pass, in milliseconds: warm-up and as many blocks as a difference
+/// without any noise needs.
+#[must_use]
+pub fn least_gauge_ms(rules: &SequentialRules) -> u64 {
+    let config = BlockConfig::default();
+    config.warm_up_ms.saturating_add(config.block_ms.saturating_mul(GaugeE::least_blocks(-rules.beta.ln())))
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,9 +126,9 @@ impl GaugeTest {
         };
         let limit = match self.bound {
             Bound::Stable { ratio, increase } => {
-                format!("limit {}", words::limits(ratio, increase.map(|increase| format_value(increase, unit))))
+                format!("limit {}", words::limit(ratio, increase.map(|increase| format_value(increase, unit))))
             }
-            Bound::AtMost(most) => format!("limit at most {}", format_value(most, unit)),
+            Bound::AtMost(most) => format!("limit {}", format_value(most, unit)),
             Bound::AtLeast(least) => format!("limit at least {}", format_value(least, unit)),
         };
         let of_limit = self.fail.ratio().map(|ratio| format!(", {}× the limit over {} blocks", words::number(ratio), self.fail.blocks()));
@@ -130,11 +136,12 @@ impl GaugeTest {
         match verdict {
             Verdict::Unknown => format!("no data about the canary's {}", self.metric.name()),
             Verdict::Fail => format!("{measured}; {}", evidence.needed(self.ln_e())),
-            Verdict::Pass => format!("{measured}; surely within it"),
-            _ if self.pass.blocks() < LEAST_BLOCKS => {
+            Verdict::Pass => format!("{measured}; surely kept"),
+            _ if self.pass.blocks() < GaugeE::least_blocks(evidence.ln_pass) => {
                 let config = BlockConfig::default();
                 let (block, warm_up) = (human_duration(config.block_ms), human_duration(config.warm_up_ms));
-                format!("{measured}; {} of at least {LEAST_BLOCKS} blocks of {block} after a warm-up of {warm_up}", self.pass.blocks())
+                let least = GaugeE::least_blocks(evidence.ln_pass);
+                format!("{measured}; {} of at least {least} blocks of {block} after a warm-up of {warm_up}", self.pass.blocks())
             }
             _ => format!("{measured}; {}", evidence.of_harm(self.ln_e())),
         }

@@ -9,8 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 use serin_stats::{
-    ArmCounts, Batch, Coding, ConfigError, DecayedHistogram, DiffE, ExceedanceE, ExcessBlocks, RatioMode, StableRate, ln_bonferroni,
-    ln_mean_exp,
+    ArmCounts, Batch, Coding, ConfigError, DecayedHistogram, DiffE, ExceedanceE, ExcessBlocks, LEAST_BLOCKS, RatioMode, StableRate,
+    ln_bonferroni, ln_mean_exp,
 };
 
 use super::{Evidence, feed::Feed, placebo::Placebo, words};
@@ -81,7 +81,9 @@ impl LatencyTest {
     }
 
     /// `past`: stable's latencies from before this observation.
-    pub(super) fn observe(&mut self, feed: &Feed<'_>, past: &DecayedHistogram, in_stage: bool, ln_pass: f64) {
+    /// `ln_threshold`: what an alarm of the whole test needs.
+    pub(super) fn observe(&mut self, feed: &Feed<'_>, past: &DecayedHistogram, in_stage: bool, ln_pass: f64, ln_threshold: f64) {
+        let ln_part = ln_threshold + (self.parts.len() as f64).ln();
         let at = feed.observation.at;
         // The tail is what pauses show in. Replicas are met before it is known, so that nothing else waits for it.
         let tail = self.parts.last().and_then(|part| part.fail.code());
@@ -95,6 +97,7 @@ impl LatencyTest {
         }
         for part in &mut self.parts {
             part.observe(feed, at, in_stage, ln_pass);
+            part.excess.add(at.0, part.fail.ln_e(), ln_part);
         }
         if in_stage {
             let requests = feed.rates(Metric::ErrorRate).iter().map(|batch| batch.pass.canary.requests).sum::<u64>();
@@ -111,8 +114,9 @@ impl LatencyTest {
 
     pub(super) fn verdict(&self, ln_threshold: f64) -> Verdict {
         let ln_parts = (self.parts.len() as f64).ln();
-        let spread = |part: &Part| !self.placebo.is_missing() || part.excess.enough();
-        let fails = |part: &Part| part.fail.ln_e() - ln_parts >= ln_threshold && part.seen[1].events >= LEAST_SLOW && spread(part);
+        let ln_part = ln_threshold + ln_parts;
+        let spread = |part: &Part| !self.placebo.is_missing() || part.excess.enough(ln_part);
+        let fails = |part: &Part| part.fail.ln_e() >= ln_part && part.seen[1].events >= LEAST_SLOW && spread(part);
         if self.parts.iter().any(fails) {
             Verdict::Fail
         } else if self.parts.iter().all(|part| part.passed) {
@@ -149,10 +153,11 @@ impl LatencyTest {
         };
         match verdict {
             Verdict::Unknown => "no compared request in this stage".to_owned(),
-            Verdict::Fail => format!("{measured}; limit {}; {}", self.limits(name), evidence.needed(self.ln_e())),
-            Verdict::Pass => format!("{measured}; surely {}", self.limits(name)),
+            Verdict::Fail => format!("{measured}; limit {}; {}", self.limit(), evidence.needed(self.ln_e())),
+            Verdict::Pass => format!("{measured}; {name} surely below {}", self.limit()),
             _ if self.ln_e() >= evidence.ln_threshold => {
-                format!("{measured}; slow in {} of the 3 separate 10 s blocks that an alarm needs", part.excess.blocks().min(3))
+                let harm = evidence.of_harm(self.ln_e());
+                format!("{measured}; {harm}, but not from {LEAST_BLOCKS} separate blocks of 10 s: it may be one pause of one process")
             }
             _ => {
                 let left =
@@ -180,9 +185,8 @@ impl LatencyTest {
         }
     }
 
-    fn limits(&self, name: &str) -> String {
-        let increase = self.increase_ms.map(|ms| format_value(ms, Unit::Milliseconds));
-        format!("{name} {}", words::limits(self.ratio, increase))
+    fn limit(&self) -> String {
+        words::limit(self.ratio, self.increase_ms.map(|ms| format_value(ms, Unit::Milliseconds)))
     }
 }
 
@@ -225,7 +229,6 @@ impl Part {
             for batch in feed.slow(code) {
                 let events = Batch { canary_events: batch.canary.events, stable_events: batch.stable.events, weight: batch.weight };
                 self.fail.update(events);
-                self.excess.add(at.0, events);
                 if batch.weight.is_split() {
                     self.seen[0].add(batch.stable);
                     self.seen[1].add(batch.canary);
@@ -272,7 +275,8 @@ fn retune(test: &mut ExceedanceE, past: &DecayedHistogram, tolerance: f64, eta: 
     if let (Some(old), Some(new)) = (before, test.retune(past)) {
         let wait_ms = raised(old.canary_edge_us, new.canary_edge_us).max(raised(old.stable_edge_us, new.stable_edge_us));
         if wait_ms > 0 {
-            *settled_at = Some(at.plus_ms(wait_ms));
+            let settled = at.plus_ms(wait_ms);
+            *settled_at = Some(settled_at.map_or(settled, |earlier| earlier.max(settled)));
         }
     }
 }

@@ -1,10 +1,16 @@
 //! Absolute limits: "errors at most 5 %", "p99 at most 500 ms" (ANALYSIS 2.4).
 //!
 //! Looks at the canary alone, so that it goes on at 100 %. Requests by weight and matched ones are judged apart: they are
-//! different people. Half a second in which both arms break a limit is nobody's proof of the canary's guilt, therefore
-//! stable is held to the same limit: if it breaks it too, by its own evidence or by what the last minute shows, the verdict is
-//! *environment*. Once that was the verdict, the canary's evidence of that time says nothing about the time after it: the test
-//! starts anew with a smaller share of the alarm budget.
+//! different people.
+//!
+//! That the canary breaks a limit is no proof of its guilt while stable may break it too. So an alarm is a *fail* only if
+//! stable, over the time in which the evidence against the canary came together, looks like one that keeps the limit rather
+//! than like the canary, or if there is no stable next to it. If stable looks like the canary, or if neither can be said although
+//! the evidence against the canary has grown well beyond what is needed, the verdict is *environment*: the canary loses its
+//! traffic either way, and what stable does without it says the rest.
+//!
+//! After such a retreat the evidence of that time says nothing about the time after it: every limit starts anew, with a
+//! smaller share of the alarm budget. All restarts together spend at most a quarter more than the limit's share.
 
 use serde::{Deserialize, Serialize};
 use serin_stats::{ArmCounts, ConfigError, LimitE, bin_bounds_us, bin_of_us, rate_interval};
@@ -15,10 +21,14 @@ use super::{
     recent::Recent,
     words,
 };
-use crate::{Unit, format_value, judge::Verdict, plan::Metric, traffic::Arm};
+use crate::{Unit, WeightBps, format_value, judge::Verdict, plan::Metric, traffic::Arm};
 
-/// Stable breaks the limit if its own `E` reaches this: it only has to be likely, since nothing happens to stable.
+/// What has to be shown of stable: it only has to be likely, since nothing happens to stable.
 const STABLE_EVIDENCE: f64 = 20.0;
+/// Stable looks like the canary from this likelihood ratio on.
+const LIKE_CANARY: f64 = 3.0;
+/// How far beyond what is needed the evidence may grow while it is not clear whose fault it is: three failures or so.
+const PATIENCE_NATS: f64 = 9.0;
 /// Fewer failing requests, or clients where they are sticky, never set off an alarm.
 const LEAST_FAILURES: u64 = 3;
 /// How the limit's share of the alarm is split between requests by weight and matched ones.
@@ -36,9 +46,10 @@ pub(super) struct LimitTest {
     matched: Side,
     stable: LimitE,
     stable_recent: Recent,
+    /// Evidence that stable keeps the limit, since the canary lost its traffic.
+    recovery: Option<LimitE<3>>,
     /// How often the test started anew after trouble that both arms had.
     restarts: u32,
-    shared: bool,
 }
 
 /// What counts against the limit.
@@ -56,9 +67,17 @@ enum Events {
 struct Side {
     fail: LimitE,
     units: u64,
+    /// Since the evidence last pointed nowhere: what it came from, and what stable did meanwhile.
+    run_up: RunUp,
     pass: Option<LimitE<3>>,
     passed: bool,
     stage: ArmCounts,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct RunUp {
+    canary: ArmCounts,
+    stable: ArmCounts,
 }
 
 impl LimitTest {
@@ -68,7 +87,14 @@ impl LimitTest {
             Metric::Latency(quantile) => (Events::Slower { edge_us: edge_above(max * 1_000.0) }, 1.0 - quantile.q()),
             _ => (Events::Rate, max),
         };
-        let side = Side { fail: LimitE::above(share)?, units: 0, pass: None, passed: false, stage: ArmCounts::default() };
+        let side = Side {
+            fail: LimitE::above(share)?,
+            units: 0,
+            run_up: RunUp::default(),
+            pass: None,
+            passed: false,
+            stage: ArmCounts::default(),
+        };
         Ok(Self {
             metric,
             max,
@@ -78,13 +104,13 @@ impl LimitTest {
             matched: side,
             stable: LimitE::above(share)?,
             stable_recent: Recent::default(),
+            recovery: None,
             restarts: 0,
-            shared: false,
         })
     }
 
     pub(super) fn begin_stage(&mut self) {
-        if self.shared {
+        if self.recovery.take().is_some() {
             self.restart();
         }
         for side in [&mut self.by_weight, &mut self.matched] {
@@ -97,35 +123,38 @@ impl LimitTest {
 
     /// From here on only stable is looked at, by what it does without the canary.
     pub(super) fn begin_retreat(&mut self) {
-        self.stable_recent.clear();
-        if let Ok(fresh) = LimitE::above(self.share) {
-            self.stable = fresh;
-        }
+        self.forget_stable();
+        self.recovery = LimitE::below(self.share).ok();
     }
 
     pub(super) fn observe(&mut self, feed: &Feed<'_>, in_stage: bool, ln_pass: f64) {
         let stable = self.seen(feed, Population::ByWeight(Arm::Stable));
         self.stable.update(stable.counts);
         self.stable_recent.add(feed.observation.at, stable.counts);
+        if let Some(recovery) = &mut self.recovery {
+            recovery.update(stable.counts);
+        }
         let by_weight = self.seen(feed, Population::ByWeight(Arm::Canary));
-        self.by_weight.add(by_weight, in_stage, ln_pass);
+        self.by_weight.add(by_weight, stable.counts, in_stage, ln_pass);
         let matched = self.seen(feed, Population::Matched);
-        self.matched.add(matched, in_stage, ln_pass);
+        self.matched.add(matched, stable.counts, in_stage, ln_pass);
     }
 
     /// The stronger evidence of the two populations; what its share of the limit's budget costs is taken off.
     pub(super) fn ln_e(&self) -> f64 {
-        let restarts = f64::from(self.restarts);
-        let penalty = if self.restarts == 0 { 0.0 } else { ((restarts + 1.0) * (restarts + 2.0)).ln() };
-        let weighed = |side: &Side, share: f64| if side.units < LEAST_FAILURES { f64::NEG_INFINITY } else { side.fail.ln_e() + share.ln() };
-        weighed(&self.by_weight, SHARE_BY_WEIGHT).max(weighed(&self.matched, 1.0 - SHARE_BY_WEIGHT)) - penalty
+        self.by_weight.weighed(SHARE_BY_WEIGHT).max(self.matched.weighed(1.0 - SHARE_BY_WEIGHT)) - self.penalty()
     }
 
-    pub(super) fn verdict(&mut self, ln_threshold: f64, is_matched_stage: bool) -> Verdict {
-        let side = if is_matched_stage { &self.matched } else { &self.by_weight };
+    pub(super) fn verdict(&self, ln_threshold: f64, weight: WeightBps) -> Verdict {
+        let side = if weight.is_zero() { &self.matched } else { &self.by_weight };
         if self.ln_e() >= ln_threshold {
-            self.shared = self.stable_breaks();
-            if self.shared { Verdict::Environment } else { Verdict::Fail }
+            // Nobody stands next to a canary that has everything.
+            match self.accused().run_up.ln_for_stable(self.share) {
+                _ if weight == WeightBps::FULL => Verdict::Fail,
+                ln_ratio if ln_ratio >= STABLE_EVIDENCE.ln() => Verdict::Fail,
+                ln_ratio if ln_ratio <= -LIKE_CANARY.ln() || self.ln_e() >= ln_threshold + PATIENCE_NATS => Verdict::Environment,
+                _ => Verdict::Inconclusive,
+            }
         } else if side.passed {
             Verdict::Pass
         } else if side.stage.requests == 0 {
@@ -137,43 +166,45 @@ impl LimitTest {
 
     /// During a retreat: whether stable alone keeps the limit; `None` while there is too little data.
     pub(super) fn stable_keeps(&self) -> Option<bool> {
-        match self.stable.ln_e() >= STABLE_EVIDENCE.ln() {
-            true if self.stable_recent.keeps(self.share) != Some(true) => Some(false),
-            _ => self.stable_recent.keeps(self.share),
+        if self.stable_breaks() || self.stable_recent.breaks(self.share) {
+            return Some(false);
         }
+        self.recovery.as_ref().filter(|recovery| recovery.ln_e() >= STABLE_EVIDENCE.ln()).map(|_| true)
     }
 
-    /// Whether stable breaks the limit by its own evidence, whatever the canary does.
+    /// Whether stable surely breaks the limit, and still does in the last minute.
     pub(super) fn stable_breaks(&self) -> bool {
-        !self.stable_recent.is_empty() && (self.stable.ln_e() >= STABLE_EVIDENCE.ln() || self.stable_recent.breaks(self.share))
+        self.stable.ln_e() >= STABLE_EVIDENCE.ln() && self.stable_recent.keeps(self.share) == Some(false)
     }
 
     /// The share of events of the canary and of stable; `None` for limits that are not about a rate.
-    pub(super) fn values(&self, is_matched_stage: bool) -> [Option<f64>; 2] {
+    pub(super) fn values(&self, weight: WeightBps) -> [Option<f64>; 2] {
         if self.events != Events::Rate {
             return [None, None];
         }
-        let side = if is_matched_stage { &self.matched } else { &self.by_weight };
+        let side = if weight.is_zero() { &self.matched } else { &self.by_weight };
         [side.fail.seen(), self.stable.seen()].map(|counts| (counts.requests > 0).then(|| counts.events as f64 / counts.requests as f64))
     }
 
-    pub(super) fn text(&self, evidence: &Evidence, verdict: Verdict, is_matched_stage: bool) -> String {
-        let guilty = |side: &Side, share: f64| side.fail.ln_e() + share.ln();
-        let matched_is_worse = guilty(&self.matched, 1.0 - SHARE_BY_WEIGHT) > guilty(&self.by_weight, SHARE_BY_WEIGHT);
+    pub(super) fn text(&self, evidence: &Evidence, verdict: Verdict, weight: WeightBps) -> String {
         let breaking = matches!(verdict, Verdict::Fail | Verdict::Environment);
-        let is_matched = if breaking { matched_is_worse } else { is_matched_stage };
-        let side = if is_matched { &self.matched } else { &self.by_weight };
-        let who = if is_matched { "matched requests: " } else { "" };
-        let limit = format!("limit at most {}", format_value(self.max, self.metric.unit()));
+        let side = match breaking {
+            true => self.accused(),
+            false if weight.is_zero() => &self.matched,
+            false => &self.by_weight,
+        };
+        let who = if std::ptr::eq(side, &raw const self.matched) { "matched requests: " } else { "" };
+        let limit = format!("limit {}", format_value(self.max, self.metric.unit()));
         if verdict == Verdict::Unknown {
             return "no request in this stage".to_owned();
         }
-        let values = format!("{who}{}", self.describe(side.fail.seen(), evidence.alpha));
+        // What an alarm came from is the time since the trouble began; the release's sum may look harmless.
+        let values = format!("{who}{}", self.describe(if breaking { side.run_up.canary } else { side.fail.seen() }, evidence.alpha));
         match verdict {
             Verdict::Fail => format!("{values}; {limit}; {}", evidence.needed(self.ln_e())),
             Verdict::Environment => {
-                let stable = self.describe(self.stable.seen(), evidence.alpha);
-                format!("{values}; {limit}; stable breaks it too: {stable}")
+                let stable = self.describe(side.run_up.stable, evidence.alpha);
+                format!("{values}; {limit}; stable at the same time {stable}, so that it may not be the canary's fault")
             }
             Verdict::Pass => format!("{values}; surely within the {limit}"),
             _ => {
@@ -196,7 +227,26 @@ impl LimitTest {
 
     /// What stable shows, and the limit.
     pub(super) fn stable_text(&self, alpha: f64) -> String {
-        format!("{}; limit at most {}", self.describe(self.stable.seen(), alpha), format_value(self.max, self.metric.unit()))
+        let limit = format_value(self.max, self.metric.unit());
+        format!("{} in the last minute; limit {limit}", self.describe(self.stable_recent.total(), alpha))
+    }
+
+    /// The population with the stronger evidence.
+    fn accused(&self) -> &Side {
+        let matched = self.matched.weighed(1.0 - SHARE_BY_WEIGHT) > self.by_weight.weighed(SHARE_BY_WEIGHT);
+        if matched { &self.matched } else { &self.by_weight }
+    }
+
+    fn penalty(&self) -> f64 {
+        let restarts = f64::from(self.restarts);
+        if self.restarts == 0 { 0.0 } else { (2.0 * (restarts + 1.0) * (restarts + 2.0)).ln() }
+    }
+
+    fn forget_stable(&mut self) {
+        self.stable_recent.clear();
+        if let Ok(fresh) = LimitE::above(self.share) {
+            self.stable = fresh;
+        }
     }
 
     fn describe(&self, counts: ArmCounts, alpha: f64) -> String {
@@ -224,26 +274,50 @@ impl LimitTest {
     }
 
     fn restart(&mut self) {
-        self.shared = false;
         self.restarts = self.restarts.saturating_add(1);
+        self.forget_stable();
         for side in [&mut self.by_weight, &mut self.matched] {
             if let Ok(fresh) = LimitE::above(self.share) {
                 side.fail = fresh;
                 side.units = 0;
+                side.run_up = RunUp::default();
             }
         }
     }
 }
 
 impl Side {
-    fn add(&mut self, seen: Seen, in_stage: bool, ln_pass: f64) {
+    /// `ln E` with the population's share of the limit's budget.
+    fn weighed(&self, share: f64) -> f64 {
+        if self.units < LEAST_FAILURES { f64::NEG_INFINITY } else { self.fail.ln_e() + share.ln() }
+    }
+
+    fn add(&mut self, seen: Seen, stable: ArmCounts, in_stage: bool, ln_pass: f64) {
         self.fail.update(seen.counts);
+        self.run_up.canary.add(seen.counts);
+        self.run_up.stable.add(stable);
+        if self.fail.ln_e() <= 0.0 {
+            self.run_up = RunUp::default();
+        }
         self.units = self.units.saturating_add(seen.units);
         if in_stage && let Some(pass) = &mut self.pass {
             pass.update(seen.counts);
             self.passed |= pass.ln_e() >= ln_pass;
             self.stage.add(seen.counts);
         }
+    }
+}
+
+impl RunUp {
+    /// How much likelier stable's requests are for a stable at the limit than for one like the canary: half of the canary's
+    /// rate up to all of it, whatever fits stable best, since an alarm comes when the canary looks worse than it is. Not a
+    /// matter of the false-alarm budget: it only tells apart what an alarm means.
+    fn ln_for_stable(&self, limit: f64) -> f64 {
+        let as_canary = self.canary.smoothed_rate();
+        let (low, high) = ((as_canary / 2.0).clamp(limit, 0.99), as_canary.clamp(limit, 0.99));
+        let broken = self.stable.smoothed_rate().clamp(low, high);
+        let (events, quiet) = (self.stable.events.min(self.stable.requests) as f64, self.stable.quiet() as f64);
+        events * (limit / broken).ln() + quiet * ((1.0 - limit) / (1.0 - broken)).ln()
     }
 }
 

@@ -22,6 +22,8 @@ mod rule;
 mod tests;
 mod words;
 
+pub use self::gauge::least_gauge_ms;
+
 use serde::{Deserialize, Serialize};
 use serin_stats::{DEFAULT_HALF_LIFE_MS, DecayedHistogram, Family, ReleaseAlarm};
 
@@ -115,6 +117,11 @@ impl SequentialJudge {
         }
         kept.retain(|(name, _)| broken.is_none_or(|broken| broken == name));
         (!kept.is_empty()).then_some(true)
+    }
+
+    /// See [`super::Trial::acknowledge`].
+    pub(super) fn acknowledge(&mut self) {
+        self.memory.acknowledge();
     }
 
     /// See [`super::Trial::stable_trouble`].
@@ -214,6 +221,19 @@ impl Memory {
         self.renewed_at = None;
     }
 
+    fn acknowledge(&mut self) {
+        let stage = self.stage.map(|memory| memory.stage);
+        let Some(current) = stage else { return };
+        let past = &self.past;
+        for rule in self.criteria.iter_mut().filter(|rule| rule.criterion.on_breach == OnBreach::Pause) {
+            if rule.verdict(current) == Some(Verdict::Fail) {
+                rule.acknowledge(stage, past);
+            }
+        }
+        share_budgets(&mut self.criteria, self.rules.alpha);
+        self.renewed_at = None;
+    }
+
     /// Returns whether a verdict changed.
     fn observe(&mut self, observation: &Observation) -> bool {
         let at = observation.at;
@@ -291,10 +311,14 @@ fn share_budgets(rules: &mut [Rule], alpha: f64) {
 fn share_budget(rules: &mut [Rule], on_breach: OnBreach, alpha: f64) {
     let members: Vec<Family> = rules.iter().filter(|rule| rule.criterion.on_breach == on_breach).flat_map(Rule::families).collect();
     let Ok(alarm) = ReleaseAlarm::new(alpha, &members) else { return };
-    let tests = rules.iter_mut().filter(|rule| rule.criterion.on_breach == on_breach).flat_map(|rule| &mut rule.tests);
-    for (index, test) in tests.enumerate() {
+    let rules = rules.iter_mut().filter(|rule| rule.criterion.on_breach == on_breach);
+    let tests = rules.flat_map(|rule| {
+        let spent = f64::from(rule.acknowledged) * std::f64::consts::LN_2;
+        rule.tests.iter_mut().map(move |test| (test, spent))
+    });
+    for (index, (test, spent)) in tests.enumerate() {
         if let (Some(ln_threshold), Some(share)) = (alarm.ln_threshold(index), alarm.share(index)) {
-            (test.ln_threshold, test.ln_share) = (ln_threshold, share.ln());
+            (test.ln_threshold, test.ln_share) = (ln_threshold + spent, share.ln() - spent);
         }
     }
 }

@@ -5,18 +5,28 @@ use serin_stats::{Dispersion, LEAST_PODS, MOST_PODS};
 
 use crate::traffic::{Counts, Observation};
 
-/// Replicas are known after this long.
 const SECOND_MS: u64 = 1_000;
+/// Replicas that have answered nothing for this long are gone.
+const FORGET_S: u64 = 120;
 
 /// The dispersion of one metric. Without at least three replicas there is none, and nothing is tempered.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Placebo {
     second: u64,
-    /// Requests and events of the running second by replica.
-    running: Vec<(String, (u64, u64))>,
+    /// Stable's replicas with the running second.
+    running: Vec<Replica>,
     dispersion: Option<Dispersion>,
     /// What a dispersion of other replicas last said.
     last_eta: Option<f64>,
+}
+
+/// Requests and events of a replica in the running second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Replica {
+    id: String,
+    load: (u64, u64),
+    /// The second in which it last answered anything.
+    seen: u64,
 }
 
 impl Placebo {
@@ -28,16 +38,16 @@ impl Placebo {
         }
         for replica in &observation.replicas {
             let (requests, events) = (replica.counts.requests(), events(&replica.counts));
-            let known = self.running.iter().position(|(id, _)| *id == replica.id);
+            let known = self.running.iter().position(|known| known.id == replica.id);
             match known {
                 Some(position) => {
-                    let sum = &mut self.running[position].1;
-                    *sum = (sum.0.saturating_add(requests), sum.1.saturating_add(events));
+                    let known = &mut self.running[position];
+                    known.load = (known.load.0.saturating_add(requests), known.load.1.saturating_add(events));
+                    known.seen = second;
                 }
                 None if self.running.len() < MOST_PODS => {
-                    self.running.push((replica.id.clone(), (requests, events)));
-                    self.last_eta = Some(self.eta());
-                    self.dispersion = None;
+                    self.running.push(Replica { id: replica.id.clone(), load: (requests, events), seen: second });
+                    self.start_anew();
                 }
                 None => {}
             }
@@ -57,18 +67,29 @@ impl Placebo {
         self.running.len() < LEAST_PODS
     }
 
+    /// Other replicas need another estimate; until it has something to say, the last one holds.
+    fn start_anew(&mut self) {
+        self.last_eta = Some(self.eta());
+        self.dispersion = None;
+    }
+
     fn close(&mut self) {
+        let (second, known) = (self.second, self.running.len());
+        self.running.retain(|replica| replica.seen + FORGET_S >= second);
+        if self.running.len() != known {
+            self.start_anew();
+        }
         if self.is_missing() {
             return;
         }
         if self.dispersion.is_none() {
             self.dispersion = Dispersion::new(self.running.len()).ok();
         }
-        let loads: Vec<(u64, u64)> = self.running.iter().map(|(_, load)| *load).collect();
+        let loads: Vec<(u64, u64)> = self.running.iter().map(|replica| replica.load).collect();
         if let Some(dispersion) = &mut self.dispersion {
             // As many as at its construction: a new replica makes a new one.
             let _ = dispersion.add_second(&loads);
         }
-        self.running.iter_mut().for_each(|(_, load)| *load = (0, 0));
+        self.running.iter_mut().for_each(|replica| replica.load = (0, 0));
     }
 }

@@ -19,6 +19,8 @@ use crate::{
 
 /// The alternatives of the classes follow the tolerance in steps of this size: older ones are just as valid.
 const RETUNE_STEP: f64 = 1.02;
+/// The guard for people that the test has.
+const LEAST_CANARY_EVENTS: u64 = 3;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct RateTest {
@@ -98,8 +100,10 @@ impl RateTest {
             if in_stage && let Some(pass) = &mut self.pass {
                 pass.update(batch.pass);
                 self.passed |= pass.ln_e() >= ln_pass;
-                self.stage[0].add(batch.fail.stable);
-                self.stage[1].add(batch.fail.canary);
+                if batch.fail.weight.is_split() {
+                    self.stage[0].add(batch.fail.stable);
+                    self.stage[1].add(batch.fail.canary);
+                }
             }
             self.past.add(batch.pass.stable);
         }
@@ -145,19 +149,22 @@ impl RateTest {
             Verdict::Unknown => "no compared request in this stage".to_owned(),
             Verdict::Fail => {
                 let harm = match self.mode {
-                    RatioMode::Limit => format!("limit {}", self.limits()),
+                    RatioMode::Limit => format!("limit {}", self.limit()),
                     RatioMode::Harm => "surely worse than stable".to_owned(),
-                    RatioMode::Strict => format!("surely beyond {}", self.limits()),
+                    RatioMode::Strict => format!("surely above {}", self.limit()),
                 };
                 let class = self.guilty_class().map(|class| format!("; mostly {class}")).unwrap_or_default();
                 format!("{compared}; {harm}; {}{class}", evidence.needed(self.ln_e()))
             }
             Verdict::Pass => format!("{compared}; surely below {}", self.tolerance()),
+            _ if self.ln_e() >= evidence.ln_threshold && canary.events < LEAST_CANARY_EVENTS => {
+                format!("{compared}; fewer than {LEAST_CANARY_EVENTS} failures so far; {}", evidence.of_harm(self.ln_e()))
+            }
             _ => {
                 let harm = evidence.of_harm(self.ln_e());
                 match self.needed_to_pass(evidence.ln_pass) {
                     _ if self.ln_e() >= evidence.ln_threshold => {
-                        format!("{compared}; surely worse than stable, but not beyond {}; {harm}", self.limits())
+                        format!("{compared}; surely worse than stable, but not above {}; {harm}", self.limit())
                     }
                     Some(needed) => format!("{}; {compared}; {harm}", evidence.needs_more(needed)),
                     None => format!("{compared}; {harm}"),
@@ -256,22 +263,22 @@ impl RateTest {
     }
 
     fn fresh_pass(&self) -> Result<PassE, ConfigError> {
-        let increase = self.increase.unwrap_or(DEFAULT_MARGIN);
-        let ratio = self.ratio.unwrap_or_else(|| (1.0 + increase / self.past.estimate()).max(1.01));
-        let mut pass = PassE::new(ratio, increase, self.past)?;
+        let margin = self.increase.unwrap_or(DEFAULT_MARGIN);
+        let mut pass = match self.ratio {
+            Some(ratio) => PassE::new(ratio, margin, self.past)?,
+            None => PassE::of_difference(margin, self.past)?,
+        };
         pass.set_tempering(self.eta)?;
         Ok(pass)
     }
 
-    fn limits(&self) -> String {
-        words::limits(self.ratio, self.increase.map(words::points))
+    fn limit(&self) -> String {
+        words::limit(self.ratio, self.increase.map(words::points))
     }
 
     /// What PASS shows: within the ratio, or within the increase.
     fn tolerance(&self) -> String {
-        let ratio = self.ratio.map(|ratio| format!("{ratio}× stable"));
-        let increase = format!("stable + {}", words::points(self.increase.unwrap_or(DEFAULT_MARGIN)));
-        ratio.map_or_else(|| increase.clone(), |ratio| format!("{ratio} or {increase}"))
+        words::limit(self.ratio, Some(words::points(self.increase.unwrap_or(DEFAULT_MARGIN))))
     }
 
     /// The class that is to blame, if one stands out against the total.

@@ -42,13 +42,15 @@ impl Recent {
 
     /// Whether the rate of all that is remembered keeps `limit`; `None` with fewer than 20 requests.
     pub(super) fn keeps(&self, limit: f64) -> Option<bool> {
-        let mut sum = ArmCounts::default();
-        self.slots.iter().for_each(|(_, counts)| sum.add(*counts));
+        let sum = self.total();
         (sum.requests >= LEAST_REQUESTS).then_some(sum.events as f64 <= limit * sum.requests as f64)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.iter().all(|(_, counts)| counts.requests == 0)
+    /// All that is remembered.
+    pub(super) fn total(&self) -> ArmCounts {
+        let mut sum = ArmCounts::default();
+        self.slots.iter().for_each(|(_, counts)| sum.add(*counts));
+        sum
     }
 
     pub(super) fn clear(&mut self) {

@@ -26,6 +26,8 @@ pub(super) struct Rule {
     pub(super) step: Option<usize>,
     pub(super) is_guard: bool,
     pub(super) tests: Vec<Test>,
+    /// How often a person went on although it had failed.
+    pub(super) acknowledged: u32,
     /// Why it cannot be judged: a plan that no document can give.
     unusable: Option<String>,
 }
@@ -70,7 +72,16 @@ impl Rule {
             Ok(kinds) => (kinds.into_iter().map(|kind| Test { kind, ln_threshold: f64::INFINITY, ln_share: 0.0 }).collect(), None),
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
-        Self { criterion, step, is_guard, tests, unusable }
+        Self { criterion, step, is_guard, tests, acknowledged: 0, unusable }
+    }
+
+    /// A person knows that it failed and goes on: what spoke against the canary so far is dealt with. The tests start anew,
+    /// with half of their share of the budget.
+    pub(super) fn acknowledge(&mut self, stage: Option<Stage>, past: &DecayedHistogram) {
+        *self = Self { acknowledged: self.acknowledged.saturating_add(1), ..Self::new(self.criterion.clone(), self.step, self.is_guard) };
+        if let Some(stage) = stage {
+            self.begin_stage(stage.weight, past);
+        }
     }
 
     pub(super) fn applies(&self, stage: Stage) -> bool {
@@ -99,7 +110,7 @@ impl Rule {
         for test in &mut self.tests {
             match &mut test.kind {
                 Kind::Rate(test) => test.observe(feed, in_stage, ln_pass),
-                Kind::Latency(test) => test.observe(feed, past, in_stage, ln_pass),
+                Kind::Latency(latency) => latency.observe(feed, past, in_stage, ln_pass, test.ln_threshold),
                 Kind::Limit(test) => test.observe(feed, in_stage, ln_pass),
                 Kind::Gauge(test) => test.observe(feed.observation, in_stage, ln_pass),
                 Kind::After(test) => test.observe(feed, stage_weight),
@@ -223,7 +234,7 @@ impl Test {
         let (verdict, is_versus_stable) = match &mut self.kind {
             Kind::Rate(test) => (test.verdict(ln_threshold), true),
             Kind::Latency(test) => (test.verdict(ln_threshold), true),
-            Kind::Limit(test) => (test.verdict(ln_threshold, stage.weight.is_zero()), false),
+            Kind::Limit(test) => (test.verdict(ln_threshold, stage.weight), false),
             Kind::Gauge(test) => (test.verdict(ln_threshold), test.is_versus_stable()),
             Kind::After(test) => return test.verdict(ln_threshold, stage.weight),
         };
@@ -235,7 +246,7 @@ impl Test {
         match &self.kind {
             Kind::Rate(test) => test.values(),
             Kind::Latency(_) | Kind::After(_) => [None, None],
-            Kind::Limit(test) => test.values(stage.weight.is_zero()),
+            Kind::Limit(test) => test.values(stage.weight),
             Kind::Gauge(test) => test.values(),
         }
     }
@@ -244,7 +255,7 @@ impl Test {
         match &self.kind {
             Kind::Rate(test) => test.text(evidence, verdict),
             Kind::Latency(test) => test.text(evidence, verdict),
-            Kind::Limit(test) => test.text(evidence, verdict, stage.weight.is_zero()),
+            Kind::Limit(test) => test.text(evidence, verdict, stage.weight),
             Kind::Gauge(test) => test.text(evidence, verdict),
             Kind::After(test) => test.text(evidence, verdict),
         }

@@ -20,12 +20,12 @@ pub(super) fn points(share: f64) -> String {
     format!("{}pp", format_value(share, Unit::Share).trim_end_matches(" %"))
 }
 
-/// `1.5× stable and 0.5pp above it`.
-pub(super) fn limits(ratio: Option<f64>, increase: Option<String>) -> String {
+/// `1.5× stable or stable + 0.5pp, whichever is more`: a breach exceeds all that is given.
+pub(super) fn limit(ratio: Option<f64>, increase: Option<String>) -> String {
     match (ratio, increase) {
-        (Some(ratio), Some(increase)) => format!("at most {ratio}× stable and at most {increase} above it"),
-        (Some(ratio), None) => format!("at most {ratio}× stable"),
-        (None, Some(increase)) => format!("at most {increase} above stable"),
+        (Some(ratio), Some(increase)) => format!("{ratio}× stable or stable + {increase}, whichever is more"),
+        (Some(ratio), None) => format!("{ratio}× stable"),
+        (None, Some(increase)) => format!("stable + {increase}"),
         (None, None) => "none".to_owned(),
     }
 }

@@ -4,19 +4,38 @@ use std::fmt::Write as _;
 
 use crate::{
     Results,
-    equals::{Equal, EqualRun},
+    equals::{self, Equal, EqualRun},
     faults::{Fault, FaultRun, Found},
 };
 
 /// From the decision to the proof: 50 ms, and one tick of the data plane.
 const SWITCH_TARGET_MS: u64 = 100;
 
+/// What the numbers are, for people who read nothing else.
+const INTRODUCTION: &str = "\
+# Real releases under the sequential judge
+
+Made by `cargo xtask bench release`, whose output this is. Every line is made of real releases on one machine: a release with its own proxy,
+processes and load, nothing simulated; so numbers differ from run to run. The traffic is 200 requests per second in Poisson arrivals, the
+canary's weight 5 % (10 requests per second), and 0.5 % of stable's requests fail. Stable has three replicas and is seen alone for five
+seconds before the canary, which is bad from its first request on, is ready. Criteria are the default ones unless the line says otherwise: in
+`mode: limit` a canary is rolled back if it is surely worse *and* beyond 1.5 times stable (errors also 0.5 percentage points), in `mode: harm`
+if it is surely worse.
+
+- *Failed* are requests of the canary that count as errors, those after the decision included. Of connections that break, stable answers
+  them in the canary's stead, so that users see none.
+- *Canary requests* are those that have ended: requests that hang are not among them.
+- *s to the proof of weight 0*: from the proof that the canary has traffic to the proof that it has none.
+- Equal versions go through 60 stages of five seconds with `onInconclusive: advance`, too short to decide anything; what speaks against the
+  canary adds up over all of them.
+";
+
 /// The tables, and whether every target was reached.
 pub(crate) fn render(faults: &[&'static Fault], results: &Results, runs: u32, jobs: u32) -> (String, bool) {
     let mut text = String::new();
     let mut is_ok = true;
     // Writing into a String cannot fail.
-    let _ = writeln!(text, "{runs} releases per fault, {jobs} at the same time.\n");
+    let _ = writeln!(text, "{INTRODUCTION}\nThis run: {runs} releases per fault, {jobs} at the same time.\n");
     let _ = writeln!(
         text,
         "| fault | found | by | failed canary requests, median (max) | seen by users, median (max) | canary requests, median (max) | \
@@ -35,13 +54,14 @@ pub(crate) fn render(faults: &[&'static Fault], results: &Results, runs: u32, jo
     if !switched.is_empty() {
         switched.sort_unstable();
         let (median, max) = (switched[switched.len() / 2], switched[switched.len() - 1]);
-        let reached = switched[switched.len() * 99 / 100] <= SWITCH_TARGET_MS;
+        let in_time = switched.iter().filter(|ms| **ms <= SWITCH_TARGET_MS).count();
+        let reached = in_time * 100 >= switched.len() * 99;
         is_ok &= reached;
         let of = switched.len();
         let _ = writeln!(
             text,
-            "\nFrom the decision to the proof that the canary has no traffic, in {of} releases: median {median} ms, max {max} ms; \
-             target {SWITCH_TARGET_MS} ms in 99 of 100: {}.",
+            "\nFrom the decision to the proof that the canary has no traffic, in {of} releases: median {median} ms, max {max} ms, \
+             {in_time} within {SWITCH_TARGET_MS} ms; target 99 of 100: {}.",
             word(reached)
         );
     }
@@ -49,7 +69,8 @@ pub(crate) fn render(faults: &[&'static Fault], results: &Results, runs: u32, jo
         let _ = writeln!(text, "\n| equal versions | stages | failed, stable | failed, canary | retreats | result |");
         let _ = writeln!(text, "|---|---|---|---|---|---|");
     }
-    for (equal, run) in &results.equals {
+    for equal in equals::EQUALS {
+        let Some((_, run)) = results.equals.iter().find(|(of, _)| of.name == equal.name) else { continue };
         let (row, reached) = equal_row(equal, run.as_ref());
         is_ok &= reached;
         let _ = writeln!(text, "{row}");

@@ -6,7 +6,7 @@ use traffic::{Behaviour, HEALTHY, World, criterion, guard, median, plan};
 
 use crate::{
     judge::{Checkpoint, Trial, Verdict},
-    plan::{Criterion, Metric, Plan, Quantile, RatioMode},
+    plan::{Criterion, Metric, OnBreach, Plan, Quantile, RatioMode},
 };
 
 const RUNS: u64 = 20;
@@ -205,6 +205,85 @@ fn what_breaks_both_is_the_environment() {
 }
 
 #[test]
+fn a_shared_outage_is_never_the_canarys_fault_also_where_it_has_most_of_the_traffic() {
+    for (weight, errors, rps) in
+        [(5_000, 0.2, 200.0), (9_000, 0.2, 1_000.0), (9_500, 1.0, 200.0), (9_500, 1.0, 1_000.0), (500, 1.0, 1_000.0)]
+    {
+        for seed in 1..=RUNS {
+            let mut world = World::new(seed, default_plan());
+            world.rps = rps;
+            world.warm_up(10_000);
+            world.stage(weight);
+            assert_eq!(world.run(20_000), None);
+            (world.stable.errors, world.canary.errors) = (errors, errors);
+            let (_, broken) = world.run(30_000).expect("noticed");
+            assert_eq!(broken.verdict, Verdict::Environment, "seed {seed}, {weight}, {errors}: {broken:?}");
+        }
+    }
+}
+
+#[test]
+fn coming_back_from_a_retreat_begins_with_a_clean_slate() {
+    let slow = criterion(Metric::Latency(Quantile::P99), Some(1_000.0), None);
+    for seed in 1..=RUNS {
+        let mut world = World::new(seed, plan(vec![slow.clone()], vec![guard(0.05)]));
+        world.warm_up(10_000);
+        world.stage(2_500);
+        assert_eq!(world.run(20_000), None);
+        let broken = Behaviour { hangs: 0.2, errors: 0.2, ..HEALTHY };
+        (world.stable, world.canary) = (broken, broken);
+        assert_eq!(world.run(30_000).expect("noticed").1.verdict, Verdict::Environment);
+        world.weight = 0;
+        world.trial.begin_retreat();
+        world.warm_up(30_000);
+        (world.stable, world.canary) = (HEALTHY, HEALTHY);
+        world.warm_up(30_000);
+        world.stage(2_500);
+        assert_eq!(world.run(120_000).map(|broken| broken.1), None, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_increase_alone_does_not_let_a_canary_pass_that_exceeds_it() {
+    let mut passed = 0;
+    for seed in 1..=RUNS {
+        let mut one = errors();
+        one.versus_stable.as_mut().unwrap().ratio = None;
+        one.on_breach = OnBreach::Warn;
+        let mut world = World::new(seed, plan(vec![one], vec![]));
+        world.rps = 1_000.0;
+        world.stable.errors = 0.02;
+        world.warm_up(5_000);
+        world.canary.errors = 0.03;
+        world.stage(500);
+        for _ in 0..2_400 {
+            world.tick();
+            if world.trial.assessment().criteria[0].verdict == Verdict::Pass {
+                passed += 1;
+                break;
+            }
+        }
+    }
+    assert!(passed <= 2, "{passed} of {RUNS} passed at twice the increase");
+}
+
+#[test]
+fn who_goes_on_after_a_pause_is_not_stopped_by_the_same_evidence() {
+    let mut one = errors();
+    one.on_breach = OnBreach::Pause;
+    let mut world = World::new(8, plan(vec![one], vec![]));
+    world.warm_up(5_000);
+    world.canary.errors = 0.1;
+    world.stage(500);
+    world.run(60_000).expect("fails");
+    world.canary.errors = 0.005;
+    world.trial.acknowledge();
+    assert!(world.run_to_pass(900_000).is_some());
+    world.canary.errors = 0.1;
+    world.run(60_000).expect("fails again");
+}
+
+#[test]
 fn an_outage_after_a_day_at_full_weight_is_found_within_ten_failures() {
     let mut world = World::new(1, default_plan());
     world.warm_up(2_000);
@@ -315,13 +394,15 @@ fn a_restored_checkpoint_goes_on_as_if_nothing_had_happened() {
 
 #[test]
 fn one_replica_that_pauses_is_not_taken_for_slowness() {
-    // Ten seconds in which a tenth of the canary's requests takes seconds, once.
-    let mut world = with_canary(7, HEALTHY);
-    world.run(60_000);
-    world.canary = Behaviour { tail: 30.0, ..HEALTHY };
-    assert_eq!(world.run(8_000), None);
-    world.canary = HEALTHY;
-    assert_eq!(world.run(60_000).map(|broken| broken.1), None);
+    // Three seconds in which all of the canary's requests take seconds, once, also after a long time of health.
+    for (seed, healthy_ms) in [(7, 10_000), (8, 60_000), (9, 180_000), (10, 400_000), (11, 400_000)] {
+        let mut world = with_canary(seed, HEALTHY);
+        assert_eq!(world.run(healthy_ms).map(|broken| broken.1), None);
+        world.canary.median_ms = 3_000.0;
+        assert_eq!(world.run(3_000), None);
+        world.canary = HEALTHY;
+        assert_eq!(world.run(180_000).map(|broken| broken.1), None, "seed {seed} after {healthy_ms} ms of health");
+    }
 }
 
 #[test]
