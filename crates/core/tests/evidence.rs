@@ -124,7 +124,7 @@ fn the_canary_gets_no_traffic_next_to_a_stable_that_breaks_a_guard_by_itself() {
     let mut world = deploying();
     world.until("a look at stable", |world| world.wait().why.contains("stable to keep its limits") || world.observes().is_some());
     assert_eq!(world.observes(), None, "stable was not looked at before the stage");
-    assert!(world.wait().why.contains("limit at most"), "{}", world.wait().why);
+    assert!(world.wait().why.contains("limit 5 %"), "{}", world.wait().why);
     world.errors[STABLE] = 0.0;
     world.until_observing(0);
 

@@ -28,7 +28,7 @@ fn breaks_what_both_share() {
     let within_ms = gone["at_ms"].as_u64().unwrap() - begun["at_ms"].as_u64().unwrap();
     assert!(within_ms <= WITHIN_MS, "after {within_ms} ms");
     let text = retreated["event"]["cause"]["text"].as_str().unwrap();
-    assert!(text.contains("stable breaks it too: "), "{text}");
+    assert!(text.contains("; stable ") && text.contains("limit "), "{text}");
     assert!(run.events("rollback-decided").is_empty(), "{}", run.story());
 
     place.behave("stable", &json!({"error_rate": 0.005}));

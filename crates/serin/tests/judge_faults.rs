@@ -63,7 +63,7 @@ fn assert_decided(ended: &Ended, by: &[&str], within_ms: u64, parts: &[&str]) {
 
 #[test]
 fn five_times_the_errors() {
-    let runs = several(3, |number| {
+    let runs = several(5, |number| {
         let document = document(&format!("worse-{number}"), 10.0, &["--error-rate=1%"], &["--error-rate=5%"]);
         rolled_back(&document, &[], |_| ())
     });

@@ -98,10 +98,13 @@ impl Release {
             }
             Phase::Baking { extended_ms, .. } => self.baking(extended_ms),
             Phase::Finishing => self.request_once(Effect::Finalize),
-            Phase::Retained { since } if self.state.paused.is_none() && self.now().ms_since(since) >= self.plan.retain_ms => {
+            // A router that gives stable traffic after all, by hand or by an abort that a crash forgot, would lose it.
+            Phase::Retained { since }
+                if self.state.paused.is_none() && self.state.all_proven() && self.now().ms_since(since) >= self.plan.retain_ms =>
+            {
                 self.record(Event::RetainEnded);
             }
-            Phase::Retiring => self.request_once(Effect::Retire),
+            Phase::Retiring if self.state.all_proven() => self.request_once(Effect::Retire),
             Phase::RollingBack { traffic_back: false } if self.state.all_proven() => {
                 self.record(Event::TrafficReturned);
             }

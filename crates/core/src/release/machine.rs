@@ -82,6 +82,7 @@ impl Release {
         }
         release.record(Event::TakenOver { unobserved_ms });
         release.restore_trial(checkpoint);
+        release.complete_override();
         if latched && !release.explains_latch() {
             let text = "traffic had been taken back before a crash that lost the reason".to_owned();
             release.roll_back(Cause { kind: CauseKind::Latched, text });
@@ -196,6 +197,13 @@ impl Release {
     /// Whether stable is known to have no ready replica.
     pub(super) fn stable_is_gone(&self) -> bool {
         self.workload.stable_ready == Some(0)
+    }
+
+    /// A weight set by hand always stands still; a journal whose end is missing may have the one without the other.
+    fn complete_override(&mut self) {
+        if let Some(weight) = self.state.override_weight.filter(|_| self.state.paused.is_none()) {
+            self.record(Event::Paused { by: None, reason: format!("weight set to {weight} by hand; `resume` goes back to the plan") });
+        }
     }
 
     /// Whether the journal itself says why traffic left the canary.

@@ -58,6 +58,9 @@ impl Release {
             Phase::Baking { .. } if !self.state.all_proven() => wait(None, self.router_wait("the router to give the canary all traffic")),
             Phase::Baking { extended_ms, .. } => self.hold_wait("baking", &self.plan.bake(), *extended_ms),
             Phase::Finishing => wait(None, "the canary to become the version that is kept".to_owned()),
+            Phase::Retained { .. } | Phase::Retiring if !self.state.all_proven() => {
+                wait(None, self.router_wait("the router to give the canary all traffic"))
+            }
             Phase::Retained { since } => {
                 let until = since.plus_ms(self.plan.retain_ms);
                 wait(Some(until), format!("the old version is kept for a rollback, {} left", human_duration(until.ms_since(now))))

@@ -1,7 +1,8 @@
 //! One observation in the form that the tests take: batches by the weight at assignment.
 //!
 //! - *Compared*: what randomly or stickily assigned requests show; the only thing that ratio and difference tests see. Of
-//!   sticky traffic it is clients that count, each once per release: what one client sends is not independent.
+//!   sticky traffic it is clients that count, with their first request at each weight and their first error in the release:
+//!   what one client sends is not independent.
 //! - *By weight*: everything that the weights sent to an arm; what absolute limits look at.
 //! - *Matched*: what declared rules sent to the canary; another population, for absolute limits of its own.
 //!
