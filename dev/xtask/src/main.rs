@@ -1,7 +1,8 @@
 //! Tasks of the project, run as `cargo xtask …`.
 //!
 //! `test` is the whole check that a change must pass, on a laptop and in CI alike; `tidy` is the part of it that reads the tree
-//! and knows the project's own rules; `generate` writes the documents that are made from code; `bench` measures. Plain `cargo test`
+//! and knows the project's own rules; `generate` writes the documents that are made from code; `bench` measures;
+//! `simulate` plays releases on bad days. Plain `cargo test`
 //! stays possible with Rust alone: it leaves out what needs real servers.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals and CI logs")]
 
@@ -11,6 +12,7 @@ mod exec;
 mod generate;
 mod metadata;
 mod processes;
+mod simulate;
 mod test;
 mod tidy;
 mod tree;
@@ -36,6 +38,8 @@ enum Task {
     Tidy,
     /// Measure, with a release build
     Bench(bench::Args),
+    /// Simulate releases on bad days, with a release build; --mutations tests the rules
+    Simulate(simulate::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Task::Generate => generate::run(),
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),
+        Task::Simulate(args) => simulate::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -104,10 +104,11 @@ impl Trial {
     }
 
     /// A person goes on although criteria that pause have failed: they start anew, so that they do not keep the stage from
-    /// passing for what is known already.
-    pub fn acknowledge(&mut self) {
-        if let Judge::Sequential(judge) = &mut self.judge {
-            judge.acknowledge();
+    /// passing for what is known already. Returns their names.
+    pub fn acknowledge(&mut self) -> Vec<String> {
+        match &mut self.judge {
+            Judge::Sequential(judge) => judge.acknowledge(),
+            Judge::Threshold(_) | Judge::Kayenta(_) => Vec::new(),
         }
     }
 

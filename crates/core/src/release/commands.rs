@@ -111,8 +111,9 @@ impl Release {
         self.record(Event::Resumed { by, reason });
         if was_decided {
             // What made the release pause is known now; should it come again, people are told again.
-            self.trial.acknowledge();
-            self.told.clear();
+            for name in self.trial.acknowledge() {
+                self.told.remove(&name);
+            }
         }
         // A retreat that was only paused by a person is not over yet: stable is watched on.
         if let Phase::Retreated { step, .. } = self.state.phase

@@ -44,6 +44,8 @@ enum Step {
     Doc,
     /// All tests, with real servers; then nothing of ours may be left running
     Test,
+    /// Ten thousand simulated releases on bad days, from a release build
+    Simulate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +99,7 @@ fn name(step: Step) -> &'static str {
         Step::Clippy => "clippy",
         Step::Doc => "doc",
         Step::Test => "test",
+        Step::Simulate => "simulate",
     }
 }
 

@@ -8,11 +8,14 @@ use anyhow::{Result, bail};
 
 use super::{Step, deny, leftovers, packages};
 use crate::cargo::{cargo, lock_flag};
-use crate::{exec, metadata, tidy};
+use crate::{exec, metadata, simulate, tidy};
 
 const QUICK: Duration = Duration::from_mins(2);
 const BUILD: Duration = Duration::from_mins(25);
 const TESTS: Duration = Duration::from_mins(30);
+
+/// Releases that every run simulates: seconds, once it is built.
+const SIMULATED: &str = "10000";
 
 /// Under this variable a test that needs a real server fails where it would say that it was left out.
 const TESTBED: (&str, &str) = ("SERIN_TESTBED", "1");
@@ -36,6 +39,7 @@ pub(super) fn run(step: Step, root: &Path) -> Result<()> {
             exec::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"), BUILD)
         }
         Step::Test => tests(root),
+        Step::Simulate => exec::run(simulate::command(root).args(["--seeds", SIMULATED]), BUILD),
     }
 }
 

@@ -120,8 +120,8 @@ impl SequentialJudge {
     }
 
     /// See [`super::Trial::acknowledge`].
-    pub(super) fn acknowledge(&mut self) {
-        self.memory.acknowledge();
+    pub(super) fn acknowledge(&mut self) -> Vec<String> {
+        self.memory.acknowledge()
     }
 
     /// See [`super::Trial::stable_trouble`].
@@ -221,17 +221,19 @@ impl Memory {
         self.renewed_at = None;
     }
 
-    fn acknowledge(&mut self) {
+    fn acknowledge(&mut self) -> Vec<String> {
         let stage = self.stage.map(|memory| memory.stage);
-        let Some(current) = stage else { return };
-        let past = &self.past;
+        let Some(current) = stage else { return Vec::new() };
+        let (past, mut names) = (&self.past, Vec::new());
         for rule in self.criteria.iter_mut().filter(|rule| rule.criterion.on_breach == OnBreach::Pause) {
             if rule.verdict(current) == Some(Verdict::Fail) {
                 rule.acknowledge(stage, past);
+                names.push(rule.criterion.name.clone());
             }
         }
         share_budgets(&mut self.criteria, self.rules.alpha);
         self.renewed_at = None;
+        names
     }
 
     /// Returns whether a verdict changed.
