@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Timestamp, WeightBps,
-    plan::{Criterion, Guard, OnBreach, RatioMode, Severity},
+    plan::{Criterion, Guard},
     traffic::{ArmGauges, Observation},
 };
 
@@ -74,22 +74,7 @@ pub(super) fn keeps_limits<'a>(seen: impl Iterator<Item = (&'a str, Option<bool>
 
 impl Rule {
     fn new(guard: &Guard) -> Self {
-        let criterion = Criterion {
-            name: guard.name.clone(),
-            metric: guard.metric,
-            max: Some(guard.max),
-            min: None,
-            versus_stable: None,
-            on_breach: OnBreach::Rollback,
-            severity: Severity::Critical,
-            mode: RatioMode::Limit,
-            expected: None,
-            for_ms: 0,
-            consecutive: 1,
-            cumulative: None,
-            min_sample: guard.min_sample,
-        };
-        Self { criterion, window: Window::new(guard.window_ms) }
+        Self { criterion: guard.as_criterion(), window: Window::new(guard.window_ms) }
     }
 
     fn broken(&self, gauges: &[ArmGauges; 2], weight: WeightBps, now: Timestamp) -> Option<CriterionAssessment> {

@@ -69,11 +69,19 @@ impl Evidence {
     }
 
     /// Whether a stage may have passed on what was delivered since its weight was proven. `step` beyond the last: the bake.
-    pub(super) fn suffices(&self, plan: &Plan, step: usize, since: Option<Timestamp>, now: Timestamp) -> Result<(), Broken> {
+    /// `restarted`: another owner took over since, so that part of it may be lost, and the last look may be the one before.
+    pub(super) fn suffices(
+        &self,
+        plan: &Plan,
+        step: usize,
+        since: Option<Timestamp>,
+        restarted: bool,
+        now: Timestamp,
+    ) -> Result<(), Broken> {
         let stage = stage(plan, step);
         let seen = self.seen_in(plan, step, since);
         hold!(seen >= stage.min_requests, "evidence", "stage {step} passed with {seen} of {} requests", stage.min_requests);
-        let last = self.since(since).last().map(|look| look.at);
+        let last = if restarted { self.looks.last() } else { self.since(since).last() }.map(|look| look.at);
         let age_ms = last.map(|last| now.ms_since(last));
         let stale_ms = plan.analysis.stale_after_ms();
         hold!(
@@ -81,7 +89,9 @@ impl Evidence {
             "evidence",
             "stage {step} passed on what is {age_ms:?} ms old, {stale_ms} at most"
         );
-        self.split(plan, step, &stage, since)?;
+        if !restarted {
+            self.split(plan, step, &stage, since)?;
+        }
         let blocking = plan.criteria_of(step).filter(|criterion| criterion.on_breach != OnBreach::Warn);
         for criterion in blocking {
             self.criterion(plan, step, stage.weight(), criterion, since)?;
@@ -127,7 +137,6 @@ impl Evidence {
         if plan.sticky || weight.is_zero() || weight == WeightBps::FULL || plan.targets.len() > 1 {
             return Ok(());
         }
-        // A checkpoint may be a look older than the crash: two looks of the other kind could have been lost.
         let off = |split: [u64; 2]| {
             let total = (split[0] + split[1]) as f64;
             let share = split[1] as f64 / total.max(1.0);

@@ -73,7 +73,7 @@ pub(crate) struct Rules {
     evidence: Evidence,
     told: Told,
     watch: Watch,
-    /// The last time that a process which died knew of.
+    /// The last time that a process which died knew of, or the disk.
     died_at: Option<Timestamp>,
     /// How often each kind of thing happened that may cost entries.
     budget: u64,
@@ -141,7 +141,7 @@ impl Rules {
 
     /// The control process died, and the store has kept this much.
     pub(crate) fn crashed(&mut self, knew: Timestamp, journal: &[Entry]) {
-        self.died_at = Some(knew);
+        self.died_at = self.died_at.max(Some(knew));
         self.budget += 20;
         self.memory = Memory::default();
         // It was all right when it was written, by what had been told then.

@@ -39,7 +39,7 @@ impl Memory {
             }
             Event::StagePassed { step, .. } => {
                 self.check_leaving(*step, entry.at, plan)?;
-                evidence.suffices(plan, *step, self.counts_from(), entry.at)
+                evidence.suffices(plan, *step, self.counts_from(), self.was_taken_over, entry.at)
             }
             Event::StageWaived { step, .. } => {
                 self.check_leaving(*step, entry.at, plan)?;
@@ -210,7 +210,7 @@ impl Memory {
         let analysis = &plan.analysis;
         let waivable = analysis.on_no_data == OnNoData::Continue || analysis.on_inconclusive == OnInconclusive::Advance;
         if plan.bake_ms > 0 && !(self.bake == Some(Bake::Waived) && waivable) {
-            evidence.suffices(plan, plan.steps.len(), self.counts_from(), at)?;
+            evidence.suffices(plan, plan.steps.len(), self.counts_from(), self.was_taken_over, at)?;
         }
         Ok(())
     }

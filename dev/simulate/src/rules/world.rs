@@ -30,7 +30,8 @@ pub(crate) struct RouterSight<'a> {
 /// Since when routers have had more than is allowed, and were good all the time.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    too_much_since: Vec<Option<u64>>,
+    /// What was allowed then, and when that was.
+    too_much_since: Vec<Option<(WeightBps, u64)>>,
 }
 
 impl Watch {
@@ -75,7 +76,10 @@ impl Rules {
                 *slot = None;
                 continue;
             };
-            let since = (*slot.get_or_insert(now_ms)).max(good_since);
+            // What counts is how long ago the last lowering of the limit is.
+            let began_ms = slot.filter(|(then, _)| *then <= most).map_or(now_ms, |(_, began_ms)| began_ms);
+            *slot = Some((most, began_ms));
+            let since = began_ms.max(good_since);
             let for_ms = now_ms.saturating_sub(since);
             let rule = if self.memory.rolled_back { "abort" } else { "share" };
             if for_ms > WITHIN_MS {
