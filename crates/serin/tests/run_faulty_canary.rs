@@ -60,7 +60,8 @@ fn never_becomes_ready() {
 
 #[test]
 fn exits_at_start() {
-    let command = json!(["sh", "-c", "echo no database >&2; exit 3"]);
+    // Not at once: the load beside it has to send something first.
+    let command = json!(["sh", "-c", "sleep 2; echo no database >&2; exit 3"]);
     let ended = rolled_back(&lenient(&[]).set("workload.processes.canary.command", command));
     assert_cause(&ended, &["canary-1", "exited with code 3", "no database"]);
     assert_got_no_traffic(&ended);
