@@ -7,6 +7,7 @@ pub mod preflight;
 pub mod process;
 pub mod router;
 pub mod run;
+pub mod serve;
 pub mod store;
 pub mod workload;
 

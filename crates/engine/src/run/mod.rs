@@ -123,7 +123,7 @@ pub enum RunError {
     Internal(String),
 }
 
-fn failed(checks: &[Check]) -> String {
+pub(crate) fn failed(checks: &[Check]) -> String {
     let failed = checks.iter().filter(|check| check.status == serin_core::release::CheckStatus::Fail);
     failed.map(|check| format!("{}: {}", check.name, check.detail)).collect::<Vec<_>>().join("; ")
 }

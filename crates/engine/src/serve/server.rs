@@ -1,0 +1,281 @@
+//! The services by name, and what can be asked of them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    hash::{BuildHasher as _, RandomState},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serin_core::release::{Action, Command, Entry};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    Applied, EventId, Refused, Run, ServiceStatus, Subscription, Who,
+    events::Events,
+    service::{self, Ask, Handle, Tools},
+};
+use crate::{
+    run::Document,
+    store::{Lock, Reader, ReleaseRow, StateFolder, StoreError},
+};
+
+/// How long a service may take to answer. It answers between two steps; only a disk that hangs takes longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most services of one server.
+pub const MOST_SERVICES: usize = 1_000;
+/// Names that an error lists.
+const MOST_NAMED: usize = 10;
+
+/// What to serve, and how.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The server's state folder.
+    pub state: PathBuf,
+    /// The running binary, for proxies and for `{{serin}}`.
+    pub serin_exe: PathBuf,
+    /// Services that serve from the start: the stable version and the traffic settings of these documents. A service that the state
+    /// folder knows goes on with what it knows.
+    pub services: Vec<Document>,
+}
+
+/// A running server. Clones are the same server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Where the services' folders are.
+    folder: PathBuf,
+    services: Mutex<BTreeMap<String, Handle>>,
+    tools: Tools,
+    _lock: Lock,
+}
+
+impl Server {
+    /// Takes the state folder, finds its services again and starts the new ones. Returns when each of them has a task; that they serve is
+    /// seen in their status. Must be called within a runtime of several threads.
+    ///
+    /// # Errors
+    /// If another process has the folder, or it cannot be used. A service that fails is reported in its status.
+    pub async fn start(config: ServerConfig) -> Result<Self, StoreError> {
+        let folder = StateFolder::create(&config.state)?;
+        let lock = Lock::take(&folder)?;
+        let services_dir = folder.path().join("services");
+        fs::create_dir_all(&services_dir).map_err(|error| StoreError::io("cannot create", &services_dir, error))?;
+        let process = u32::try_from(RandomState::new().hash_one(std::process::id()) >> 32).unwrap_or_default();
+        let tools = Tools { serin_exe: config.serin_exe, events: Arc::new(Events::new(process)) };
+        let inner = Inner { folder: services_dir, services: Mutex::default(), tools, _lock: lock };
+        let server = Self { inner: Arc::new(inner) };
+        server.find_again()?;
+        for document in config.services {
+            server.declare(document);
+        }
+        Ok(server)
+    }
+
+    /// Every service, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<ServiceStatus> {
+        self.lock().values().map(Handle::status).collect()
+    }
+
+    /// How a service is right now.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub async fn get(&self, service: &str) -> Result<ServiceStatus, Refused> {
+        let handle = self.handle(service)?;
+        // Asked freshly, because releases do not publish what nobody looks at.
+        match self.ask(&handle, Ask::Status).await {
+            Ok(status) => Ok(status),
+            Err(_) => Ok(handle.status()),
+        }
+    }
+
+    /// Begins a release, creating the service if need be. Applying the same document again changes nothing.
+    ///
+    /// # Errors
+    /// If the service is in a state that forbids it, or a check fails that can be made now.
+    pub async fn apply(&self, document: Document, who: Who) -> Result<Applied, Refused> {
+        let name = document.release.name.clone();
+        let known = self.lock().get(&name).cloned();
+        match known {
+            Some(handle) => self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, again: false, answer }).await?,
+            None => {
+                let handle = self.create(&document)?;
+                self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, again: false, answer })
+                    .await?
+                    .map(|_| Applied::Created)
+            }
+        }
+    }
+
+    /// Releases the document of the last release once more, after it was rolled back.
+    ///
+    /// # Errors
+    /// If there is no such release, or the service is in a state that forbids it.
+    pub async fn retry(&self, service: &str, who: Who) -> Result<Applied, Refused> {
+        let handle = self.handle(service)?;
+        self.ask(&handle, |answer| Ask::Retry { who, answer }).await?
+    }
+
+    /// Acts on the release of a service.
+    ///
+    /// # Errors
+    /// If there is none, or its state forbids it.
+    pub async fn act(&self, service: &str, action: Action, who: Who) -> Result<(), Refused> {
+        let handle = self.handle(service)?;
+        let command = Command { action, by: who.name, reason: who.reason };
+        self.ask(&handle, |answer| Ask::Act { command, answer }).await?
+    }
+
+    /// Takes the traffic back to the version before: of a release under way, and of one that succeeded as long as the old version is kept.
+    ///
+    /// # Errors
+    /// If there is nothing to go back to.
+    pub async fn rollback(&self, service: &str, who: Who) -> Result<(), Refused> {
+        let handle = self.handle(service)?;
+        self.ask(&handle, |answer| Ask::Rollback { who, answer }).await?
+    }
+
+    /// Stops a service for good: no client is served any more. Its journals stay in the folder that the answer names.
+    ///
+    /// # Errors
+    /// If a release is under way.
+    pub async fn delete(&self, service: &str, who: Who) -> Result<PathBuf, Refused> {
+        let handle = self.handle(service)?;
+        let (stopped, folder) = self.ask(&handle, |answer| Ask::Delete { who, answer }).await??;
+        // Draining takes its time; its end is in the events.
+        let server = self.clone();
+        let service = service.to_owned();
+        tokio::spawn(async move {
+            let _ = stopped.await;
+            server.lock().remove(&service);
+        });
+        Ok(folder)
+    }
+
+    /// The newest runs of a service, newest first.
+    ///
+    /// # Errors
+    /// If there is no such service, or its store cannot be read.
+    pub fn runs(&self, service: &str, limit: u32) -> Result<Vec<ReleaseRow>, Refused> {
+        Ok(self.reader(service)?.releases(limit)?)
+    }
+
+    /// A run with the part of its journal after an entry; the newest run if no number is given.
+    ///
+    /// # Errors
+    /// If there is no such service or run, or its store cannot be read.
+    pub fn run(&self, service: &str, number: Option<i64>, after: u64) -> Result<Run, Refused> {
+        let reader = self.reader(service)?;
+        let missing = || Refused::Invalid(format!("{service} has no such run; `serin history {service}` lists them"));
+        let row = match number {
+            None => reader.releases(1)?.into_iter().next(),
+            Some(number) => reader.releases(u32::MAX)?.into_iter().find(|row| row.id.0 == number),
+        };
+        let row = row.ok_or_else(missing)?;
+        let journal: Vec<Entry> = reader.journal(row.id)?.into_iter().filter(|entry| entry.seq > after).collect();
+        Ok(Run { row, journal })
+    }
+
+    /// What happens from here on, and what happened after an event that the reader saw last.
+    #[must_use]
+    pub fn events(&self, after: Option<EventId>) -> Subscription {
+        self.inner.tools.events.subscribe(after)
+    }
+
+    /// Ends the tasks of all services. Everything they started keeps running and serving, for the next server to take over.
+    pub async fn detach(&self) {
+        self.end(|answer| Ask::Detach { answer }).await;
+    }
+
+    /// Takes canaries' traffic back, lets requests end and stops everything. Releases under way go on with the next server.
+    pub async fn stop(&self) {
+        self.end(|answer| Ask::Stop { answer }).await;
+    }
+
+    async fn end(&self, ask: impl Fn(oneshot::Sender<()>) -> Ask) {
+        let handles: Vec<Handle> = self.lock().values().cloned().collect();
+        let mut ends = Vec::new();
+        for handle in handles {
+            let (answer, answered) = oneshot::channel();
+            if handle.asks.send(ask(answer)).await.is_ok() {
+                ends.push(answered);
+            }
+        }
+        for ended in ends {
+            // A service that is gone has ended as well.
+            let _ = ended.await;
+        }
+        self.lock().clear();
+    }
+
+    fn find_again(&self) -> Result<(), StoreError> {
+        let dir = &self.inner.folder;
+        let entries = fs::read_dir(dir).map_err(|error| StoreError::io("cannot read", dir, error))?;
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if StateFolder::existing(&entry.path()).is_some() {
+                let handle = service::find_again(&name, entry.path(), self.inner.tools.clone());
+                self.lock().insert(name, handle);
+            }
+        }
+        Ok(())
+    }
+
+    fn declare(&self, document: Document) {
+        let name = document.release.name.clone();
+        let mut services = self.lock();
+        services.entry(name.clone()).or_insert_with(|| service::create(self.service_dir(&name), document, self.inner.tools.clone()));
+    }
+
+    fn create(&self, document: &Document) -> Result<Handle, Refused> {
+        let mut services = self.lock();
+        if services.len() >= MOST_SERVICES {
+            return Err(Refused::Conflict(format!("there are {MOST_SERVICES} services already; delete one that is not needed")));
+        }
+        let name = &document.release.name;
+        let create = || service::create(self.service_dir(name), document.clone(), self.inner.tools.clone());
+        Ok(services.entry(name.clone()).or_insert_with(create).clone())
+    }
+
+    fn service_dir(&self, name: &str) -> PathBuf {
+        self.inner.folder.join(name)
+    }
+
+    fn handle(&self, service: &str) -> Result<Handle, Refused> {
+        let services = self.lock();
+        services
+            .get(service)
+            .cloned()
+            .ok_or_else(|| Refused::Unknown { name: service.to_owned(), known: services.keys().take(MOST_NAMED).cloned().collect() })
+    }
+
+    fn reader(&self, service: &str) -> Result<Reader, Refused> {
+        let handle = self.handle(service)?;
+        let folder = StateFolder::existing(&handle.folder).ok_or_else(|| Refused::Conflict(format!("{service} was not released yet")))?;
+        Ok(Reader::open(&folder)?)
+    }
+
+    async fn ask<T>(&self, handle: &Handle, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Refused> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            handle.asks.send(ask(answer)).await.ok()?;
+            answered.await.ok()
+        };
+        timeout(PATIENCE, asked).await.ok().flatten().ok_or(Refused::NoAnswer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
+        self.inner.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
