@@ -39,7 +39,7 @@ fn a_router_that_leaves_the_canary_keeps_the_old_version_alive() {
     world.routers.get_mut("main").unwrap().deaf = true;
     world.run_for(120_000);
     assert_eq!(world.phase(), "retained");
-    assert_eq!(world.count(|event| matches!(event, Event::RetainEnded)), 0);
+    assert_eq!(world.count(|event| matches!(event, Event::RetainEnded { .. })), 0);
     world.answers.clear();
     world.routers.get_mut("main").unwrap().deaf = false;
     world.until_phase("succeeded");

@@ -70,7 +70,51 @@ pub fn load_bytes(source_name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics
     Err(diagnostics)
 }
 
+/// Reads the configuration of a server, like [`load`] a release document.
+///
+/// # Errors
+/// Everything that is wrong with it in the order of the text.
+pub fn load_server(source_name: &str, text: &str) -> Result<validated::Server, Diagnostics> {
+    let mut diagnostics = Diagnostics::new(source_name);
+    let server = read_server(text, &mut diagnostics);
+    diagnostics.settle(text);
+    match server {
+        Some(server) if !diagnostics.has_errors() => Ok(server),
+        _ => Err(diagnostics),
+    }
+}
+
+/// JSON Schema (draft 2020-12) of a server's configuration.
+#[must_use]
+pub fn server_schema() -> serde_json::Value {
+    schema::of_server().clone()
+}
+
+fn read_server(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Server> {
+    let (text, root) = parse(text, diagnostics)?;
+    check::check(&root, schema::of_server(), diagnostics);
+    if diagnostics.has_errors() {
+        return None;
+    }
+    let document = typed::<raw::ServerDocument>(root.to_json(), &root, diagnostics)?;
+    lower::server::lower(document, &mut lower::Context::new(&root, text, diagnostics))
+}
+
 fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Release> {
+    let (text, root) = parse(text, diagnostics)?;
+    check::check(&root, schema::shared(), diagnostics);
+    let value = root.to_json();
+    if diagnostics.has_errors() {
+        lower::sound::report(&value, &mut lower::Context::new(&root, text, diagnostics));
+        return None;
+    }
+    let hash = tree::document_hash(&value);
+    let document = typed::<raw::Document>(value, &root, diagnostics)?;
+    lower::lower(document, hash, &mut lower::Context::new(&root, text, diagnostics))
+}
+
+/// The text without its byte order mark, and its tree.
+fn parse<'a>(text: &'a str, diagnostics: &mut Diagnostics) -> Option<(&'a str, tree::Node)> {
     if text.len() > MAX_DOCUMENT_BYTES {
         diagnostics.push(
             Diagnostic::error("too-large", tree::Span::start(), format!("the document has {} bytes, more than Serin reads", text.len()))
@@ -79,16 +123,12 @@ fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Release>
         return None;
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let root = tree::parse(text, diagnostics)?;
-    check::check(&root, schema::shared(), diagnostics);
-    let value = root.to_json();
-    if diagnostics.has_errors() {
-        lower::sound::report(&value, &mut lower::Context::new(&root, text, diagnostics));
-        return None;
-    }
-    let hash = tree::document_hash(&value);
-    match serde_json::from_value::<raw::Document>(value) {
-        Ok(document) => lower::lower(document, hash, &mut lower::Context::new(&root, text, diagnostics)),
+    Some((text, tree::parse(text, diagnostics)?))
+}
+
+fn typed<T: serde::de::DeserializeOwned>(value: serde_json::Value, root: &tree::Node, diagnostics: &mut Diagnostics) -> Option<T> {
+    match serde_json::from_value(value) {
+        Ok(document) => Some(document),
         // The schema and the types come from the same source, so this cannot happen; if it does, it is said, not hidden.
         Err(error) => {
             let place = root.place_of(&Path::root());

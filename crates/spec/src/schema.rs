@@ -5,11 +5,11 @@
 
 use std::sync::OnceLock;
 
-use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema, transform::transform_subschemas};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema, transform::transform_subschemas};
 use serde_json::{Value, json};
 use serin_core::plan::Metric;
 
-use crate::raw::Document;
+use crate::raw::{Document, ServerDocument};
 
 /// JSON Schema (draft 2020-12) of the release document.
 ///
@@ -23,11 +23,17 @@ pub fn schema() -> Value {
 /// The schema, made once.
 pub(crate) fn shared() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(generate)
+    SCHEMA.get_or_init(|| generate::<Document>("release"))
 }
 
-fn generate() -> Value {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>();
+/// The schema of a server's configuration, made once.
+pub(crate) fn of_server() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| generate::<ServerDocument>("server"))
+}
+
+fn generate<T: JsonSchema>(kind: &str) -> Value {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
     tidy(&mut schema);
     if let Some(Value::Object(definitions)) = schema.get_mut("$defs") {
         for (name, definition) in definitions {
@@ -36,7 +42,7 @@ fn generate() -> Value {
             }
         }
     }
-    schema.insert("$id".to_owned(), json!("https://serin.dev/schema/v1alpha1/release.json"));
+    schema.insert("$id".to_owned(), json!(format!("https://serin.dev/schema/v1alpha1/{kind}.json")));
     schema.to_value()
 }
 

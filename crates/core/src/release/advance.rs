@@ -102,7 +102,7 @@ impl Release {
             Phase::Retained { since }
                 if self.state.paused.is_none() && self.state.all_proven() && self.now().ms_since(since) >= self.plan.retain_ms =>
             {
-                self.record(Event::RetainEnded);
+                self.record(Event::RetainEnded { by: None });
             }
             Phase::Retiring if self.state.all_proven() => self.request_once(Effect::Retire),
             Phase::RollingBack { traffic_back: false } if self.state.all_proven() => {

@@ -34,6 +34,8 @@ pub enum Action {
     Promote,
     /// Take all traffic back and end the release.
     Abort,
+    /// Stop the old version of a release that succeeded before its time is over.
+    Retire,
 }
 
 /// Why a command was not carried out. It changed nothing.
@@ -80,6 +82,7 @@ impl Release {
             Action::Reject => self.reject(by, reason)?,
             Action::Weight(weight) => self.set_weight(weight, by, reason)?,
             Action::Promote => self.promote(by, reason)?,
+            Action::Retire => self.retire(by)?,
         }
         Ok(())
     }
@@ -154,6 +157,20 @@ impl Release {
         if self.state.paused.is_none() {
             self.record(Event::Paused { by: Some(by), reason: text });
         }
+        Ok(())
+    }
+
+    fn retire(&mut self, by: String) -> Result<(), Refusal> {
+        if !matches!(self.state.phase, Phase::Retained { .. }) {
+            return Err(Refusal(format!("no old version is kept; the release is {}", self.state.phase.name())));
+        }
+        if self.state.paused.is_some() {
+            return Err(Refusal("the release is paused: `resume` first".to_owned()));
+        }
+        if !self.state.all_proven() {
+            return Err(Refusal("a router gives the old version traffic, or could not be read back yet; try again".to_owned()));
+        }
+        self.record(Event::RetainEnded { by: Some(by) });
         Ok(())
     }
 

@@ -26,6 +26,12 @@ pub enum Event {
     Began {
         /// The release's name.
         release: String,
+        /// Who asked for it, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Why, if said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// A new shell took over. What happened in between was not observed and does not count as held. Routers are to be
     /// read back once more.
@@ -150,7 +156,11 @@ pub enum Event {
     /// The canary is the version that is kept; the old one waits for its retention to end.
     RetainStarted,
     /// The old version is no longer needed.
-    RetainEnded,
+    RetainEnded {
+        /// Who did not want to wait for the end of its time; `None`: it was over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// The release is over and the new version serves.
     Succeeded,
     /// Both arms broke a limit: traffic leaves the canary while it is found out who causes it.

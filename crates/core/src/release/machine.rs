@@ -50,9 +50,19 @@ impl Release {
     /// Begins a new release.
     #[must_use]
     pub fn new(plan: Plan, epoch: u64, now: Timestamp) -> Self {
+        Self::begin(plan, epoch, None, None, now)
+    }
+
+    /// Begins a new release that somebody asked for.
+    #[must_use]
+    pub fn asked_for(plan: Plan, epoch: u64, by: String, reason: Option<String>, now: Timestamp) -> Self {
+        Self::begin(plan, epoch, Some(by), reason, now)
+    }
+
+    fn begin(plan: Plan, epoch: u64, by: Option<String>, reason: Option<String>, now: Timestamp) -> Self {
         let mut release = Self::with_state(plan, State::default(), epoch, now);
         let name = release.plan.release.clone();
-        release.record(Event::Began { release: name });
+        release.record(Event::Began { release: name, by, reason });
         release.advance();
         release
     }
@@ -75,7 +85,7 @@ impl Release {
         let mut release = Self::with_state(plan, state, epoch, now);
         if release.state.seq == 0 {
             let name = release.plan.release.clone();
-            release.record(Event::Began { release: name });
+            release.record(Event::Began { release: name, by: None, reason: None });
         }
         if release.state.is_final() {
             return release;

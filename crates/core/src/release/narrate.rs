@@ -12,7 +12,8 @@ pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
         |by: &str, reason: &Option<String>| reason.as_ref().map_or_else(|| format!("by {by}"), |reason| format!("by {by}: {reason}"));
     let line = |head: &str, detail: String| Some((head.to_owned(), detail));
     match &entry.event {
-        Event::Began { release } => line("release began", release.clone()),
+        Event::Began { release, by: None, .. } => line("release began", release.clone()),
+        Event::Began { release, by: Some(by), reason } => line("release began", format!("{release}, {}", said(by, reason))),
         Event::TakenOver { unobserved_ms } => {
             line("taken over", format!("{} without an owner do not count as held", human_duration(*unobserved_ms)))
         }
@@ -49,7 +50,8 @@ pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
         Event::BakePassed => line("bake passed", String::new()),
         Event::RetainStarted if plan.retain_ms == 0 => None,
         Event::RetainStarted => line("old version kept", format!("for {}", human_duration(plan.retain_ms))),
-        Event::RetainEnded => None,
+        Event::RetainEnded { by: None } => None,
+        Event::RetainEnded { by: Some(by) } => line("retention ended", format!("the old version is stopped, as {by} asked")),
         Event::Succeeded => line("succeeded", "the new version serves".to_owned()),
         Event::Retreated { cause } => line("retreated", format!("{}; traffic leaves the canary while stable is watched", cause.text)),
         Event::RetreatEnded { reason } => line("retreat ended", reason.clone()),

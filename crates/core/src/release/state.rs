@@ -266,7 +266,7 @@ impl State {
             Event::BakeStarted => self.phase = Phase::Baking { since: now, excluded_ms: 0, extended_ms: 0 },
             Event::BakePassed => self.phase = Phase::Finishing,
             Event::RetainStarted => self.phase = Phase::Retained { since: now },
-            Event::RetainEnded => self.phase = Phase::Retiring,
+            Event::RetainEnded { .. } => self.phase = Phase::Retiring,
             Event::Succeeded => self.end(Phase::Succeeded, now),
             Event::Retreated { cause } => {
                 let step = self.step().unwrap_or(0);

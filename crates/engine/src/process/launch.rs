@@ -67,6 +67,8 @@ pub struct LaunchContext<'a> {
     pub serin_exe: &'a Path,
     /// What an earlier control process left: replicas keep their ports if they can.
     pub previous: &'a [ReplicaRecord],
+    /// What the versions are called, by [`Arm::index`]: replicas are called `NAME-1`, `NAME-2` and so on.
+    pub names: &'a [String; 2],
 }
 
 /// The replicas of one version.
@@ -78,7 +80,7 @@ pub fn replica_specs(arm: Arm, process: &ProcessArm, ctx: &LaunchContext<'_>) ->
     let serin = ctx.serin_utf8()?;
     let working_dir = process.working_dir.as_ref().map_or_else(|| ctx.document_dir.to_owned(), |dir| ctx.document_dir.join(dir));
     let replica = |number: u32| {
-        let id = format!("{arm}-{number}");
+        let id = format!("{}-{number}", ctx.names[arm.index()]);
         let port = ctx.port(&id)?;
         let values = [("port", &*port.to_string()), ("serin", serin), ("arm", arm.as_str())];
         Ok(ReplicaSpec {
@@ -165,11 +167,13 @@ fn command(replica: &str, command: &[String], values: &[(&str, &str)], working_d
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, net::TcpListener};
+    use std::{collections::BTreeMap, net::TcpListener, sync::LazyLock};
 
     use serin_spec::validated::EnvValue;
 
     use super::*;
+
+    static NAMES: LazyLock<[String; 2]> = LazyLock::new(|| serin_core::traffic::by_arm(|arm| arm.to_string()));
 
     fn process(command: &[&str], replicas: u32) -> ProcessArm {
         ProcessArm {
@@ -185,7 +189,8 @@ mod tests {
     }
 
     fn context<'a>(previous: &'a [ReplicaRecord]) -> LaunchContext<'a> {
-        LaunchContext { state_dir: Path::new("/state"), document_dir: Path::new("/doc"), serin_exe: Path::new("/bin/serin"), previous }
+        let (state_dir, document_dir, serin_exe) = (Path::new("/state"), Path::new("/doc"), Path::new("/bin/serin"));
+        LaunchContext { state_dir, document_dir, serin_exe, previous, names: &NAMES }
     }
 
     fn record(id: &str, port: u16) -> ReplicaRecord {

@@ -52,7 +52,7 @@ pub(crate) fn start_time_of(pid: u32) -> Option<u64> {
 }
 
 /// The time of day, for records that outlive this process.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }

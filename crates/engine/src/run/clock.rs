@@ -7,7 +7,7 @@ use serin_core::Timestamp;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RunClock {
+pub(crate) struct RunClock {
     began_at: Timestamp,
     began: Instant,
 }
@@ -15,7 +15,7 @@ pub(super) struct RunClock {
 impl RunClock {
     /// A clock that starts now, and not before `not_before` (the last time in the journal).
     #[must_use]
-    pub(super) fn start(not_before: Timestamp) -> Self {
+    pub(crate) fn start(not_before: Timestamp) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
         Self { began_at: wall.max(not_before), began: Instant::now() }
@@ -23,7 +23,7 @@ impl RunClock {
 
     /// The time.
     #[must_use]
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.began_at.plus_ms(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serin_core::{
     Timestamp,
-    release::{Action, Command, Effect, EffectId, Event, Input, Output, Phase, Release, narrate},
+    release::{Action, Command, Effect, EffectId, Event, Input, Output, Phase, Refusal, Release, narrate},
     traffic::{Arm, Observation},
 };
 use tokio::{
@@ -45,21 +45,22 @@ const STORE_RETRY: Duration = Duration::from_millis(250);
 const MOST_TIMELINE: usize = 500;
 
 /// A release being carried out.
-pub(super) struct Driver {
-    pub(super) folder: StateFolder,
-    pub(super) store: SharedStore,
-    pub(super) row: ReleaseRow,
-    pub(super) release: Release,
-    pub(super) latch: Latch,
-    pub(super) world: Arc<World>,
-    pub(super) keeper: ProxyKeeper,
-    pub(super) load: Option<ReplicaSet>,
-    pub(super) meter: TrafficMeter,
-    pub(super) timeline: Vec<TimelineEntry>,
-    pub(super) clock: RunClock,
-    pub(super) feed: Feed,
-    pub(super) control: JoinHandle<()>,
-    pub(super) status: watch::Sender<Option<StatusReport>>,
+pub(crate) struct Driver {
+    pub(crate) folder: StateFolder,
+    pub(crate) store: SharedStore,
+    pub(crate) row: ReleaseRow,
+    pub(crate) release: Release,
+    pub(crate) latch: Latch,
+    pub(crate) world: Arc<World>,
+    pub(crate) keeper: ProxyKeeper,
+    pub(crate) load: Option<ReplicaSet>,
+    pub(crate) meter: TrafficMeter,
+    pub(crate) timeline: Vec<TimelineEntry>,
+    pub(crate) clock: RunClock,
+    pub(crate) feed: Feed,
+    /// Answers commands from other terminals, where the release has a socket of its own.
+    pub(crate) control: Option<JoinHandle<()>>,
+    pub(crate) status: watch::Sender<Option<StatusReport>>,
     commands: mpsc::Receiver<Asked>,
     load_start: Option<Load>,
     checkpoint: CheckpointFile,
@@ -81,7 +82,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(started: Started, feed: Feed) -> Self {
+    pub(crate) fn new(started: Started, feed: Feed) -> Self {
         let Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen } = started;
         let (commands_in, commands) = mpsc::channel(32);
         let (status, status_out) = watch::channel(None);
@@ -99,7 +100,7 @@ impl Driver {
             timeline: Vec::new(),
             clock,
             feed,
-            control: tokio::spawn(socket::serve(control, status_out, commands_in)),
+            control: control.map(|listener| tokio::spawn(socket::serve(listener, status_out, commands_in))),
             status,
             commands,
             load_start: load,
@@ -119,11 +120,13 @@ impl Driver {
     }
 
     /// Drives the release to its end.
-    pub(super) async fn drive(&mut self, interrupts: &mut mpsc::Receiver<()>, operator_patience: Option<Duration>) -> RunEnd {
+    pub(crate) async fn drive(&mut self, interrupts: &mut mpsc::Receiver<()>, operator_patience: Option<Duration>) -> RunEnd {
         let mut stats = self.world.stats.clone();
         let mut link = self.keeper.link();
         // An adopted proxy still serves the table of the owner before: the first link counts as a change.
-        link.mark_changed();
+        if !self.linked {
+            link.mark_changed();
+        }
         let mut pulse = interval(STATUS_EVERY);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut operator_since: Option<Timestamp> = None;
@@ -188,12 +191,18 @@ impl Driver {
         if asked.answer.is_closed() {
             return;
         }
-        let response = match self.release.command(asked.command, self.clock.now()) {
+        let response = match self.obey(asked.command) {
             Ok(()) => Response::Accepted,
             Err(refusal) => Response::Refused(refusal.to_string()),
         };
-        self.turn();
         let _ = asked.answer.send(response);
+    }
+
+    /// Carries out a command as far as it can be done at once. Not while [`drive`](Self::drive) runs.
+    pub(crate) fn obey(&mut self, command: Command) -> Result<(), Refusal> {
+        let done = self.release.command(command, self.clock.now());
+        self.turn();
+        done
     }
 
     fn answer(&mut self, input: Input) {
@@ -267,6 +276,17 @@ impl Driver {
     }
 
     fn publish(&self) {
+        // Nobody may look: a server asks when somebody does.
+        if self.feed.status.receiver_count() == 0 && self.status.receiver_count() == 0 {
+            return;
+        }
+        let report = self.report();
+        self.feed.status.send_replace(Some(report.clone()));
+        self.status.send_replace(Some(report));
+    }
+
+    /// How the release is right now.
+    pub(crate) fn report(&self) -> StatusReport {
         let sources = Sources {
             release: &self.release,
             document_hash: &self.row.document_hash,
@@ -277,9 +297,7 @@ impl Driver {
             store_fault: self.store_fault.clone(),
             listen: self.listen.clone(),
         };
-        let report = report(sources);
-        self.feed.status.send_replace(Some(report.clone()));
-        self.status.send_replace(Some(report));
+        report(sources)
     }
 
     /// Takes what the release wants: traffic to stable at once, then the journal, then the rest.
@@ -393,7 +411,7 @@ impl Driver {
     }
 
     /// Errors and requests of an arm since the release began.
-    pub(super) fn totals(&self, arm: Arm) -> super::ArmTotals {
+    pub(crate) fn totals(&self, arm: Arm) -> super::ArmTotals {
         self.meter.totals(arm)
     }
 }

@@ -28,26 +28,26 @@ const RESEND_ATTEMPTS: u32 = 5;
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
 /// What effects act on.
-pub(super) struct World {
-    pub(super) router: EmbeddedRouter,
-    pub(super) workload: Arc<dyn Workload>,
-    pub(super) stats: watch::Receiver<Option<Arc<Stats>>>,
-    pub(super) drain_ms: u64,
-    pub(super) deploy_timeout_ms: u64,
-    pub(super) canary: CanaryGate,
+pub(crate) struct World {
+    pub(crate) router: EmbeddedRouter,
+    pub(crate) workload: Arc<dyn Workload>,
+    pub(crate) stats: watch::Receiver<Option<Arc<Stats>>>,
+    pub(crate) drain_ms: u64,
+    pub(crate) deploy_timeout_ms: u64,
+    pub(crate) canary: CanaryGate,
     /// What was checked before anything was started.
-    pub(super) checks: Vec<Check>,
+    pub(crate) checks: Vec<Check>,
 }
 
 /// Keeps a deployment that is still under way from bringing back a canary that was stopped meanwhile.
 #[derive(Debug, Default)]
-pub(super) struct CanaryGate {
+pub(crate) struct CanaryGate {
     deploying: tokio::sync::Mutex<()>,
     unwanted: AtomicBool,
 }
 
 /// Carries out one effect and says how it went.
-pub(super) async fn carry_out(world: Arc<World>, id: EffectId, effect: Effect) -> Input {
+pub(crate) async fn carry_out(world: Arc<World>, id: EffectId, effect: Effect) -> Input {
     let done = |result: Result<(), Fault>| match result {
         Ok(()) => Input::Done(id),
         Err(fault) => Input::Failed(id, fault),
@@ -73,7 +73,7 @@ pub(super) async fn carry_out(world: Arc<World>, id: EffectId, effect: Effect) -
 
 impl World {
     /// Gives a proxy that was started anew, or that outlived an earlier control process, the current table.
-    pub(super) async fn resend(&self) {
+    pub(crate) async fn resend(&self) {
         for _ in 0..RESEND_ATTEMPTS {
             match self.router.resend().await {
                 Ok(()) => return,
@@ -86,7 +86,7 @@ impl World {
 
     /// Takes the traffic back without a decision of the release, because it is about to lose its judge. Says whether the
     /// proxy took it.
-    pub(super) async fn send_everything_to_stable(&self) -> bool {
+    pub(crate) async fn send_everything_to_stable(&self) -> bool {
         let shift = self.router.shift(EffectId(u64::MAX), WeightBps::ZERO, false);
         matches!(timeout(ROUTER_PATIENCE, shift).await, Ok(Ok(())))
     }

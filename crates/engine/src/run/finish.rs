@@ -26,7 +26,9 @@ pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, inte
         state_folder: driver.folder.path().display().to_string(),
         end,
     };
-    driver.control.abort();
+    if let Some(control) = &driver.control {
+        control.abort();
+    }
     let _ = std::fs::remove_file(driver.folder.control_socket());
 
     if let RunEnd::OperatorNeeded { .. } = report.end {

@@ -8,9 +8,9 @@ use crate::{
 };
 
 /// The store, shared between the driver and the replicas' tasks. Each holds it for one short transaction.
-pub(super) type SharedStore = Arc<Mutex<Store>>;
+pub(crate) type SharedStore = Arc<Mutex<Store>>;
 
-pub(super) struct StoreLedger(pub(super) SharedStore);
+pub(crate) struct StoreLedger(pub(crate) SharedStore);
 
 impl StoreLedger {
     /// The disk may take its time, and the runtime is told so: other tasks, moves of traffic among them, go on elsewhere.

@@ -12,7 +12,7 @@ use serin_proxy::protocol::Stats;
 /// Turns cumulative counters into differences and keeps the release's totals. Part of the checkpoint, so that a restarted
 /// control process neither misses nor repeats what happened meanwhile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct TrafficMeter {
+pub(crate) struct TrafficMeter {
     instance: String,
     last: Vec<TrafficCell>,
     #[serde(default)]
@@ -154,7 +154,7 @@ impl Progressive {
 
 /// The last seconds of both arms, for people to look at.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RecentTraffic {
+pub(crate) struct RecentTraffic {
     slots: VecDeque<(Timestamp, [Counts; 2])>,
     began: Option<Timestamp>,
 }

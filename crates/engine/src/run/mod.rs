@@ -8,17 +8,17 @@
 //! - `driver`: the loop of inputs, journal and effects.
 //! - `finish`: everything after the last decision.
 
-mod clock;
-mod driver;
-mod effects;
+pub(crate) mod clock;
+pub(crate) mod driver;
+pub(crate) mod effects;
 mod finish;
-mod ledger;
+pub(crate) mod ledger;
 mod leftovers;
 mod meter;
 mod report;
 mod resume;
-mod socket;
-mod start;
+pub(crate) mod socket;
+pub(crate) mod start;
 mod status;
 
 pub use meter::ArmTotals;
@@ -26,10 +26,13 @@ pub use report::{RunEnd, RunReport, TimelineEntry};
 pub use socket::{AskError, Request, Response, ask};
 pub use status::{ArmReport, StageReport, StageState, StatusReport};
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serin_core::release::{Check, Entry};
-use serin_spec::validated::Release;
+use serin_spec::{Diagnostics, validated::Release};
 use tokio::sync::{mpsc, watch};
 
 use crate::store::StoreError;
@@ -62,6 +65,19 @@ pub struct Document {
     pub dir: PathBuf,
     /// What it means.
     pub release: Release,
+}
+
+impl Document {
+    /// A document that the store kept: relative paths start from where it came from.
+    ///
+    /// # Errors
+    /// Everything that this version finds wrong with it.
+    pub fn reread(origin: &str, text: String) -> Result<Self, Diagnostics> {
+        let release = serin_spec::load(origin, &text)?.release;
+        let parent = Path::new(origin).parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
+        Ok(Self { name: origin.to_owned(), origin: origin.to_owned(), text, dir, release })
+    }
 }
 
 /// What the caller sees while the release runs.

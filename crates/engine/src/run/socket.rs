@@ -64,9 +64,9 @@ pub enum AskError {
 }
 
 /// A command on its way to the driver.
-pub(super) struct Asked {
-    pub(super) command: Command,
-    pub(super) answer: oneshot::Sender<Response>,
+pub(crate) struct Asked {
+    pub(crate) command: Command,
+    pub(crate) answer: oneshot::Sender<Response>,
 }
 
 /// Asks the release that runs with this control socket.
@@ -91,7 +91,7 @@ pub async fn ask(socket: &Path, request: &Request) -> Result<Response, AskError>
 }
 
 /// Answers requests until dropped with its task.
-pub(super) async fn serve(listener: UnixListener, status: watch::Receiver<Option<StatusReport>>, commands: mpsc::Sender<Asked>) {
+pub(crate) async fn serve(listener: UnixListener, status: watch::Receiver<Option<StatusReport>>, commands: mpsc::Sender<Asked>) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {

@@ -32,48 +32,57 @@ use crate::{
     preflight,
     process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec},
     router::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, running_proxy, take_back},
+    serve::Who,
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
     workload::{ExternalWorkload, Launch, ProcessesWorkload, Workload},
 };
 
 /// What the judge and the meter remember, written every second.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Remembered {
-    pub(super) trial: Checkpoint,
-    pub(super) meter: TrafficMeter,
+pub(crate) struct Remembered {
+    pub(crate) trial: Checkpoint,
+    pub(crate) meter: TrafficMeter,
 }
 
 /// Everything that the driver needs.
-pub(super) struct Started {
-    pub(super) folder: StateFolder,
-    pub(super) store: SharedStore,
-    pub(super) row: ReleaseRow,
-    pub(super) release: Release,
-    pub(super) latch: Latch,
-    pub(super) checkpoint: CheckpointFile,
-    pub(super) meter: Option<TrafficMeter>,
-    pub(super) world: Arc<World>,
-    pub(super) keeper: ProxyKeeper,
-    pub(super) control: UnixListener,
-    pub(super) load: Option<Load>,
-    pub(super) clock: RunClock,
-    pub(super) listen: String,
+pub(crate) struct Started {
+    pub(crate) folder: StateFolder,
+    pub(crate) store: SharedStore,
+    pub(crate) row: ReleaseRow,
+    pub(crate) release: Release,
+    pub(crate) latch: Latch,
+    pub(crate) checkpoint: CheckpointFile,
+    pub(crate) meter: Option<TrafficMeter>,
+    pub(crate) world: Arc<World>,
+    pub(crate) keeper: ProxyKeeper,
+    pub(crate) control: Option<UnixListener>,
+    pub(crate) load: Option<Load>,
+    pub(crate) clock: RunClock,
+    pub(crate) listen: String,
+}
+
+/// A version that serves without a release.
+pub(crate) struct Stood {
+    pub(crate) folder: StateFolder,
+    pub(crate) store: SharedStore,
+    pub(crate) world: Arc<World>,
+    pub(crate) keeper: ProxyKeeper,
 }
 
 /// The traffic that the document makes itself, once the proxy serves.
-pub(super) struct Load {
+pub(crate) struct Load {
     spec: ReplicaSpec,
     adopt: Vec<ReplicaRecord>,
     ledger: Arc<StoreLedger>,
 }
 
 impl Load {
-    pub(super) fn start(self) -> ReplicaSet {
+    pub(crate) fn start(self) -> ReplicaSet {
         ReplicaSet::start(vec![self.spec], self.adopt, self.ledger)
     }
 }
 
-pub(super) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc::Receiver<()>) -> Result<Started, RunError> {
+pub(crate) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc::Receiver<()>) -> Result<Started, RunError> {
     let document = &config.document;
     let folder = StateFolder::create(&config.state)?;
     let (store, unfinished) = match open_store(&folder) {
@@ -97,7 +106,10 @@ pub(super) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc
     if unfinished.is_none() && checks.iter().any(|check| check.status == CheckStatus::Fail) {
         return Err(RunError::Preflight(checks));
     }
-    let preparation = Preparation::new(config, feed, folder, store, checks)?;
+    let control = bind_control(&folder)?;
+    let ground = Ground { epoch: store.epoch(), store: Arc::new(Mutex::new(store)), folder };
+    let names = serin_core::traffic::by_arm(|arm| arm.to_string());
+    let preparation = Preparation::new(config, feed, ground, names, None, checks, Some(control))?;
     match unfinished {
         Some(row) => preparation.take_over(row, proxy).await,
         None => preparation.begin(interrupts).await,
@@ -116,8 +128,16 @@ fn open_store(folder: &StateFolder) -> Result<(Store, Option<ReleaseRow>), Store
     Ok((store, None))
 }
 
+/// What releases of one state folder share, one after the other.
+pub(crate) struct Ground {
+    pub(crate) folder: StateFolder,
+    pub(crate) store: SharedStore,
+    /// Of the owner, or of the release that begins.
+    pub(crate) epoch: u64,
+}
+
 /// A store that cannot be used cannot say what a running proxy should do: it is told to send everything to stable.
-async fn distrust(folder: &StateFolder, error: StoreError) -> RunError {
+pub(crate) async fn distrust(folder: &StateFolder, error: StoreError) -> RunError {
     if !matches!(error, StoreError::InUse { .. } | StoreError::PathTooLong { .. }) {
         take_back(&folder.proxy_socket()).await;
     }
@@ -125,7 +145,7 @@ async fn distrust(folder: &StateFolder, error: StoreError) -> RunError {
 }
 
 /// Everything that is ready before a process is started or a socket is bound for clients.
-struct Preparation<'a> {
+pub(crate) struct Preparation<'a> {
     config: &'a RunConfig,
     feed: &'a Feed,
     folder: StateFolder,
@@ -134,22 +154,31 @@ struct Preparation<'a> {
     checks: Vec<Check>,
     workload: Arc<dyn Workload>,
     load: Option<Load>,
-    control: UnixListener,
+    control: Option<UnixListener>,
 }
 
 impl<'a> Preparation<'a> {
-    fn new(config: &'a RunConfig, feed: &'a Feed, folder: StateFolder, store: Store, checks: Vec<Check>) -> Result<Self, RunError> {
+    /// `names`: what both versions' processes are called. `stable`: its processes, if they run already and are ours.
+    pub(crate) fn new(
+        config: &'a RunConfig,
+        feed: &'a Feed,
+        ground: Ground,
+        names: [String; 2],
+        stable: Option<Arc<ReplicaSet>>,
+        checks: Vec<Check>,
+        control: Option<UnixListener>,
+    ) -> Result<Self, RunError> {
         let document = &config.document;
+        let Ground { folder, store, epoch } = ground;
         let launch = Launch {
             state_dir: folder.path().to_owned(),
             document_dir: document.dir.clone(),
             serin_exe: config.serin_exe.clone(),
-            previous: store.processes()?,
+            previous: store.lock().unwrap_or_else(PoisonError::into_inner).processes()?,
+            names,
         };
-        let (epoch, store) = (store.epoch(), Arc::new(Mutex::new(store)));
-        let workload = workload(document, &launch, &store);
         let load = load(document, &launch, &store)?;
-        let control = bind_control(&folder)?;
+        let workload = workload(document, &launch, &store, stable);
         Ok(Self { config, feed, folder, epoch, store, checks, workload, load, control })
     }
 
@@ -181,7 +210,7 @@ impl<'a> Preparation<'a> {
     }
 
     async fn serve_new(&self) -> Result<(RunClock, ReleaseRow, Latch, EmbeddedRouter, ProxyKeeper), RunError> {
-        let (links, router) = self.router()?;
+        let (links, router) = self.router(Arm::Stable)?;
         router.prepare(None, WeightBps::ZERO, false);
         let keeper = ProxyKeeper::start(self.proxy_launch(), None, links).map_err(|error| self.address_taken(&error))?;
         let clock = RunClock::start(Timestamp(0));
@@ -210,7 +239,7 @@ impl<'a> Preparation<'a> {
         Ok((row, latch))
     }
 
-    async fn take_over(self, row: ReleaseRow, proxy: Option<ProxyLink>) -> Result<Started, RunError> {
+    pub(crate) async fn take_over(self, row: ReleaseRow, proxy: Option<ProxyLink>) -> Result<Started, RunError> {
         let resumed = match Resumed::read(row, &self.folder, &self.store) {
             Ok(resumed) => resumed,
             Err(error) => return Err(distrust(&self.folder, error).await),
@@ -235,6 +264,52 @@ impl<'a> Preparation<'a> {
         Ok(self.started(clock, resumed.row, resumed.latch, release, meter, router, keeper))
     }
 
+    /// Lets one version serve without a release: starts it, or finds it running behind a proxy that serves already. `arm`: which of the
+    /// document's versions it is. Returns when it is ready and served; an adopted one is not waited for.
+    pub(crate) async fn stand(self, arm: Arm, proxy: Option<ProxyLink>) -> Result<Stood, RunError> {
+        let found = if proxy.is_some() { self.workload.adopt(arm) } else { self.workload.start(arm).await };
+        if let Err(error) = found {
+            return Err(self.refused(
+                "the version is healthy",
+                error.0,
+                "see its log in the service's folder; apply a document that is right",
+            ));
+        }
+        let (links, router) = self.router(arm)?;
+        router.prepare(None, WeightBps::ZERO, false);
+        let keeper = match ProxyKeeper::start(self.proxy_launch(), proxy, links) {
+            Ok(keeper) => keeper,
+            Err(error) => {
+                let taken = self.address_taken(&error);
+                self.workload.detach();
+                return Err(taken);
+            }
+        };
+        let world = self.world(router, &keeper);
+        Ok(Stood { folder: self.folder, store: self.store, world, keeper })
+    }
+
+    /// Begins a release of a service that stands: behind the same proxy, next to the version that serves.
+    pub(crate) async fn begin_beside(self, keeper: ProxyKeeper, row: ReleaseRow, who: Who) -> Result<Started, (RunError, ProxyKeeper)> {
+        let prepared = self.prepare_beside(&keeper, &row);
+        let (clock, latch, router) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Err((error, keeper)),
+        };
+        let plan = self.config.document.release.plan.clone();
+        let release = Release::asked_for(plan, self.epoch, who.name, who.reason, clock.now());
+        // What the proxy counted before belongs to nobody.
+        Ok(self.started(clock, row, latch, release, None, router, keeper))
+    }
+
+    fn prepare_beside(&self, keeper: &ProxyKeeper, row: &ReleaseRow) -> Result<(RunClock, Latch, EmbeddedRouter), RunError> {
+        self.workload.adopt(Arm::Stable).map_err(|error| RunError::Internal(error.0))?;
+        let latch = Latch::open(self.folder.latch(row.id))?;
+        let router = self.router_behind(Arm::Stable, keeper.link())?;
+        router.prepare(None, WeightBps::ZERO, false);
+        Ok((RunClock::start(row.created_at), latch, router))
+    }
+
     async fn serve_again(&self, resumed: &Resumed, proxy: Option<ProxyLink>) -> Result<(RunClock, EmbeddedRouter, ProxyKeeper), RunError> {
         resumed.adopt(self.workload.as_ref()).map_err(|error| RunError::Internal(error.0))?;
         let canary = self.workload.pool(Arm::Canary);
@@ -244,7 +319,7 @@ impl<'a> Preparation<'a> {
             self.note("the proxy is gone as well: waiting for stable before serving again".to_owned());
             let _ = self.workload.start(Arm::Stable).await;
         }
-        let (links, router) = self.router()?;
+        let (links, router) = self.router(Arm::Stable)?;
         match &proxy {
             Some(_) => router.prepare(canary, resumed.weight(), resumed.matches()),
             // The release reads this back and asks for its weight again, once it sees fit.
@@ -254,11 +329,28 @@ impl<'a> Preparation<'a> {
         Ok((RunClock::start(resumed.state.at), router, keeper))
     }
 
-    fn router(&self) -> Result<(LinkWatch, EmbeddedRouter), RunError> {
-        let stable = self.workload.pool(Arm::Stable).ok_or_else(|| RunError::Internal("stable has no servers".to_owned()))?;
+    /// A router that sends everything to an arm, before there is a proxy.
+    fn router(&self, stable: Arm) -> Result<(LinkWatch, EmbeddedRouter), RunError> {
         let (links, link) = watch::channel(None);
-        let router = EmbeddedRouter::new(&self.config.document.release, self.epoch, stable, self.folder.route_table(), link);
-        Ok((links, router))
+        Ok((links, self.router_behind(stable, link)?))
+    }
+
+    fn router_behind(&self, stable: Arm, link: watch::Receiver<Option<Arc<ProxyLink>>>) -> Result<EmbeddedRouter, RunError> {
+        let pool = self.workload.pool(stable).ok_or_else(|| RunError::Internal(format!("{stable} has no servers")))?;
+        Ok(EmbeddedRouter::new(&self.config.document.release, self.epoch, pool, self.folder.route_table(), link))
+    }
+
+    fn world(&self, router: EmbeddedRouter, keeper: &ProxyKeeper) -> Arc<World> {
+        let validated = &self.config.document.release;
+        Arc::new(World {
+            router,
+            workload: Arc::clone(&self.workload),
+            stats: keeper.stats(),
+            drain_ms: validated.traffic.drain_ms,
+            deploy_timeout_ms: validated.plan.deploy_timeout_ms,
+            canary: CanaryGate::default(),
+            checks: self.checks.clone(),
+        })
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one value that two ways lead to")]
@@ -272,18 +364,9 @@ impl<'a> Preparation<'a> {
         router: EmbeddedRouter,
         keeper: ProxyKeeper,
     ) -> Started {
-        let validated = &self.config.document.release;
-        let world = Arc::new(World {
-            router,
-            workload: self.workload,
-            stats: keeper.stats(),
-            drain_ms: validated.traffic.drain_ms,
-            deploy_timeout_ms: validated.plan.deploy_timeout_ms,
-            canary: CanaryGate::default(),
-            checks: self.checks,
-        });
+        let world = self.world(router, &keeper);
         let checkpoint = CheckpointFile::new(self.folder.checkpoint());
-        let listen = validated.traffic.listen.to_string();
+        let listen = self.config.document.release.traffic.listen.to_string();
         let Self { folder, store, control, load, .. } = self;
         Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen }
     }
@@ -313,11 +396,15 @@ impl<'a> Preparation<'a> {
     }
 }
 
-fn workload(document: &Document, launch: &Launch, store: &SharedStore) -> Arc<dyn Workload> {
+fn workload(document: &Document, launch: &Launch, store: &SharedStore, stable: Option<Arc<ReplicaSet>>) -> Arc<dyn Workload> {
     match &document.release.workload {
         WorkloadSpec::Processes(processes) => {
             let ledger = Arc::new(StoreLedger(Arc::clone(store)));
-            Arc::new(ProcessesWorkload::new(processes.as_ref().clone(), launch.clone(), ledger))
+            let workload = ProcessesWorkload::new(processes.as_ref().clone(), launch.clone(), ledger);
+            Arc::new(match stable {
+                Some(running) => workload.with_stable(running),
+                None => workload,
+            })
         }
         WorkloadSpec::External(external) => Arc::new(ExternalWorkload::new(external.clone())),
     }

@@ -4,14 +4,20 @@
 //! foreground, and a task of its own: a disk, a router or a store that fails stops one service and no other.
 //!
 //! - `server`: the services by name, and what can be asked of them.
-//! - `service`: one service, between and during releases.
+//! - `service`: one service and the conditions that it can be in. `opening`: how it begins, `standing`: between releases, `releasing`: during
+//!   them, `version`: which version serves, `queue`: the document that waits.
 //! - `events`: what happened lately, over all services.
 //! - `status`: how a service is, as data.
 
 mod events;
+mod opening;
+mod queue;
+mod releasing;
 mod server;
 mod service;
+mod standing;
 mod status;
+mod version;
 
 pub use events::{EventId, ServerEvent, Subscription};
 pub use server::{Server, ServerConfig};
@@ -37,8 +43,11 @@ pub enum Applied {
     Created,
     /// A release begins.
     Begun,
-    /// This very document is being released already, or is what was released last with success: nothing to do.
-    Unchanged,
+    /// There is nothing to do: this very document is being released, or was released last, however that ended.
+    Unchanged {
+        /// Which of these, and how to release it once more.
+        why: String,
+    },
     /// Another release of the service is taken back first; this one begins when that has ended.
     Supersedes {
         /// What is taken back: name, run and how it stood.

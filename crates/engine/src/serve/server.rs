@@ -4,16 +4,13 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{BuildHasher as _, RandomState},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serin_core::release::{Action, Command, Entry};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Applied, EventId, Refused, Run, ServiceStatus, Subscription, Who,
@@ -108,12 +105,10 @@ impl Server {
         let name = document.release.name.clone();
         let known = self.lock().get(&name).cloned();
         match known {
-            Some(handle) => self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, again: false, answer }).await?,
+            Some(handle) => self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?,
             None => {
                 let handle = self.create(&document)?;
-                self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, again: false, answer })
-                    .await?
-                    .map(|_| Applied::Created)
+                self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?.map(|_| Applied::Created)
             }
         }
     }

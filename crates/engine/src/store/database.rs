@@ -241,6 +241,14 @@ impl Store {
         query_releases(&self.connection, &self.path, "WHERE ended_at IS NULL ORDER BY id DESC LIMIT 1").map(|rows| rows.into_iter().next())
     }
 
+    /// The newest runs first, at most `limit`.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn releases(&self, limit: u32) -> Result<Vec<ReleaseRow>, StoreError> {
+        query_releases(&self.connection, &self.path, &format!("ORDER BY id DESC LIMIT {limit}"))
+    }
+
     /// The journal of a run.
     ///
     /// # Errors

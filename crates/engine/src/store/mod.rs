@@ -10,12 +10,14 @@ mod database;
 mod folder;
 mod latch;
 mod lock;
+mod serving;
 
 pub use checkpoint::CheckpointFile;
 pub use database::{NewRelease, Reader, ReleaseId, ReleaseRow, Store};
 pub use folder::StateFolder;
 pub use latch::Latch;
 pub use lock::{Lock, owner_pid};
+pub use serving::Serving;
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,8 @@ mod processes;
 pub use external::ExternalWorkload;
 pub use processes::{Launch, ProcessesWorkload};
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serin_core::{
     release::WorkloadSeen,
@@ -13,7 +15,7 @@ use serin_core::{
 };
 use serin_proxy::{protocol::Stats, table::Pool};
 
-use crate::Pending;
+use crate::{Pending, process::ReplicaSet};
 
 /// The versions of a release as something that runs.
 pub trait Workload: Send + Sync {
@@ -31,6 +33,12 @@ pub trait Workload: Send + Sync {
 
     /// How an arm is, as far as known without asking anyone. `proxy`: the latest counters, which know the health checks.
     fn arm(&self, arm: Arm, proxy: Option<&Stats>) -> ArmStatus;
+
+    /// Hands the processes of an arm over to whoever runs that version from here on; `None` if there are none to hand over. The arm
+    /// counts as never started then.
+    fn give(&self, _arm: Arm) -> Option<Arc<ReplicaSet>> {
+        None
+    }
 
     /// Leaves everything running.
     fn detach(&self) {}

@@ -29,13 +29,21 @@ pub struct Launch {
     pub serin_exe: PathBuf,
     /// Processes that an earlier control process left running.
     pub previous: Vec<ReplicaRecord>,
+    /// What the versions are called, by [`Arm::index`]. A version keeps its name when it becomes the stable one.
+    pub names: [String; 2],
 }
 
 impl Launch {
     /// The same, as the process supervisor takes it.
     #[must_use]
     pub fn context(&self) -> LaunchContext<'_> {
-        LaunchContext { state_dir: &self.state_dir, document_dir: &self.document_dir, serin_exe: &self.serin_exe, previous: &self.previous }
+        LaunchContext {
+            state_dir: &self.state_dir,
+            document_dir: &self.document_dir,
+            serin_exe: &self.serin_exe,
+            previous: &self.previous,
+            names: &self.names,
+        }
     }
 }
 
@@ -52,6 +60,13 @@ impl ProcessesWorkload {
     #[must_use]
     pub fn new(spec: Processes, launch: Launch, ledger: Arc<dyn Ledger>) -> Self {
         Self { spec, launch, ledger, sets: Mutex::default() }
+    }
+
+    /// The same, with a stable version that runs already: the one that an earlier release brought.
+    #[must_use]
+    pub fn with_stable(self, running: Arc<ReplicaSet>) -> Self {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)[Arm::Stable.index()] = Some(running);
+        self
     }
 
     fn spec(&self, arm: Arm) -> &ProcessArm {
@@ -71,7 +86,7 @@ impl ProcessesWorkload {
             return Ok(Arc::clone(set));
         }
         let specs = replica_specs(arm, self.spec(arm), &self.launch.context()).map_err(|error| WorkloadError(error.to_string()))?;
-        let adopt = self.launch.previous.iter().filter(|record| record.arm == Some(arm)).cloned().collect();
+        let adopt = self.launch.previous.iter().filter(|record| specs.iter().any(|spec| spec.id == record.id)).cloned().collect();
         let set = Arc::new(ReplicaSet::start(specs, adopt, Arc::clone(&self.ledger)));
         sets[arm.index()] = Some(Arc::clone(&set));
         Ok(set)
@@ -139,6 +154,10 @@ impl Workload for ProcessesWorkload {
             gauges: gauges(&status),
             notes: status.replicas.iter().filter_map(note).collect(),
         }
+    }
+
+    fn give(&self, arm: Arm) -> Option<Arc<ReplicaSet>> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)[arm.index()].take()
     }
 
     fn detach(&self) {

@@ -17,6 +17,7 @@ mod limit;
 mod metrics;
 mod processes;
 mod refused;
+pub(crate) mod server;
 pub(crate) mod sound;
 mod strategy;
 mod traffic;

@@ -199,7 +199,7 @@ impl Memory {
                 self.time.stop();
             }
             Event::RetainStarted => self.bake = Some(Bake::Retained(entry.at)),
-            Event::RetainEnded => self.retiring = true,
+            Event::RetainEnded { .. } => self.retiring = true,
             Event::Succeeded => self.finish(End::Succeeded),
             Event::Paused { by, .. } => drop(self.paused.get_or_insert(by.is_some())),
             Event::Resumed { .. } => self.resume(entry.at, plan),

@@ -96,13 +96,15 @@ impl Memory {
                 Ok(())
             }
             Event::BakePassed => self.check_bake(plan, entry.at, evidence),
-            Event::RetainEnded => {
+            Event::RetainEnded { by } => {
                 let Some(Bake::Retained(since)) = self.bake else {
                     return Err(Broken { rule: "way", detail: "the old version was given up out of turn".to_owned() });
                 };
                 let kept_ms = entry.at.ms_since(since);
                 hold!(!self.rolled_back && self.paused.is_none(), "way", "given up while the release stands: {self:?}");
-                hold!(kept_ms >= plan.retain_ms, "stage time", "the old version was kept {kept_ms} of {} ms", plan.retain_ms);
+                let asked = by_person(|action| *action == Action::Retire);
+                hold!(by.is_some() == asked, "people", "the old version was given up by {by:?} while {told:?}");
+                hold!(asked || kept_ms >= plan.retain_ms, "stage time", "the old version was kept {kept_ms} of {} ms", plan.retain_ms);
                 Ok(())
             }
             Event::Retreated { .. } => {

@@ -47,7 +47,8 @@ impl Sim {
             how if how < 0.5 => Action::Approve,
             how if how < 0.55 => Action::Reject,
             how if how < 0.75 => weight,
-            how if how < 0.85 => Action::Promote,
+            how if how < 0.82 => Action::Promote,
+            how if how < 0.86 => Action::Retire,
             _ => Action::Abort,
         };
         let again = random.chance(0.3).then(|| random.below(self.scenario.tick_ms * 2));

@@ -1,0 +1,234 @@
+//! Opening a service: from what its folder remembers to a version that serves, or to a release that goes on.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serin_core::{
+    release::State,
+    traffic::{Arm, by_arm},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    releasing::Releasing,
+    service::{Condition, Down, Tools},
+    standing::Standing,
+    status::LastRun,
+    version,
+};
+use crate::{
+    preflight,
+    process::{kill_leftover, leftover},
+    router::running_proxy,
+    run::{
+        Document, Feed, Happening, RunConfig, RunEnd, RunError,
+        driver::Driver,
+        start::{Ground, Preparation, distrust},
+    },
+    store::{ReleaseRow, Serving, StateFolder, Store, StoreError},
+};
+
+/// Time for processes that nobody wants any more to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// Happenings of a release on their way to the events.
+const HAPPENINGS: usize = 1_024;
+
+/// What came of opening a service.
+pub(super) struct Opened {
+    pub(super) condition: Condition,
+    pub(super) last: Option<LastRun>,
+}
+
+/// Why a service could not be opened, and whether that may pass.
+struct Fault {
+    text: String,
+    passes: bool,
+}
+
+/// Opens a service: a release that was under way goes on, otherwise the version that served serves.
+pub(super) async fn open(name: String, path: PathBuf, tools: Tools, declared: Option<Document>) -> Opened {
+    let down = declared.clone();
+    match try_open(&name, path, &tools, declared).await {
+        Ok(opened) => opened,
+        Err(Fault { text, passes }) => {
+            tracing::error!(service = name, "{text}");
+            Opened { condition: Condition::Down(Down { fault: text, passes, declared: down }), last: None }
+        }
+    }
+}
+
+/// Where a release's happenings go.
+pub(super) fn feed(name: &str, tools: &Tools, run: Option<i64>) -> Feed {
+    let (happenings, mut happened) = mpsc::channel(HAPPENINGS);
+    let (events, service) = (Arc::clone(&tools.events), name.to_owned());
+    tokio::spawn(async move {
+        while let Some(happening) = happened.recv().await {
+            match happening {
+                Happening::Entry { entry, words } => {
+                    events.publish(entry.at, &service, run, words.unwrap_or_default(), Some(*entry));
+                }
+                Happening::Note(text) => events.publish(crate::process::now(), &service, run, (String::new(), text), None),
+            }
+        }
+    });
+    Feed { happenings, status: tokio::sync::watch::channel(None).0 }
+}
+
+/// What a release of a service is started with.
+pub(super) fn config(document: Document, folder: &StateFolder, tools: &Tools) -> RunConfig {
+    let state = folder.path().to_owned();
+    RunConfig { document, state, serin_exe: tools.serin_exe.clone(), keep_serving: true, operator_patience: None }
+}
+
+/// The names of both versions' processes while a run is under way.
+pub(super) fn names(serving: &Serving, run: i64) -> [String; 2] {
+    [version::process_name(serving.version), version::process_name(run.unsigned_abs())]
+}
+
+async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Document>) -> Result<Opened, Fault> {
+    let folder = StateFolder::create(&path)?;
+    let found = tokio::task::block_in_place(|| Found::read(&folder, declared));
+    let Found { store, serving, unfinished, last } = match found {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            let text = format!("the folder {} says of no version that it serves; apply a document", folder.path().display());
+            return Err(Fault { text, passes: false });
+        }
+        Err(error) => {
+            // What cannot be understood does not pass; a lock that is held or a disk that is full may.
+            let passes = !matches!(error, StoreError::Damaged { .. } | StoreError::Newer { .. } | StoreError::PathTooLong { .. });
+            return Err(Fault { text: distrust(&folder, error).await.to_string(), passes });
+        }
+    };
+    let proxy = match running_proxy(&folder.proxy_socket()).await {
+        Ok(proxy) => proxy,
+        Err(error) => return Err(Fault { text: RunError::Proxy { reason: error.to_string() }.to_string(), passes: true }),
+    };
+    let document = reread(&serving.document_name, &serving.document)?;
+    let epoch = store.epoch();
+    let ground = Ground { folder, store: Arc::new(Mutex::new(store)), epoch };
+    if let Some(row) = unfinished {
+        let released = reread(&row.document_name, &row.document)?;
+        let checks = preflight::static_checks(&released.release, &released.dir, ground.folder.path(), proxy.is_some());
+        let config = config(released, &ground.folder, tools);
+        let (feed, names, run) = (feed(name, tools, Some(row.id.0)), names(&serving, row.id.0), row.id.0);
+        let preparation = Preparation::new(&config, &feed, ground, names, None, checks, None)?;
+        let started = preparation.take_over(row, proxy).await?;
+        let driver = Driver::new(started, feed);
+        let releasing = Releasing { driver, serving, document, released: config.document, run };
+        return Ok(Opened { condition: Condition::Releasing(Box::new(releasing)), last });
+    }
+    clear_leftovers(&ground, &serving).await;
+    let checks = preflight::static_checks(&document.release, &document.dir, ground.folder.path(), proxy.is_some());
+    let config = config(document, &ground.folder, tools);
+    let feed = feed(name, tools, None);
+    let arm = serving.arm;
+    let names = by_arm(|any| version::process_name(if any == arm { serving.version } else { u64::MAX }));
+    let stood = Preparation::new(&config, &feed, ground, names, None, checks, None)?.stand(arm, proxy).await?;
+    let standing = Standing { stood, serving, document: config.document, arm };
+    Ok(Opened { condition: Condition::Standing(Box::new(standing)), last })
+}
+
+/// What a folder remembers.
+struct Found {
+    store: Store,
+    serving: Serving,
+    unfinished: Option<ReleaseRow>,
+    last: Option<LastRun>,
+}
+
+impl Found {
+    /// `None` if it was never said which version serves.
+    fn read(folder: &StateFolder, declared: Option<Document>) -> Result<Option<Self>, StoreError> {
+        let mut store = Store::open(folder)?;
+        let serving = match (store.serving()?, declared) {
+            (Some(serving), None) => serving,
+            // Declared anew before it was ever up, or known from an earlier server: what was proven counts.
+            (Some(serving), Some(_)) if serving.release.is_some() => serving,
+            (_, Some(document)) => {
+                let serving = version::declared(&document);
+                store.set_serving(&serving)?;
+                serving
+            }
+            (None, None) => return Ok(None),
+        };
+        let Some(row) = store.unfinished()? else {
+            let last = last_run(&store, None)?;
+            return Ok(Some(Self { store, serving, unfinished: None, last }));
+        };
+        let state = State::fold(&store.journal(row.id)?);
+        if !state.is_final() {
+            let last = last_run(&store, Some(&row))?;
+            return Ok(Some(Self { store, serving, unfinished: Some(row), last }));
+        }
+        // It came to its end and died before that was recorded: over is over.
+        let end = RunEnd::of(&state);
+        let serving = match end {
+            RunEnd::Succeeded => Serving {
+                release: Some(row.id.0),
+                arm: Arm::Canary,
+                document_name: row.document_name.clone(),
+                document: row.document.clone(),
+                version: row.id.0.unsigned_abs(),
+            },
+            _ => serving,
+        };
+        store.end_with(row.id, end.word(), state.ended_at.unwrap_or(state.at), Some(&serving))?;
+        let last = last_run(&store, None)?;
+        Ok(Some(Self { store, serving, unfinished: None, last }))
+    }
+}
+
+/// The newest run that is over.
+fn last_run(store: &Store, under_way: Option<&ReleaseRow>) -> Result<Option<LastRun>, StoreError> {
+    let rows = store.releases(2)?;
+    let Some(row) = rows.into_iter().find(|row| under_way.is_none_or(|current| current.id != row.id)) else { return Ok(None) };
+    let state = State::fold(&store.journal(row.id)?);
+    Ok(Some(LastRun {
+        document_hash: row.document_hash,
+        run: row.run,
+        number: row.id.0,
+        began_at: row.created_at,
+        ended_at: row.ended_at.unwrap_or(state.at),
+        end: RunEnd::of(&state),
+    }))
+}
+
+/// Ends what still runs of versions that nobody wants any more.
+async fn clear_leftovers(ground: &Ground, serving: &Serving) {
+    let lock = || ground.store.lock().unwrap_or_else(PoisonError::into_inner);
+    let records = lock().processes().unwrap_or_default();
+    let mine = format!("{}-", version::process_name(serving.version));
+    for record in records.into_iter().filter(|record| !record.id.starts_with(&mine)) {
+        if leftover(&record) {
+            tracing::warn!(replica = record.id, pid = record.pid, "stopping a process of an earlier release");
+        }
+        if kill_leftover(&record, GRACE).await
+            && let Err(error) = lock().forget_process(&record.id)
+        {
+            tracing::warn!(replica = record.id, %error, "a stopped process could not be forgotten");
+        }
+    }
+}
+
+fn reread(origin: &str, text: &str) -> Result<Document, Fault> {
+    Document::reread(origin, text.to_owned()).map_err(|diagnostics| Fault {
+        text: format!("this version of serin does not accept the document that is in service: {diagnostics}; put the older version back"),
+        passes: false,
+    })
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self { text: error.to_string(), passes: true }
+    }
+}
+
+impl From<RunError> for Fault {
+    fn from(error: RunError) -> Self {
+        Self { text: error.to_string(), passes: true }
+    }
+}

@@ -1,0 +1,219 @@
+//! A service while a release of it is carried out.
+
+use std::sync::PoisonError;
+
+use serin_core::{
+    release::{Action, Command, Phase},
+    traffic::Arm,
+};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    Applied, Refused, ServiceState, ServiceStatus, Who,
+    queue::Queued,
+    service::{Ask, Condition, PULSE, Service, empty},
+    standing::{self, Standing},
+    status::LastRun,
+    version,
+};
+use crate::{
+    run::{Document, RunEnd, driver::Driver, start::Stood},
+    store::Serving,
+};
+
+/// A release under way.
+pub(super) struct Releasing {
+    pub(super) driver: Driver,
+    /// The version that is stable.
+    pub(super) serving: Serving,
+    /// The document that it is from.
+    pub(super) document: Document,
+    /// The document that is being released.
+    pub(super) released: Document,
+    pub(super) run: i64,
+}
+
+enum Step {
+    Ended(RunEnd),
+    Asked(Option<Ask>),
+    Pulse,
+}
+
+impl Releasing {
+    fn status(&self, service: &Service) -> ServiceStatus {
+        let report = self.driver.report();
+        let mut status = empty(&service.name, ServiceState::Releasing, report.listen.clone());
+        status.serving = standing::words(&self.serving, &self.document);
+        let stable = &report.arms[Arm::Stable.index()].status;
+        (status.ready, status.replicas) = (stable.ready, stable.replicas);
+        status.fault = report.store_fault.clone();
+        status.release = Some(report);
+        status.queued = service.queued.as_ref().map(Queued::words);
+        status.last = service.last.clone();
+        status
+    }
+
+    fn phase(&self) -> &Phase {
+        &self.driver.release.state().phase
+    }
+
+    /// How the release is called to people.
+    fn words(&self) -> String {
+        format!("{} run {} ({})", self.released.release.name, self.driver.row.run, self.phase().name())
+    }
+}
+
+impl Service {
+    pub(super) async fn release(&mut self, mut releasing: Releasing) -> Condition {
+        // Nobody interrupts a release of a server: ends are asked for.
+        let (_nobody, mut interrupts) = mpsc::channel(1);
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            // Between two turns of the driver nothing is under way that could be lost.
+            let step = tokio::select! {
+                biased;
+                end = releasing.driver.drive(&mut interrupts, None) => Step::Ended(end),
+                ask = self.asks.recv() => Step::Asked(ask),
+                _ = pulse.tick() => Step::Pulse,
+            };
+            match step {
+                Step::Ended(end) => return self.conclude(releasing, end).await,
+                Step::Pulse => drop(self.status.send_replace(releasing.status(self))),
+                Step::Asked(None) => return leave(releasing).await,
+                Step::Asked(Some(Ask::Detach { answer })) => {
+                    let gone = leave(releasing).await;
+                    let _ = answer.send(());
+                    return gone;
+                }
+                Step::Asked(Some(Ask::Stop { answer })) => {
+                    stop(releasing).await;
+                    let _ = answer.send(());
+                    return Condition::Gone;
+                }
+                Step::Asked(Some(ask)) => self.answer_releasing(ask, &mut releasing),
+            }
+        }
+    }
+
+    fn answer_releasing(&mut self, ask: Ask, releasing: &mut Releasing) {
+        match ask {
+            Ask::Status(answer) => drop(answer.send(releasing.status(self))),
+            Ask::Act { command, answer } => {
+                let done = releasing.driver.obey(command).map_err(|refusal| Refused::Conflict(refusal.to_string()));
+                let _ = answer.send(done);
+            }
+            Ask::Rollback { who, answer } => {
+                let command = Command { action: Action::Abort, by: who.name, reason: who.reason };
+                let done = releasing.driver.obey(command).map_err(|refusal| Refused::Conflict(refusal.to_string()));
+                let _ = answer.send(done);
+            }
+            Ask::Apply { document, who, answer } => drop(answer.send(self.supersede(*document, who, releasing))),
+            Ask::Retry { answer, .. } => {
+                let text = format!("{} is under way; abort it first, or wait", releasing.words());
+                let _ = answer.send(Err(Refused::Conflict(text)));
+            }
+            Ask::Delete { answer, .. } => {
+                let text = format!("{} is under way; abort it first", releasing.words());
+                let _ = answer.send(Err(Refused::Conflict(text)));
+            }
+            Ask::Detach { answer } | Ask::Stop { answer } => drop(answer.send(())),
+        }
+    }
+
+    /// A newer document while a release is under way: see the module `service`.
+    fn supersede(&mut self, document: Document, who: Who, releasing: &mut Releasing) -> Result<Applied, Refused> {
+        let hash = &document.release.document_hash;
+        let rolls_back = releasing.driver.release.state().rollback.is_some();
+        if *hash == releasing.released.release.document_hash && !rolls_back {
+            return Ok(Applied::Unchanged { why: format!("{} is under way already", releasing.words()) });
+        }
+        let kept = matches!(releasing.phase(), Phase::Retained { .. } | Phase::Retiring);
+        let (stable, arm) = if kept { (&releasing.released, Arm::Canary) } else { (&releasing.document, releasing.serving.arm) };
+        standing::check(&document, stable, arm, &releasing.driver.folder)?;
+        let what = releasing.words();
+        let action = match releasing.phase() {
+            Phase::Promoting | Phase::Baking { .. } | Phase::Finishing => {
+                return Err(Refused::Conflict(format!(
+                    "{what} serves all clients with its new version already; wait for its end, or `serin rollback {}` first",
+                    self.name
+                )));
+            }
+            Phase::Retained { .. } => Some(Action::Retire),
+            _ if rolls_back || matches!(releasing.phase(), Phase::Retiring) => None,
+            _ => Some(Action::Abort),
+        };
+        let queued = Queued { document, who };
+        queued.keep(&releasing.driver.folder)?;
+        if let Some(action) = action {
+            let reason = Some(format!("superseded by {}", queued.words()));
+            let command = Command { action, by: queued.who.name.clone(), reason };
+            if let Err(refusal) = releasing.driver.obey(command) {
+                Queued::forget(&releasing.driver.folder);
+                return Err(Refused::Conflict(refusal.to_string()));
+            }
+        }
+        self.queued = Some(queued);
+        Ok(Applied::Supersedes { what })
+    }
+
+    /// The release is over: what it proved, or what served before, serves from here on.
+    async fn conclude(&mut self, releasing: Releasing, end: RunEnd) -> Condition {
+        let Releasing { driver, serving, document, released, run } = releasing;
+        let state = driver.release.state();
+        let ended_at = state.ended_at.unwrap_or(state.at);
+        let last = LastRun {
+            document_hash: driver.row.document_hash.clone(),
+            run: driver.row.run,
+            number: run,
+            began_at: state.began_at,
+            ended_at,
+            end: end.clone(),
+        };
+        let (serving, document, arm) = match end {
+            RunEnd::Succeeded => (version::proven(&released, run), released, Arm::Canary),
+            _ => {
+                let arm = Arm::Stable;
+                (serving, document, arm)
+            }
+        };
+        let recorded = tokio::task::block_in_place(|| {
+            let mut store = driver.store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.end_with(driver.row.id, end.word(), ended_at, Some(&serving))
+        });
+        if let Err(error) = recorded {
+            // The journal says it all: the next server reads it from there.
+            tracing::error!(service = self.name, %error, "the end of the release could not be recorded");
+        }
+        if let Some(load) = driver.load {
+            load.stop().await;
+        }
+        driver.latch.remove();
+        self.last = Some(last);
+        let Driver { folder, store, world, keeper, .. } = driver;
+        Condition::Standing(Box::new(Standing { stood: Stood { folder, store, world, keeper }, serving, document, arm }))
+    }
+}
+
+async fn leave(releasing: Releasing) -> Condition {
+    let driver = releasing.driver;
+    driver.world.workload.detach();
+    if let Some(load) = driver.load {
+        load.detach();
+    }
+    driver.keeper.detach().await;
+    Condition::Gone
+}
+
+/// Takes the traffic back, then stops everything. The journal is left as it is: the next server goes on with the release.
+async fn stop(releasing: Releasing) {
+    let driver = releasing.driver;
+    driver.world.send_everything_to_stable().await;
+    if let Some(load) = driver.load {
+        load.stop().await;
+    }
+    standing::stop_all(&driver.folder, &driver.world, driver.keeper).await;
+}
