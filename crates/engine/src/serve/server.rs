@@ -183,7 +183,7 @@ impl Server {
             Some(number) => reader.releases(u32::MAX)?.into_iter().find(|row| row.id.0 == number),
         };
         let row = row.ok_or_else(missing)?;
-        let journal: Vec<Entry> = reader.journal(row.id)?.into_iter().filter(|entry| entry.seq > after).collect();
+        let journal: Vec<Entry> = reader.journal(row.id)?.entries.into_iter().filter(|entry| entry.seq > after).collect();
         Ok(Run { row, journal })
     }
 
