@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serin_core::{
     Timestamp,
     plan::{Gate, JudgeKind, OnBreach, OnInconclusive, OnNoData, Plan, RetreatEnd, SequentialRules, VersusStable},
-    release::{Action, Command, Entry, Fault, Input, Phase, Release, State},
+    release::{Action, Command, Entry, Fault, Input, Phase, Release, State, Wait},
 };
 use world::{
     Answers, World,
@@ -269,6 +269,15 @@ fn assert_journal(plan: &Plan, journal: &[Entry], now: Timestamp) {
             asked.sort();
             assert_eq!(asked, release.state().outstanding.keys().copied().collect::<Vec<_>>());
         }
+    }
+    // Wherever a journal is cut, its beginning may be replaced by what it folds to, also after a way through the disk.
+    let whole = serde_json::to_string(&State::fold(journal)).unwrap();
+    let mut base = State::default();
+    for cut in 0..=journal.len() {
+        let kept: State = serde_json::from_str(&serde_json::to_string(&base).unwrap()).unwrap();
+        assert_eq!(serde_json::to_string(&State::fold_from(kept, &journal[cut..])).unwrap(), whole, "cut at {cut}");
+        assert!(!Wait::replayed(plan, &base).why.is_empty());
+        base = State::fold_from(base, journal.get(cut));
     }
     let stored = serde_json::to_string(journal).unwrap();
     assert_eq!(serde_json::from_str::<Vec<Entry>>(&stored).unwrap(), journal);

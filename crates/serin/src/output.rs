@@ -34,6 +34,12 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Asks for a line on stderr.
+pub(crate) fn prompt(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
 /// Rewrites the current line of a terminal on stderr.
 pub(crate) fn progress(text: &str) {
     let mut stderr = io::stderr().lock();

@@ -22,6 +22,8 @@ pub mod validated;
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, render};
 pub use schema::schema;
 
+use std::rc::Rc;
+
 use tree::Path;
 
 /// The largest document that is read, in bytes. A larger one is refused before it is parsed.
@@ -114,7 +116,7 @@ fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Release>
 }
 
 /// The text without its byte order mark, and its tree.
-fn parse<'a>(text: &'a str, diagnostics: &mut Diagnostics) -> Option<(&'a str, tree::Node)> {
+fn parse<'a>(text: &'a str, diagnostics: &mut Diagnostics) -> Option<(&'a str, Rc<tree::Node>)> {
     if text.len() > MAX_DOCUMENT_BYTES {
         diagnostics.push(
             Diagnostic::error("too-large", tree::Span::start(), format!("the document has {} bytes, more than Serin reads", text.len()))

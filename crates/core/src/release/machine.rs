@@ -79,7 +79,20 @@ impl Release {
         epoch: u64,
         now: Timestamp,
     ) -> Self {
-        let state = State::fold(journal);
+        Self::resume_at(plan, State::fold(journal), checkpoint, last_seen, latched, epoch, now)
+    }
+
+    /// Goes on with a release from the state that its journal folds to: [`resume`](Self::resume) for journals that begin with a snapshot.
+    #[must_use]
+    pub fn resume_at(
+        plan: Plan,
+        state: State,
+        checkpoint: Option<&Checkpoint>,
+        last_seen: Timestamp,
+        latched: bool,
+        epoch: u64,
+        now: Timestamp,
+    ) -> Self {
         let now = now.max(state.at);
         let unobserved_ms = now.ms_since(last_seen.max(state.at));
         let mut release = Self::with_state(plan, state, epoch, now);
@@ -222,7 +235,7 @@ impl Release {
             || self.state.override_weight.is_some_and(WeightBps::is_zero)
     }
 
-    fn with_state(plan: Plan, state: State, epoch: u64, now: Timestamp) -> Self {
+    pub(super) fn with_state(plan: Plan, state: State, epoch: u64, now: Timestamp) -> Self {
         let trial = Trial::new(&plan);
         Self {
             plan,

@@ -166,7 +166,14 @@ impl State {
     /// The state after these entries. Never panics, whatever the entries.
     #[must_use]
     pub fn fold<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
-        let mut state = Self::default();
+        Self::fold_from(Self::default(), entries)
+    }
+
+    /// The state after these entries, which follow those that led to `base`: a journal whose beginning was replaced by a snapshot.
+    /// Cutting a journal anywhere makes no difference. Never panics, whatever the base and the entries.
+    #[must_use]
+    pub fn fold_from<'a>(base: Self, entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut state = base;
         for entry in entries {
             state.apply(entry);
         }

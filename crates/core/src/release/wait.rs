@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Phase, Release, StageStep, advance::Progress};
-use crate::{Timestamp, human_duration, plan::Step};
+use super::{Effect, Phase, Release, StageStep, State, advance::Progress};
+use crate::{
+    Timestamp, human_duration,
+    plan::{Plan, Step},
+};
 
 /// What a release waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,35 @@ pub struct Wait {
     pub why: String,
     /// Whether a person has to do something.
     pub operator: bool,
+}
+
+impl Wait {
+    /// What a release of the past waited for in this state, at the time of its last entry. What the judge had counted and how often
+    /// effects were tried is not in the journal, so a stage says only how long it had been held.
+    #[must_use]
+    pub fn replayed(plan: &Plan, state: &State) -> Self {
+        let release = Release::with_state(plan.clone(), state.clone(), state.epoch, state.at);
+        let observed = match state.phase {
+            Phase::Stage { step, at: StageStep::Observing { extended_ms, .. } } => plan.steps.get(step).map(|step| (step.clone(), extended_ms)),
+            Phase::Baking { extended_ms, .. } => Some((plan.bake(), extended_ms)),
+            _ => None,
+        };
+        match observed {
+            Some((step, extended_ms)) if state.paused.is_none() && state.all_proven() => {
+                let held_ms = state.held_ms(state.at);
+                let most_ms = step.max_hold_ms.saturating_add(extended_ms);
+                let why = format!(
+                    "the judge at {}: {} of {} held, at most {}",
+                    step.weight(),
+                    human_duration(held_ms),
+                    human_duration(step.hold_ms),
+                    human_duration(most_ms)
+                );
+                Self { until: Some(state.at.plus_ms(most_ms.saturating_sub(held_ms))), why, operator: false }
+            }
+            _ => release.next_deadline(),
+        }
+    }
 }
 
 impl Release {

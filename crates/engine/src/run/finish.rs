@@ -49,7 +49,7 @@ pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, inte
     }
     let final_word = if state.is_final() { Some(RunEnd::of(state).word()) } else { None };
     if let Some(word) = final_word {
-        let ended = driver.store.lock().unwrap_or_else(PoisonError::into_inner).end(driver.row.id, word, report.ended_at);
+        let ended = driver.store.lock().unwrap_or_else(PoisonError::into_inner).end(driver.row.id, word, report.ended_at, None);
         if let Err(error) = ended {
             tracing::error!(%error, "the end of the release could not be recorded; the next run will find it ended");
         }

@@ -2,11 +2,7 @@
 
 use std::sync::PoisonError;
 
-use serin_core::{
-    WeightBps,
-    release::{Entry, State},
-    traffic::Arm,
-};
+use serin_core::{WeightBps, release::State, traffic::Arm};
 
 use super::ledger::SharedStore;
 use crate::{
@@ -17,7 +13,6 @@ use crate::{
 /// What is known of an interrupted run before anything is touched.
 pub(super) struct Resumed {
     pub(super) row: ReleaseRow,
-    pub(super) journal: Vec<Entry>,
     pub(super) state: State,
     pub(super) latch: Latch,
 }
@@ -25,9 +20,8 @@ pub(super) struct Resumed {
 impl Resumed {
     pub(super) fn read(row: ReleaseRow, folder: &StateFolder, store: &SharedStore) -> Result<Self, StoreError> {
         let latch = Latch::open(folder.latch(row.id))?;
-        let journal = store.lock().unwrap_or_else(PoisonError::into_inner).journal(row.id)?;
-        let state = State::fold(&journal);
-        Ok(Self { row, journal, state, latch })
+        let state = store.lock().unwrap_or_else(PoisonError::into_inner).journal(row.id)?.state();
+        Ok(Self { row, state, latch })
     }
 
     /// Finds the processes again. Arms that the release had not started or had stopped stay as they are.

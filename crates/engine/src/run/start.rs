@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serin_core::{
     Timestamp, WeightBps,
     judge::Checkpoint,
-    release::{Check, CheckStatus, Release, State},
+    release::{Check, CheckStatus, Release},
     traffic::Arm,
 };
 use serin_proxy::ProxyLink;
@@ -119,12 +119,12 @@ pub(crate) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc
 fn open_store(folder: &StateFolder) -> Result<(Store, Option<ReleaseRow>), StoreError> {
     let mut store = Store::open(folder)?;
     let Some(row) = store.unfinished()? else { return Ok((store, None)) };
-    let state = State::fold(&store.journal(row.id)?);
+    let state = store.journal(row.id)?.state();
     if !state.is_final() {
         return Ok((store, Some(row)));
     }
     // It came to its end and died before that was recorded: over is over.
-    store.end(row.id, RunEnd::of(&state).word(), state.ended_at.unwrap_or(state.at))?;
+    store.end(row.id, RunEnd::of(&state).word(), state.ended_at.unwrap_or(state.at), None)?;
     Ok((store, None))
 }
 
@@ -259,7 +259,7 @@ impl<'a> Preparation<'a> {
         let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial.clone());
         let latched = resumed.latch.is_set();
         let plan = self.config.document.release.plan.clone();
-        let release = Release::resume(plan, &resumed.journal, trial.as_ref(), last_seen, latched, self.epoch, clock.now());
+        let release = Release::resume_at(plan, resumed.state.clone(), trial.as_ref(), last_seen, latched, self.epoch, clock.now());
         let meter = remembered.map(|(_, remembered)| remembered.meter);
         Ok(self.started(clock, resumed.row, resumed.latch, release, meter, router, keeper))
     }

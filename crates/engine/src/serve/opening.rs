@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serin_core::{
-    release::State,
-    traffic::{Arm, by_arm},
-};
+use serin_core::traffic::{Arm, by_arm};
 use tokio::sync::mpsc;
 
 use super::{
@@ -159,7 +156,7 @@ impl Found {
             let last = last_run(&store, None)?;
             return Ok(Some(Self { store, serving, unfinished: None, last }));
         };
-        let state = State::fold(&store.journal(row.id)?);
+        let state = store.journal(row.id)?.state();
         if !state.is_final() {
             let last = last_run(&store, Some(&row))?;
             return Ok(Some(Self { store, serving, unfinished: Some(row), last }));
@@ -168,7 +165,7 @@ impl Found {
         let end = RunEnd::of(&state);
         let serving = match end {
             RunEnd::Succeeded => Serving {
-                release: Some(row.id.0),
+                release: Some(row.id),
                 arm: Arm::Canary,
                 document_name: row.document_name.clone(),
                 document: row.document.clone(),
@@ -176,7 +173,8 @@ impl Found {
             },
             _ => serving,
         };
-        store.end_with(row.id, end.word(), state.ended_at.unwrap_or(state.at), Some(&serving))?;
+        let told = serde_json::to_string(&end).ok();
+        store.end_with(row.id, end.word(), state.ended_at.unwrap_or(state.at), told.as_deref(), Some(&serving))?;
         let last = last_run(&store, None)?;
         Ok(Some(Self { store, serving, unfinished: None, last }))
     }
@@ -186,15 +184,13 @@ impl Found {
 fn last_run(store: &Store, under_way: Option<&ReleaseRow>) -> Result<Option<LastRun>, StoreError> {
     let rows = store.releases(2)?;
     let Some(row) = rows.into_iter().find(|row| under_way.is_none_or(|current| current.id != row.id)) else { return Ok(None) };
-    let state = State::fold(&store.journal(row.id)?);
-    Ok(Some(LastRun {
-        document_hash: row.document_hash,
-        run: row.run,
-        number: row.id.0,
-        began_at: row.created_at,
-        ended_at: row.ended_at.unwrap_or(state.at),
-        end: RunEnd::of(&state),
-    }))
+    let Some(ended_at) = row.ended_at else { return Ok(None) };
+    let told = row.end.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let end = match told {
+        Some(end) => end,
+        None => RunEnd::of(&store.journal(row.id)?.state()),
+    };
+    Ok(Some(LastRun { document_hash: row.document_hash, run: row.run, number: row.id.0, began_at: row.created_at, ended_at, end }))
 }
 
 /// Ends what still runs of versions that nobody wants any more.

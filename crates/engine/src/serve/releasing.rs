@@ -182,7 +182,8 @@ impl Service {
         };
         let recorded = tokio::task::block_in_place(|| {
             let mut store = driver.store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.end_with(driver.row.id, end.word(), ended_at, Some(&serving))
+            let told = serde_json::to_string(&end).ok();
+            store.end_with(driver.row.id, end.word(), ended_at, told.as_deref(), Some(&serving))
         });
         if let Err(error) = recorded {
             // The journal says it all: the next server reads it from there.

@@ -19,13 +19,13 @@ use super::{
 };
 use crate::{
     run::Document,
-    store::{Lock, Reader, ReleaseRow, StateFolder, StoreError},
+    store::{Lock, Reader, ReleaseId, ReleaseRow, StateFolder, StoreError},
 };
 
 /// How long a service may take to answer. It answers between two steps; only a disk that hangs takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most services of one server.
-pub const MOST_SERVICES: usize = 1_000;
+const MOST_SERVICES: usize = 1_000;
 /// Names that an error lists.
 const MOST_NAMED: usize = 10;
 
@@ -175,10 +175,10 @@ impl Server {
         let missing = || Refused::Invalid(format!("{service} has no such run; `serin history {service}` lists them"));
         let row = match number {
             None => reader.releases(1)?.into_iter().next(),
-            Some(number) => reader.releases(u32::MAX)?.into_iter().find(|row| row.id.0 == number),
+            Some(number) => reader.release(ReleaseId(number))?,
         };
         let row = row.ok_or_else(missing)?;
-        let journal: Vec<Entry> = reader.journal(row.id)?.into_iter().filter(|entry| entry.seq > after).collect();
+        let journal: Vec<Entry> = reader.journal(row.id)?.entries.into_iter().filter(|entry| entry.seq > after).collect();
         Ok(Run { row, journal })
     }
 

@@ -19,7 +19,7 @@ use super::{
     opening::{config, feed, names},
     queue::{Queued, short},
     releasing::Releasing,
-    service::{Ask, Condition, Down, PULSE, Service, empty, refuse},
+    service::{Ask, Condition, Down, PULSE, Service, empty},
     version,
 };
 use crate::{
@@ -61,7 +61,7 @@ impl Standing {
 pub(super) fn words(serving: &Serving, document: &Document) -> String {
     let hash = short(&document.release.document_hash);
     match serving.release {
-        Some(run) => format!("{} of {} {hash} (run {run})", serving.arm, document.release.name),
+        Some(run) => format!("{} of {} {hash} (run {})", serving.arm, document.release.name, run.0),
         None => format!("{} of {} {hash} (declared)", serving.arm, document.release.name),
     }
 }

@@ -9,7 +9,10 @@ use std::path::Path;
 use serin_core::traffic::Arm;
 use serin_spec::validated::{EnvValue, ProcessArm, Workload};
 
-use crate::{run::Document, store::Serving};
+use crate::{
+    run::Document,
+    store::{ReleaseId, Serving},
+};
 
 /// The stable version of a document that declares a service.
 pub(super) fn declared(document: &Document) -> Serving {
@@ -54,7 +57,7 @@ pub(super) fn is_stable_of(document: &Document, serving: &Document, arm: Arm) ->
 
 fn of(document: &Document, arm: Arm, run: Option<i64>) -> Serving {
     Serving {
-        release: run,
+        release: run.map(ReleaseId),
         arm,
         document_name: document.origin.clone(),
         document: document.text.clone(),

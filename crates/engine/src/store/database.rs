@@ -1,99 +1,28 @@
-//! The journal in SQLite.
+//! The store of the owner.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use serin_core::{
-    Timestamp,
-    release::{Entry, Event},
+use rusqlite::{Connection, params};
+use serin_core::{Timestamp, release::Entry};
+
+use super::{
+    Journal, Lock, NewRelease, ReleaseId, ReleaseRow, Serving, StateFolder, StoreError, as_i64, compaction::Progress, journal, migrations,
+    rows, serving,
 };
-
-use super::{Lock, StateFolder, StoreError};
 use crate::process::ReplicaRecord;
 
 /// How long the owner waits for a reader's lock. It tries again by itself, and meanwhile it must judge.
 const OWNER_PATIENCE: Duration = Duration::from_millis(200);
-const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = "
-    CREATE TABLE release (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL,
-        document_hash TEXT NOT NULL,
-        run INTEGER NOT NULL,
-        document_name TEXT NOT NULL,
-        document TEXT NOT NULL,
-        created_at INTEGER NOT NULL,
-        ended_at INTEGER,
-        outcome TEXT,
-        UNIQUE (name, document_hash, run)
-    ) STRICT;
-    CREATE TABLE journal (
-        release_id INTEGER NOT NULL REFERENCES release (id),
-        seq INTEGER NOT NULL,
-        epoch INTEGER NOT NULL,
-        at INTEGER NOT NULL,
-        event TEXT NOT NULL,
-        PRIMARY KEY (release_id, seq)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE process (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE owner (epoch INTEGER NOT NULL) STRICT;
-    INSERT INTO owner VALUES (0);
-";
-
-/// A release within one state folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReleaseId(pub i64);
-
-/// A release as the store knows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReleaseRow {
-    /// Its key.
-    pub id: ReleaseId,
-    /// `metadata.name`.
-    pub name: String,
-    /// Hash of the document's meaning.
-    pub document_hash: String,
-    /// 1 for the first run of this document, 2 for the second, …
-    pub run: u32,
-    /// Where the document came from, for messages and relative paths.
-    pub document_name: String,
-    /// The document's text.
-    pub document: String,
-    /// When the run began.
-    pub created_at: Timestamp,
-    /// When it ended, if it has.
-    pub ended_at: Option<Timestamp>,
-    /// How it ended, in a word.
-    pub outcome: Option<String>,
-}
-
-/// What is needed to begin a run.
-#[derive(Debug, Clone, Copy)]
-pub struct NewRelease<'a> {
-    /// `metadata.name`.
-    pub name: &'a str,
-    /// Hash of the document's meaning.
-    pub document_hash: &'a str,
-    /// Where the document came from.
-    pub document_name: &'a str,
-    /// The document's text.
-    pub document: &'a str,
-}
 
 /// The store of the owner: the only one that writes.
 #[derive(Debug)]
 pub struct Store {
-    connection: Connection,
-    path: String,
+    pub(super) connection: Connection,
+    pub(super) path: String,
+    pub(super) folder: StateFolder,
+    pub(super) progress: Option<Progress>,
     epoch: u64,
     _lock: Lock,
-}
-
-/// The store of anyone else: short transactions that never hold the owner up.
-#[derive(Debug)]
-pub struct Reader {
-    connection: Connection,
-    path: String,
 }
 
 impl Store {
@@ -105,27 +34,39 @@ impl Store {
         let lock = Lock::take(folder)?;
         let path = folder.database().display().to_string();
         let fail = |source| StoreError::database(&path, source);
-        let connection = Connection::open(folder.database()).map_err(fail)?;
+        let mut connection = Connection::open(folder.database()).map_err(fail)?;
         connection.busy_timeout(OWNER_PATIENCE).map_err(fail)?;
         // Looked at before anything is changed: a newer version may want its file otherwise.
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-        if !(0..=SCHEMA_VERSION).contains(&found) {
-            return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION });
+        if !(0..=migrations::VERSION).contains(&found) {
+            return Err(StoreError::Newer { path, found, known: migrations::VERSION });
         }
         connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
-        if found == 0 {
-            connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(fail)?;
-        }
-        let epoch: i64 = connection.query_row("UPDATE owner SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0)).map_err(fail)?;
-        Ok(Self { connection, path, epoch: epoch.unsigned_abs(), _lock: lock })
+        migrations::migrate(&mut connection, &folder.database(), found)?;
+        let mut store = Self { connection, path, folder: folder.clone(), progress: None, epoch: 0, _lock: lock };
+        store.next_epoch()?;
+        Ok(store)
     }
 
-    /// This ownership's number; grows with every opening.
+    /// This ownership's number; grows with every opening and every [`next_epoch`](Self::next_epoch).
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Begins a new epoch without letting go of the folder: whatever was sent in the name of the one before is fenced off.
+    ///
+    /// # Errors
+    /// If the database fails; the epoch is the old one then.
+    pub fn next_epoch(&mut self) -> Result<u64, StoreError> {
+        let epoch: i64 = self
+            .connection
+            .query_row("UPDATE owner SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0))
+            .map_err(|source| self.fail(source))?;
+        self.epoch = epoch.unsigned_abs();
+        Ok(self.epoch)
     }
 
     /// Records a new run.
@@ -159,23 +100,22 @@ impl Store {
             created_at: now,
             ended_at: None,
             outcome: None,
+            end: None,
+            journal_deleted_at: None,
         })
     }
 
-    /// Makes entries durable, all or none.
+    /// Makes entries durable, all or none. A journal that has become too long is shortened after that, see [`Journal`].
     ///
     /// # Errors
     /// If the database fails; nothing was stored then.
     pub fn append(&mut self, release: ReleaseId, entries: &[Entry]) -> Result<(), StoreError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
+        let Some(last) = entries.last() else { return Ok(()) };
         let path = self.path.clone();
         let fail = |source| StoreError::database(&path, source);
         let transaction = self.connection.transaction().map_err(fail)?;
         for entry in entries {
-            let event = serde_json::to_string(&entry.event)
-                .map_err(|error| StoreError::Damaged { path: path.clone(), detail: error.to_string() })?;
+            let event = serde_json::to_string(&entry.event).map_err(|error| StoreError::damaged(&path, error.to_string()))?;
             transaction
                 .prepare_cached("INSERT INTO journal (release_id, seq, epoch, at, event) VALUES (?1, ?2, ?3, ?4, ?5)")
                 .and_then(|mut statement| {
@@ -183,18 +123,60 @@ impl Store {
                 })
                 .map_err(fail)?;
         }
-        transaction.commit().map_err(fail)
+        transaction.commit().map_err(fail)?;
+        self.bound_journal(release, last.seq);
+        Ok(())
     }
 
-    /// Records how a run ended.
+    /// Records how a run ended: in a word, and in detail as JSON.
     ///
     /// # Errors
     /// If the database fails.
-    pub fn end(&mut self, release: ReleaseId, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.connection
-            .execute("UPDATE release SET ended_at = ?2, outcome = ?3 WHERE id = ?1", params![release.0, as_i64(now.0), outcome])
-            .map(|_| ())
-            .map_err(|source| self.fail(source))
+    pub fn end(&mut self, release: ReleaseId, outcome: &str, now: Timestamp, end: Option<&str>) -> Result<(), StoreError> {
+        self.end_with(release, outcome, now, end, None)
+    }
+
+    /// Records how a run ended and which version serves from then on, both or neither. `None`: the same one as before.
+    ///
+    /// # Errors
+    /// If the database fails; nothing was recorded then.
+    pub fn end_with(
+        &mut self,
+        release: ReleaseId,
+        outcome: &str,
+        now: Timestamp,
+        end: Option<&str>,
+        serving: Option<&Serving>,
+    ) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let fail = |source| StoreError::database(&path, source);
+        let transaction = self.connection.transaction().map_err(fail)?;
+        transaction
+            .execute(
+                r#"UPDATE release SET ended_at = ?2, outcome = ?3, "end" = ?4 WHERE id = ?1"#,
+                params![release.0, as_i64(now.0), outcome, end],
+            )
+            .map_err(fail)?;
+        if let Some(serving) = serving {
+            serving::write(&transaction, &path, serving)?;
+        }
+        transaction.commit().map_err(fail)
+    }
+
+    /// Records which version serves between releases.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn set_serving(&mut self, serving: &Serving) -> Result<(), StoreError> {
+        serving::write(&self.connection, &self.path, serving)
+    }
+
+    /// The version that serves between releases, if there is one.
+    ///
+    /// # Errors
+    /// If the database fails or it cannot be understood.
+    pub fn serving(&self) -> Result<Option<Serving>, StoreError> {
+        serving::read(&self.connection, &self.path)
     }
 
     /// Remembers a process, so that a restarted owner can adopt it.
@@ -202,8 +184,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub fn save_process(&self, record: &ReplicaRecord) -> Result<(), StoreError> {
-        let text =
-            serde_json::to_string(record).map_err(|error| StoreError::Damaged { path: self.path.clone(), detail: error.to_string() })?;
+        let text = serde_json::to_string(record).map_err(|error| StoreError::damaged(&self.path, error.to_string()))?;
         self.connection
             .execute(
                 "INSERT INTO process (id, record) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
@@ -226,11 +207,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub fn processes(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT record FROM process ORDER BY id").map_err(|source| self.fail(source))?;
-        let texts: Result<Vec<String>, _> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect);
-        let texts = texts.map_err(|source| self.fail(source))?;
-        // A record that cannot be read belongs to a process that cannot be adopted.
-        Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+        query_processes(&self.connection, &self.path)
     }
 
     /// The run that was not finished, if there is one.
@@ -238,7 +215,8 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub fn unfinished(&self) -> Result<Option<ReleaseRow>, StoreError> {
-        query_releases(&self.connection, &self.path, "WHERE ended_at IS NULL ORDER BY id DESC LIMIT 1").map(|rows| rows.into_iter().next())
+        let rest = "WHERE ended_at IS NULL ORDER BY id DESC LIMIT 1";
+        Ok(rows::query(&self.connection, &self.path, migrations::VERSION, rest)?.into_iter().next())
     }
 
     /// The newest runs first, at most `limit`.
@@ -246,15 +224,15 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub fn releases(&self, limit: u32) -> Result<Vec<ReleaseRow>, StoreError> {
-        query_releases(&self.connection, &self.path, &format!("ORDER BY id DESC LIMIT {limit}"))
+        rows::query(&self.connection, &self.path, migrations::VERSION, &format!("ORDER BY id DESC LIMIT {limit}"))
     }
 
-    /// The journal of a run.
+    /// The journal of a run, from its snapshot on if it has one.
     ///
     /// # Errors
     /// If the database fails or an entry cannot be understood.
-    pub fn journal(&self, release: ReleaseId) -> Result<Vec<Entry>, StoreError> {
-        query_journal(&self.connection, &self.path, release)
+    pub fn journal(&self, release: ReleaseId) -> Result<Journal, StoreError> {
+        journal::query(&self.connection, &self.path, migrations::VERSION, release)
     }
 
     fn fail(&self, source: rusqlite::Error) -> StoreError {
@@ -262,81 +240,10 @@ impl Store {
     }
 }
 
-impl Reader {
-    /// Opens the store of a folder for reading.
-    ///
-    /// # Errors
-    /// If it cannot be opened or is newer.
-    pub fn open(folder: &StateFolder) -> Result<Self, StoreError> {
-        let path = folder.database().display().to_string();
-        let fail = |source| StoreError::database(&path, source);
-        let connection = Connection::open_with_flags(PathBuf::from(&path), OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
-        connection.busy_timeout(Duration::from_secs(2)).map_err(fail)?;
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-        if found > SCHEMA_VERSION {
-            return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION });
-        }
-        Ok(Self { connection, path })
-    }
-
-    /// The newest runs first, at most `limit`.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn releases(&self, limit: u32) -> Result<Vec<ReleaseRow>, StoreError> {
-        query_releases(&self.connection, &self.path, &format!("ORDER BY id DESC LIMIT {limit}"))
-    }
-
-    /// The journal of a run.
-    ///
-    /// # Errors
-    /// If the database fails or an entry cannot be understood.
-    pub fn journal(&self, release: ReleaseId) -> Result<Vec<Entry>, StoreError> {
-        query_journal(&self.connection, &self.path, release)
-    }
-}
-
-fn query_releases(connection: &Connection, path: &str, rest: &str) -> Result<Vec<ReleaseRow>, StoreError> {
+/// Remembered processes. A record that cannot be read belongs to a process that cannot be adopted.
+pub(super) fn query_processes(connection: &Connection, path: &str) -> Result<Vec<ReplicaRecord>, StoreError> {
     let fail = |source| StoreError::database(path, source);
-    let sql = format!("SELECT id, name, document_hash, run, document_name, document, created_at, ended_at, outcome FROM release {rest}");
-    let mut statement = connection.prepare(&sql).map_err(fail)?;
-    let rows = statement.query_map([], |row| {
-        Ok(ReleaseRow {
-            id: ReleaseId(row.get(0)?),
-            name: row.get(1)?,
-            document_hash: row.get(2)?,
-            run: row.get(3)?,
-            document_name: row.get(4)?,
-            document: row.get(5)?,
-            created_at: Timestamp(row.get::<_, i64>(6)?.unsigned_abs()),
-            ended_at: row.get::<_, Option<i64>>(7)?.map(|at| Timestamp(at.unsigned_abs())),
-            outcome: row.get(8)?,
-        })
-    });
-    rows.and_then(Iterator::collect).map_err(fail)
-}
-
-fn query_journal(connection: &Connection, path: &str, release: ReleaseId) -> Result<Vec<Entry>, StoreError> {
-    let fail = |source| StoreError::database(path, source);
-    let damaged = |detail: String| StoreError::Damaged { path: path.to_owned(), detail };
-    let mut statement = connection.prepare("SELECT seq, epoch, at, event FROM journal WHERE release_id = ?1 ORDER BY seq").map_err(fail)?;
-    let mut rows = statement.query([release.0]).map_err(fail)?;
-    let mut entries: Vec<Entry> = Vec::new();
-    while let Some(row) = rows.next().map_err(fail)? {
-        let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs).map_err(fail);
-        let (seq, epoch, at) = (number(0)?, number(1)?, Timestamp(number(2)?));
-        let text: Option<String> = row.get(3).optional().map_err(fail)?;
-        let event: Event = serde_json::from_str(&text.unwrap_or_default())
-            .map_err(|error| damaged(format!("journal entry {seq} of release {}: {error}", release.0)))?;
-        if seq != entries.len() as u64 + 1 {
-            return Err(damaged(format!("journal entry {} of release {} is missing", entries.len() + 1, release.0)));
-        }
-        entries.push(Entry { seq, epoch, at, event });
-    }
-    Ok(entries)
-}
-
-/// SQLite's integers are signed; times and counts stay far below their limit.
-fn as_i64(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+    let mut statement = connection.prepare("SELECT record FROM process ORDER BY id").map_err(fail)?;
+    let texts: Result<Vec<String>, _> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect);
+    Ok(texts.map_err(fail)?.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
 }

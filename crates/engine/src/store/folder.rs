@@ -50,6 +50,39 @@ impl StateFolder {
         folder.database().exists().then_some(folder)
     }
 
+    /// A folder as it is, whatever is in it: for looking at what a damaged one still has. Nothing is created.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn at(path: &Path) -> Result<Self, StoreError> {
+        let path = path.canonicalize().map_err(|error| StoreError::io("cannot find", path, error))?;
+        Ok(Self { path })
+    }
+
+    /// The stores at a place: of the folder itself, and of the services below it if it is a server's. By path.
+    #[must_use]
+    pub fn all(path: &Path) -> Vec<Self> {
+        let mut below: Vec<PathBuf> =
+            fs::read_dir(path.join("services")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        below.sort();
+        std::iter::once(path.to_owned()).chain(below).filter_map(|path| Self::existing(&path)).collect()
+    }
+
+    /// What journal and archive take on the disk, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+        let database = self.database();
+        let parts = ["", "-wal"].map(|suffix| {
+            let mut path = database.as_os_str().to_owned();
+            path.push(suffix);
+            size(Path::new(&path))
+        });
+        let archived = fs::read_dir(self.archives()).into_iter().flatten().flatten();
+        let pieces = archived.flat_map(|run| fs::read_dir(run.path()).into_iter().flatten().flatten());
+        parts.iter().sum::<u64>() + pieces.map(|piece| size(&piece.path())).sum::<u64>()
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -60,6 +93,18 @@ impl StateFolder {
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.path.join("serin.db")
+    }
+
+    /// Where entries are that snapshots stand for.
+    #[must_use]
+    pub fn archives(&self) -> PathBuf {
+        self.path.join("journal-archive")
+    }
+
+    /// The archived entries of a release.
+    #[must_use]
+    pub fn archive(&self, release: super::ReleaseId) -> PathBuf {
+        self.archives().join(release.0.to_string())
     }
 
     /// The ownership lock.

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
+    os::unix::fs::MetadataExt as _,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -42,4 +43,19 @@ impl Lock {
 #[must_use]
 pub fn owner_pid(folder: &StateFolder) -> Option<u32> {
     fs::read_to_string(folder.lock()).ok()?.trim().parse().ok()
+}
+
+/// The process that owns the folder right now, as the kernel says. Looks only: no lock is taken, so that no owner that starts at the same time
+/// is refused. `None` also where `/proc` is missing.
+#[must_use]
+pub fn holder(folder: &StateFolder) -> Option<u32> {
+    let inode = fs::metadata(folder.lock()).ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 624 fe:00:10559489 0 EOF`
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, file, ..] = fields[..] else { return None };
+        let locked: u64 = file.rsplit(':').next()?.parse().ok()?;
+        (locked == inode).then(|| pid.parse().ok())?
+    })
 }

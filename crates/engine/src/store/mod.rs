@@ -1,22 +1,41 @@
 //! What survives a crash: one folder with a SQLite journal, an ownership lock, a latch and a checkpoint.
 //!
-//! - `serin.db`: the journal and what belongs to it. WAL with `synchronous=FULL`: an appended entry is on the disk.
+//! - `serin.db`: the journal and what belongs to it. WAL with `synchronous=FULL`: an appended entry is on the disk. Bounded in two ways:
+//!   the beginning of a long journal is replaced by a snapshot (`compaction`), and ended runs are forgotten (`retention`).
+//! - `serin.db.v1`: the store before it was brought to the next schema (`migrations`).
+//! - `journal-archive/`: entries that a snapshot stands for ([`archive`]). Nothing that runs needs them.
 //! - `lock`: held with `flock` by the one process that may write. Others read in short transactions or ask the owner.
 //! - `latch`: written in place and synced when traffic returns to stable, before the journal; see [`Latch`].
 //! - `checkpoint.json`: what the judge has seen, at most a second old; losing it can only make a stage longer.
 
+pub mod archive;
+mod check;
 mod checkpoint;
+mod compaction;
 mod database;
 mod folder;
+mod journal;
 mod latch;
 mod lock;
+mod migrations;
+mod reader;
+mod retention;
+mod rows;
 mod serving;
+#[cfg(test)]
+mod tests;
 
+pub use check::{CheckReport, check};
 pub use checkpoint::CheckpointFile;
-pub use database::{NewRelease, Reader, ReleaseId, ReleaseRow, Store};
+pub use compaction::MOST_ENTRIES;
+pub use database::Store;
 pub use folder::StateFolder;
+pub use journal::Journal;
 pub use latch::Latch;
-pub use lock::{Lock, owner_pid};
+pub use lock::{Lock, holder, owner_pid};
+pub use reader::Reader;
+pub use retention::{KEEP_MS, KEEP_RUNS};
+pub use rows::{NewRelease, ReleaseId, ReleaseRow};
 pub use serving::Serving;
 
 /// Why the state folder cannot be used.
@@ -58,6 +77,18 @@ pub enum StoreError {
         /// The newest that this version knows.
         known: i64,
     },
+    /// The store could not be brought to a newer schema.
+    #[error(
+        "the store {path} could not be brought to schema {to}: {source}; it is as it was before; repair the cause (a full disk, say) and try again"
+    )]
+    Migration {
+        /// The database file.
+        path: String,
+        /// The schema that it was to have.
+        to: i64,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// Something in the store cannot be understood.
     #[error("the store {path} is damaged: {detail}; keep it for inspection and choose another folder with --state")]
     Damaged {
@@ -77,18 +108,36 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A file that SQLite cannot make sense of is damaged; everything else may go away by itself.
+    /// A file that SQLite cannot make sense of, or a value of another kind than was written, is damage; everything else may go away by
+    /// itself.
     pub(crate) fn database(path: &str, source: rusqlite::Error) -> Self {
-        let path = path.to_owned();
-        match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-                Self::Damaged { path, detail: source.to_string() }
-            }
-            _ => Self::Database { path, source },
-        }
+        use rusqlite::{Error, ErrorCode};
+        let damaged = match &source {
+            Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::Utf8Error(..)
+            | Error::InvalidColumnType(..) => true,
+            other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
+        };
+        if damaged { Self::damaged(path, source.to_string()) } else { Self::Database { path: path.to_owned(), source } }
+    }
+
+    pub(crate) fn damaged(path: &str, detail: String) -> Self {
+        Self::Damaged { path: path.to_owned(), detail }
     }
 
     pub(crate) fn io(what: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         Self::Io { what, path: path.display().to_string(), source }
     }
+}
+
+/// Makes a file's name durable.
+fn sync_parent(path: &std::path::Path) -> Result<(), StoreError> {
+    let parent = path.parent().unwrap_or(path);
+    std::fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(|error| StoreError::io("cannot sync", parent, error))
+}
+
+/// SQLite's integers are signed; times and counts stay far below their limit.
+fn as_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -10,9 +10,18 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// Local time of day.
 pub(crate) fn clock_time(at: Timestamp) -> String {
+    local(at, "%H:%M:%S")
+}
+
+/// Local time of day with milliseconds.
+pub(crate) fn clock_time_ms(at: Timestamp) -> String {
+    local(at, "%H:%M:%S%.3f")
+}
+
+fn local(at: Timestamp, format: &str) -> String {
     let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
     Instant::from_millisecond(ms)
-        .map_or_else(|_| "--:--:--".to_owned(), |at| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string())
+        .map_or_else(|_| "--:--:--".to_owned(), |at| at.to_zoned(TimeZone::system()).strftime(format).to_string())
 }
 
 /// A share of requests in percent.

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let reader = Reader::open(&folder)?;
     let rows = reader.releases(args.limit)?;
     for (position, row) in rows.iter().enumerate() {
-        let journal = if position == 0 && !args.list { reader.journal(row.id)? } else { Vec::new() };
+        let journal = if position == 0 && !args.list { reader.journal(row.id)?.entries } else { Vec::new() };
         match output {
             Output::Json => {
                 let line = serde_json::json!({

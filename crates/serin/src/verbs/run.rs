@@ -3,7 +3,6 @@
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use serin_core::release::State;
 use serin_engine::{
     run::{Document, Feed, Happening, RunConfig, RunError, RunReport, StatusReport, run as run_release},
     store::{Reader, ReleaseRow, StateFolder, StoreError},
@@ -96,7 +95,7 @@ fn interrupted(state: &StateArg, output: Output) -> anyhow::Result<Result<Docume
 fn latest_interrupted(reader: &Reader) -> Result<Option<ReleaseRow>, StoreError> {
     let Some(row) = reader.releases(1)?.into_iter().next().filter(|row| row.ended_at.is_none()) else { return Ok(None) };
     // It may have died just before its end was recorded.
-    let over = State::fold(&reader.journal(row.id)?).is_final();
+    let over = reader.journal(row.id)?.state().is_final();
     Ok((!over).then_some(row))
 }
 
