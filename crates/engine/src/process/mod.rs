@@ -41,6 +41,7 @@ pub use probe::probe_address;
 pub use record::{Ledger, ReplicaRecord, kill_leftover, leftover};
 pub use set::ReplicaSet;
 pub use status::{Phase, ReplicaSetStatus, ReplicaStatus};
+pub use usage::own_use;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

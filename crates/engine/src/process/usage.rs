@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::proc_stat::ProcStat;
+use super::proc_stat::{self, ProcStat};
 
 /// What a process group uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,6 +54,15 @@ impl Sampler {
         *self = Self { at: Some(now), groups, ticks };
         usages
     }
+}
+
+/// What this process has used since it was started: seconds of processor time, and bytes of memory now. `None` without `/proc`.
+#[must_use]
+pub fn own_use() -> Option<(f64, u64)> {
+    let own = proc_stat::read(std::process::id())?;
+    #[expect(clippy::cast_precision_loss, reason = "ticks stay exact for millions of years")]
+    let seconds = own.cpu_ticks as f64 / ticks_per_second() as f64;
+    Some((seconds, own.resident_pages.saturating_mul(page_bytes())))
 }
 
 fn ticks_per_second() -> u64 {

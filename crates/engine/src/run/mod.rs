@@ -23,7 +23,7 @@ mod status;
 
 pub use meter::ArmTotals;
 pub use report::{RunEnd, RunReport, TimelineEntry};
-pub use socket::{AskError, Request, Response, ask};
+pub use socket::{AskError, Request, Response, ask, login_name, plain};
 pub use status::{ArmReport, StageReport, StageState, StatusReport};
 
 use std::{

@@ -139,7 +139,8 @@ async fn pass_on(commands: &mpsc::Sender<Asked>, command: Command) -> Response {
 }
 
 /// The system's name for a user. Users that a directory service knows are named by themselves.
-fn login_name(uid: u32) -> Option<String> {
+#[must_use]
+pub fn login_name(uid: u32) -> Option<String> {
     named(&std::fs::read_to_string("/etc/passwd").ok()?, uid)
 }
 
@@ -151,7 +152,8 @@ fn named(passwd: &str, uid: u32) -> Option<String> {
 }
 
 /// Names and reasons end up in terminals and reports: no control characters, and not without end.
-fn plain(text: &str) -> String {
+#[must_use]
+pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 

@@ -54,6 +54,8 @@ pub struct Subscription {
     pub missed: Vec<Arc<ServerEvent>>,
     /// Whether what the reader saw last is no longer known: it has to read the state anew.
     pub reset: bool,
+    /// The newest event before `live`, number 0 if there was none: where a reader stands that has read the state.
+    pub newest: EventId,
     /// Whatever happens from here on. A reader that lags has to subscribe again.
     pub live: broadcast::Receiver<Arc<ServerEvent>>,
 }
@@ -95,13 +97,15 @@ impl Events {
     pub(super) fn subscribe(&self, after: Option<EventId>) -> Subscription {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live.subscribe();
-        let Some(after) = after else { return Subscription { missed: Vec::new(), reset: false, live } };
+        let newest = EventId { process: self.process, number: kept.newest };
+        let Some(after) = after else { return Subscription { missed: Vec::new(), reset: false, newest, live } };
         let oldest = kept.newest - kept.events.len() as u64 + 1;
-        if after.process != self.process || after.number + 1 < oldest || after.number > kept.newest {
-            return Subscription { missed: Vec::new(), reset: true, live };
+        // In this order: a number from outside may be the largest there is, to which nothing can be added.
+        if after.process != self.process || after.number > kept.newest || after.number + 1 < oldest {
+            return Subscription { missed: Vec::new(), reset: true, newest, live };
         }
         let skip = usize::try_from(after.number + 1 - oldest).unwrap_or(usize::MAX);
-        Subscription { missed: kept.events.iter().skip(skip).cloned().collect(), reset: false, live }
+        Subscription { missed: kept.events.iter().skip(skip).cloned().collect(), reset: false, newest, live }
     }
 }
 
@@ -153,6 +157,8 @@ mod tests {
         assert_eq!(at_the_end.live.try_recv().unwrap().text, "d");
         assert!(events.subscribe(Some(EventId { process: 8, number: 1 })).reset, "another process");
         assert!(events.subscribe(id(9)).reset, "never was");
+        assert!(events.subscribe(id(u64::MAX)).reset, "nothing can come after the largest number");
+        assert_eq!(events.subscribe(None).newest, EventId { process: 7, number: 4 });
     }
 
     #[test]

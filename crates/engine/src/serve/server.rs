@@ -78,6 +78,12 @@ impl Server {
         Ok(server)
     }
 
+    /// Where the services' folders are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
     /// Every service, by name.
     #[must_use]
     pub fn list(&self) -> Vec<ServiceStatus> {

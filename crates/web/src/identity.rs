@@ -1,0 +1,120 @@
+//! Who asks, and what they may do.
+//!
+//! Over the unix socket the kernel says who asks; over TCP a token does. Neither can be chosen by the caller, so the name can stand in the
+//! journal. A wrong token is answered like none, and costs its address a place among few failures (see `limit`).
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+use serin_engine::run::login_name;
+
+use crate::{config::Rights, problem::Problem, token};
+
+/// What someone may do. Each role may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Read.
+    Viewer,
+    /// Act on releases: pause, resume, approve, reject, weight, promote, abort, retry, rollback.
+    Operator,
+    /// Apply documents, which name commands that the daemon starts, and delete services.
+    Admin,
+}
+
+impl Role {
+    /// The word in configuration and answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// The unix socket; the user is the kernel's word.
+    Local {
+        /// The user's id.
+        uid: u32,
+    },
+    /// TCP.
+    Remote {
+        /// The address; an IPv4 address also if it came through an IPv6 socket.
+        address: IpAddr,
+    },
+}
+
+/// Someone who is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// As it stands in the journal.
+    pub(crate) name: String,
+    pub(crate) role: Role,
+}
+
+/// Finds out who asks.
+pub(crate) fn identify(rights: &Rights, peer: Peer, headers: &HeaderMap) -> Result<Identity, Problem> {
+    match peer {
+        Peer::Local { uid } => {
+            let role = if uid == rights.own_uid || uid == 0 { Some(Role::Admin) } else { rights.group_role };
+            let role = role.ok_or_else(Problem::stranger)?;
+            Ok(Identity { name: format!("{} (uid {uid})", login_name(uid).unwrap_or_else(|| "unnamed".to_owned())), role })
+        }
+        Peer::Remote { .. } => {
+            let shown = bearer(headers).ok_or_else(|| Problem::unauthenticated(headers.contains_key(header::AUTHORIZATION)))?;
+            let token = token::find(&rights.tokens, shown).ok_or_else(|| Problem::unauthenticated(true))?;
+            Ok(Identity { name: format!("{} (token)", token.name), role: token.role })
+        }
+    }
+}
+
+/// The token of a request; `None` if there is none, or more than one, or something else.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let (one, None) = (all.next()?, all.next()) else { return None };
+    let (scheme, token) = one.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Token, TokenHash};
+
+    fn rights(group_role: Option<Role>) -> Rights {
+        let token = Token { name: "ci".to_owned(), role: Role::Operator, hash: TokenHash::of("serin_x") };
+        Rights { own_uid: 1000, group_role, tokens: vec![token] }
+    }
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_kernel_says_who_is_local() {
+        let role = |group, uid| identify(&rights(group), Peer::Local { uid }, &HeaderMap::new()).map(|one| one.role).ok();
+        assert_eq!(role(None, 1000), Some(Role::Admin));
+        assert_eq!(role(None, 0), Some(Role::Admin));
+        assert_eq!(role(None, 1001), None);
+        assert_eq!(role(Some(Role::Operator), 1001), Some(Role::Operator));
+        assert_eq!(role(Some(Role::Viewer), 1000), Some(Role::Admin));
+    }
+
+    #[test]
+    fn a_token_says_who_is_remote() {
+        let peer = Peer::Remote { address: IpAddr::from([192, 0, 2, 1]) };
+        let who = |values: &[&str]| identify(&rights(Some(Role::Admin)), peer, &headers(values)).ok();
+        let ci = Identity { name: "ci (token)".to_owned(), role: Role::Operator };
+        assert_eq!(who(&["Bearer serin_x"]), Some(ci.clone()));
+        assert_eq!(who(&["bearer  serin_x"]), Some(ci));
+        for bad in [&[][..], &["Bearer"], &["Bearer "], &["Basic serin_x"], &["serin_x"], &["Bearer serin_y"], &["Bearer serin_x", "Bearer serin_x"]] {
+            assert_eq!(who(bad), None, "{bad:?}");
+        }
+    }
+}

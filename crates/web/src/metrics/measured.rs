@@ -1,0 +1,150 @@
+//! The counters that no status has.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::StatusCode;
+
+/// Upper bounds of the histograms of times, in seconds.
+pub(super) const BOUNDS_S: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+
+/// Services that are counted; the daemon has fewer at any time.
+const MOST_SERVICES: usize = 4_096;
+
+/// What was counted since the daemon started.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    times: Mutex<Histogram>,
+    in_flight: AtomicU64,
+    failed_authentications: AtomicU64,
+    lagged_streams: AtomicU64,
+    services: Mutex<BTreeMap<String, OfService>>,
+    missed_events: AtomicU64,
+}
+
+/// What is counted for each service, from its events.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OfService {
+    pub(super) journal_entries: u64,
+    pub(super) effect_errors: u64,
+    /// From the decision to roll back until routers were read back without canary traffic.
+    pub(super) traffic_zero: Histogram,
+}
+
+/// Times.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Histogram {
+    /// One more than bounds: the last is for what is above all of them.
+    counts: [u64; BOUNDS_S.len() + 1],
+    sum_s: f64,
+}
+
+/// Counts a request as being worked on until dropped.
+pub(crate) struct InFlight(Arc<Measured>);
+
+impl Measured {
+    pub(crate) fn request_began(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    pub(crate) fn request_ended(&self, route: &'static str, status: StatusCode, took: Duration) {
+        *lock(&self.requests).entry((route, status.as_u16())).or_default() += 1;
+        lock(&self.times).add(took.as_secs_f64());
+    }
+
+    pub(crate) fn authentication_failed(&self) {
+        self.failed_authentications.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn stream_lagged(&self) {
+        self.lagged_streams.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn events_missed(&self) {
+        self.missed_events.fetch_add(1, Relaxed);
+    }
+
+    /// Changes what is counted for a service.
+    pub(super) fn of_service(&self, service: &str, change: impl FnOnce(&mut OfService)) {
+        let mut services = lock(&self.services);
+        // Deleted services are forgotten when the page is read; without a reader the newest are not counted.
+        if services.len() < MOST_SERVICES || services.contains_key(service) {
+            change(services.entry(service.to_owned()).or_default());
+        }
+    }
+
+    /// Forgets services that there are no more; their number is bounded by that.
+    pub(super) fn keep_services(&self, keep: impl Fn(&str) -> bool) -> BTreeMap<String, OfService> {
+        let mut services = lock(&self.services);
+        services.retain(|service, _| keep(service));
+        services.clone()
+    }
+
+    pub(super) fn requests(&self) -> BTreeMap<(&'static str, u16), u64> {
+        lock(&self.requests).clone()
+    }
+
+    pub(super) fn times(&self) -> Histogram {
+        lock(&self.times).clone()
+    }
+
+    /// Requests in flight, failed authentications, streams that lagged, gaps in the events counted here.
+    pub(super) fn totals(&self) -> [u64; 4] {
+        [&self.in_flight, &self.failed_authentications, &self.lagged_streams, &self.missed_events].map(|one| one.load(Relaxed))
+    }
+}
+
+impl Histogram {
+    pub(super) fn add(&mut self, seconds: f64) {
+        let index = BOUNDS_S.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS_S.len());
+        if let Some(count) = self.counts.get_mut(index) {
+            *count += 1;
+        }
+        self.sum_s += seconds;
+    }
+
+    /// How many were at most each bound; then how many in all, and their sum in seconds.
+    pub(super) fn cumulative(&self) -> (Vec<(f64, u64)>, u64, f64) {
+        let mut below = 0;
+        let buckets = BOUNDS_S.iter().zip(&self.counts).map(|(bound, count)| {
+            below += count;
+            (*bound, below)
+        });
+        (buckets.collect(), self.counts.iter().sum(), self.sum_s)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_counted_below_their_bounds() {
+        let mut histogram = Histogram::default();
+        for seconds in [0.005, 0.0051, 100.0] {
+            histogram.add(seconds);
+        }
+        let (buckets, all, sum) = histogram.cumulative();
+        assert_eq!(buckets[..2], [(0.005, 1), (0.01, 2)]);
+        assert_eq!((buckets.last(), all), (Some(&(60.0, 2)), 3));
+        assert!((sum - 100.0101).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,93 @@
+//! Release documents.
+
+use std::path::{Path, PathBuf};
+
+use serin_core::{
+    forecast::warnings,
+    release::{Check, CheckStatus},
+};
+use serin_engine::{
+    preflight::static_checks,
+    run::{Document, plain},
+    serve::{Applied, Server},
+};
+use serin_spec::Diagnostics;
+
+use crate::{
+    answer::{Answer, json},
+    intake::parse_some,
+    model::{self, AppliedResult, Apply},
+    pipeline::Call,
+    problem::Problem,
+};
+
+/// What a document is called if nobody says.
+const UNNAMED: &str = "release.yaml";
+const LONGEST_DIR: usize = 4_096;
+
+pub(super) async fn apply(call: &Call) -> Result<Answer, Problem> {
+    let wish: Apply = parse_some(&call.body)?;
+    let who = call.who(wish.reason.as_deref())?;
+    let dry_run = wish.dry_run;
+    let dir = directory(wish.dir.as_deref())?;
+    let loaded = call.shared.aside(move |server| load(wish, dir).map(|loaded| (dry_run.then(|| checks(server, &loaded.0)), loaded)));
+    let (checks, (document, warnings)) = loaded.await??;
+    let service = document.release.name.clone();
+    let warnings = serde_json::to_value(&warnings).unwrap_or_default();
+    let (result, supersedes) = if checks.is_some() {
+        (AppliedResult::Checked, None)
+    } else {
+        let server = call.shared.server.clone();
+        match call.shared.on_engine(async move { server.apply(document, who).await }).await?? {
+            Applied::Created => (AppliedResult::Created, None),
+            Applied::Begun => (AppliedResult::Begun, None),
+            Applied::Unchanged => (AppliedResult::Unchanged, None),
+            Applied::Supersedes { what } => (AppliedResult::Supersedes, Some(what)),
+        }
+    };
+    json(&model::Applied { service, result, supersedes, warnings, checks })
+}
+
+fn load(wish: Apply, dir: PathBuf) -> Result<(Document, Diagnostics), Problem> {
+    let name = wish.name.map_or_else(|| UNNAMED.to_owned(), |name| plain(&name));
+    let loaded = serin_spec::load(&name, &wish.document).map_err(|diagnostics| Problem::document(&diagnostics))?;
+    let file = Path::new(&name).file_name();
+    let origin = file.map_or_else(|| name.clone(), |file| dir.join(file).display().to_string());
+    Ok((Document { name, origin, text: wish.document, dir, release: loaded.release }, loaded.warnings))
+}
+
+/// What can be known now about this machine and the expected traffic.
+fn checks(server: &Server, document: &Document) -> Vec<Check> {
+    let known = server.list().iter().any(|one| one.service == document.release.name);
+    let mut checks = static_checks(&document.release, &document.dir, server.folder(), known);
+    checks.extend(warnings(&document.release.plan).into_iter().map(|warning| Check {
+        name: "forecast".to_owned(),
+        status: CheckStatus::Warn,
+        detail: warning.text,
+        hint: Some(warning.help),
+    }));
+    checks
+}
+
+fn directory(dir: Option<&str>) -> Result<PathBuf, Problem> {
+    let dir = Path::new(dir.unwrap_or("/"));
+    let text = dir.to_str().unwrap_or_default();
+    if !dir.is_absolute() || text.len() > LONGEST_DIR || text.chars().any(char::is_control) {
+        return Err(Problem::invalid("dir must be an absolute path on the daemon's machine"));
+    }
+    Ok(dir.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_absolute() {
+        assert_eq!(directory(None).unwrap(), Path::new("/"));
+        assert_eq!(directory(Some("/srv/shop")).unwrap(), Path::new("/srv/shop"));
+        for bad in ["", "shop", "./shop", "/a\0b", "/a\nb"] {
+            assert!(directory(Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The event stream: what a client missed, then whatever happens, as server-sent events.
+//!
+//! A client that says which event it saw last (`Last-Event-ID`, which browsers send by themselves, or `after`) gets everything since. If
+//! that is no longer known, or the client is so slow that events had to be dropped, it gets `event: reset`: it is to read the state anew
+//! and goes on from there. Signs of life carry the newest id, so that a client which watches one quiet service does not fall behind.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serin_engine::serve::{EventId, Server, ServerEvent, Subscription};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::{Instant, sleep_until},
+};
+
+use super::header;
+use crate::{answer::Answer, pipeline::Call, problem::Problem, routes::is_segment, shared::Shared};
+
+/// Events that wait for a client beside those that the engine keeps for it.
+const AHEAD: usize = 16;
+/// How long a client waits before it connects again, in milliseconds.
+const RETRY_MS: u32 = 1_000;
+
+pub(super) fn events(call: &Call) -> Result<Answer, Problem> {
+    let service = call.query.text("service");
+    if service.is_some_and(|service| !is_segment(service)) {
+        return Err(Problem::invalid("service must be a service's name"));
+    }
+    let seen = header(&call.headers, "last-event-id").or_else(|| call.query.text("after")).filter(|seen| !seen.is_empty());
+    if call.head_only {
+        return Ok(Answer::Text { kind: "text/event-stream", text: Bytes::new() });
+    }
+    let shared = &call.shared;
+    let name = call.identity.as_ref().map(|identity| identity.name.clone()).ok_or_else(Problem::internal)?;
+    let place = shared.streams.take(name).ok_or_else(|| {
+        Problem::too_many(10).hint("too many event streams are open; close one, or watch several services through one stream")
+    })?;
+    // What is no id is no longer known either.
+    let reader = match seen.map(str::parse::<EventId>) {
+        None => Reader::new(&shared.server, service, None, false),
+        Some(Ok(id)) => Reader::new(&shared.server, service, Some(id), false),
+        Some(Err(_)) => Reader::new(&shared.server, service, None, true),
+    };
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let stream = reader.run(&shared, &sender);
+        tokio::select! {
+            () = stream => {}
+            () = shared.stopped() => {}
+        }
+        drop(place);
+    });
+    Ok(Answer::Events(receiver))
+}
+
+struct Reader {
+    service: Option<String>,
+    subscription: Subscription,
+    /// Where the client stands.
+    at: EventId,
+}
+
+impl Reader {
+    fn new(server: &Server, service: Option<&str>, after: Option<EventId>, lost: bool) -> Self {
+        let mut subscription = server.events(after);
+        subscription.reset |= lost;
+        let at = subscription.newest;
+        Self { service: service.map(str::to_owned), subscription, at }
+    }
+
+    /// Sends until the client is gone.
+    async fn run(mut self, shared: &Shared, client: &mpsc::Sender<Bytes>) {
+        let heartbeat = Duration::from_millis(shared.limits.heartbeat_ms);
+        let hello = format!(": serin\nretry: {RETRY_MS}\n\n");
+        if client.send(hello.into()).await.is_err() || !self.begin(client).await {
+            return;
+        }
+        let mut alive_at = Instant::now() + heartbeat;
+        loop {
+            let sent = tokio::select! {
+                () = client.closed() => false,
+                () = sleep_until(alive_at) => {
+                    alive_at = Instant::now() + heartbeat;
+                    client.send(alive(self.at)).await.is_ok()
+                }
+                event = self.subscription.live.recv() => match event {
+                    Ok(event) => {
+                        alive_at = Instant::now() + heartbeat;
+                        self.pass_on(&event, client).await
+                    }
+                    Err(RecvError::Lagged(_)) => {
+                        shared.measured.stream_lagged();
+                        self.subscription = shared.server.events(Some(self.at));
+                        self.begin(client).await
+                    }
+                    // The server is gone; the client may find its successor.
+                    Err(RecvError::Closed) => false,
+                },
+            };
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    /// What the client missed, or that it missed something, and where it stands.
+    async fn begin(&mut self, client: &mpsc::Sender<Bytes>) -> bool {
+        let newest = self.subscription.newest;
+        if self.subscription.reset {
+            self.at = newest;
+            return client.send(reset(newest)).await.is_ok();
+        }
+        for event in std::mem::take(&mut self.subscription.missed) {
+            if !self.pass_on(&event, client).await {
+                return false;
+            }
+        }
+        self.at = newest;
+        client.send(alive(newest)).await.is_ok()
+    }
+
+    async fn pass_on(&mut self, event: &ServerEvent, client: &mpsc::Sender<Bytes>) -> bool {
+        if let Ok(id) = event.id.parse() {
+            self.at = id;
+        }
+        if self.service.as_ref().is_some_and(|service| *service != event.service) {
+            return true;
+        }
+        let Some(message) = message(event) else { return true };
+        client.send(message).await.is_ok()
+    }
+}
+
+/// JSON has no line breaks of its own, so an event is one line of data.
+fn message(event: &ServerEvent) -> Option<Bytes> {
+    let data = serde_json::to_string(event).ok()?;
+    Some(format!("id: {}\ndata: {data}\n\n", event.id).into())
+}
+
+fn reset(at: EventId) -> Bytes {
+    format!("id: {at}\nevent: reset\ndata: {{}}\n\n").into()
+}
+
+/// A sign of life. Without data it is no event, but the client remembers the id.
+fn alive(at: EventId) -> Bytes {
+    format!(": alive\nid: {at}\n\n").into()
+}
