@@ -7,7 +7,7 @@ use std::{
 };
 
 use serin_engine::run::Document;
-use serin_spec::{Diagnostics, MAX_DOCUMENT_BYTES};
+use serin_spec::{Diagnostics, MAX_DOCUMENT_BYTES, validated::Server};
 
 use crate::{
     exit,
@@ -38,6 +38,20 @@ pub(crate) fn read(path: &Path, output: Output) -> Result<Document, Rejected> {
                 Ok(Document { name, origin, text, dir, release: loaded.release })
             }
         }
+        Err(diagnostics) => {
+            report(&diagnostics, &name, &text, output);
+            Err(Rejected)
+        }
+    }
+}
+
+/// Reads the configuration of a server, and says which folder its paths start from.
+pub(crate) fn read_server(path: &Path, output: Output) -> Result<(Server, PathBuf), Rejected> {
+    let name = path.display().to_string();
+    let bytes = bytes(path).map_err(|error| refuse(output, &format!("cannot read {name}: {error}")))?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    match serin_spec::load_server(&name, &text) {
+        Ok(server) => Ok((server, directory(path))),
         Err(diagnostics) => {
             report(&diagnostics, &name, &text, output);
             Err(Rejected)

@@ -7,6 +7,7 @@ mod load;
 mod output;
 mod render;
 mod sample_app;
+mod server;
 mod signals;
 mod values;
 mod verbs;
@@ -40,6 +41,11 @@ enum Verb {
     Check(verbs::check::Args),
     Analyze(verbs::analyze::Args),
     Init(verbs::init::Args),
+    Serve(verbs::serve::Args),
+    Apply(verbs::apply::Args),
+    Get(verbs::get::Args),
+    Watch(verbs::watch::Args),
+    Explain(verbs::explain::Args),
     Status(verbs::status::Args),
     History(verbs::history::Args),
     /// Stands still at the current weight; judging goes on.
@@ -56,6 +62,13 @@ enum Verb {
     Promote(verbs::act::Args),
     /// Takes all traffic back to stable and ends the release.
     Abort(verbs::act::Args),
+    /// Releases the last document of a service once more, after it was rolled back.
+    Retry(verbs::order::Args),
+    /// Goes back to the version before: of a release under way, or of one that succeeded as long as its old version is kept.
+    Rollback(verbs::order::Args),
+    /// Stops a service for good. Its journals stay.
+    Delete(verbs::order::Args),
+    Token(verbs::token::Args),
     Load(verbs::load::Args),
     SampleApp(verbs::sample_app::Args),
     Schema(verbs::schema::Args),
@@ -75,6 +88,15 @@ fn main() -> ExitCode {
         Verb::Check(args) => verbs::check::run(&args, output),
         Verb::Analyze(args) => verbs::analyze::run(&args, output),
         Verb::Init(args) => verbs::init::run(&args, output),
+        Verb::Serve(args) => verbs::serve::run(args, output),
+        Verb::Apply(args) => verbs::apply::run(&args, output),
+        Verb::Get(args) => verbs::get::run(&args, output),
+        Verb::Watch(args) => verbs::watch::run(&args, output),
+        Verb::Explain(args) => verbs::explain::run(&args, output),
+        Verb::Retry(args) => verbs::order::run(&args, "retry", output),
+        Verb::Rollback(args) => verbs::order::run(&args, "rollback", output),
+        Verb::Delete(args) => verbs::order::delete(&args, output),
+        Verb::Token(args) => verbs::token::run(&args, output),
         Verb::Status(args) => verbs::status::run(&args, output),
         Verb::History(args) => verbs::history::run(&args, output),
         Verb::Pause(args) => verbs::act::run(args, Action::Pause, output),

@@ -53,7 +53,9 @@ impl Query {
     pub(crate) fn number(&self, name: &str, range: std::ops::RangeInclusive<u64>, default: u64) -> Result<u64, Problem> {
         let Some(text) = self.text(name) else { return Ok(default) };
         let number = text.parse().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| Problem::invalid(format!("the parameter {name} must be a whole number from {} to {}", range.start(), range.end())))
+        number.ok_or_else(|| {
+            Problem::invalid(format!("the parameter {name} must be a whole number from {} to {}", range.start(), range.end()))
+        })
     }
 }
 

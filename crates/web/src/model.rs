@@ -116,6 +116,9 @@ pub struct Applied {
     /// The release that is taken back first, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<String>,
+    /// Why there is nothing to do, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// What its author should know.
     #[schemars(schema_with = "engine::diagnostics")]
     pub warnings: Value,

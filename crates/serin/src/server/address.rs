@@ -56,7 +56,9 @@ pub(crate) fn socket_of(state: &Path) -> PathBuf {
 
 fn parse(text: &str) -> Result<Address, ClientError> {
     let wrong = || {
-        ClientError::Usage(format!("'{text}' is no address of a server; expected unix:/path/to/api.sock, http://127.0.0.1:7700 or https://host:7700"))
+        ClientError::Usage(format!(
+            "'{text}' is no address of a server; expected unix:/path/to/api.sock, http://127.0.0.1:7700 or https://host:7700"
+        ))
     };
     if let Some(path) = text.strip_prefix("unix:") {
         return if path.is_empty() { Err(wrong()) } else { Ok(Address::Unix(path.trim_start_matches("//").into())) };

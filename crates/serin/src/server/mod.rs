@@ -5,5 +5,5 @@ mod client;
 mod events;
 
 pub(crate) use address::{ServerArg, socket_of};
-pub(crate) use client::{Answer, Client, ClientError};
+pub(crate) use client::{Client, ClientError};
 pub(crate) use events::{Events, Happened};

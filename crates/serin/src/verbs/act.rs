@@ -8,18 +8,25 @@ use serin_engine::{
     store::{Reader, StateFolder},
 };
 
-use super::StateArg;
+use serin_web::model::{Reason, SetWeight};
+
+use super::{StateArg, order, remote};
 use crate::{
     exit,
     output::{self, Output},
+    server::ServerArg,
 };
 
 /// Where the release runs, and why it is acted on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 accepted, 2 refused or nothing runs here; it is said why.")]
 pub(crate) struct Args {
+    /// A service of a server. Without it: the release that `serin run` carries out with this state folder.
+    service: Option<String>,
     #[command(flatten)]
     state: StateArg,
+    #[command(flatten)]
+    server: ServerArg,
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -27,12 +34,20 @@ pub(crate) struct Args {
 
 /// A weight to set by hand.
 #[derive(Debug, clap::Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct WeightArgs {
+    /// A service of a server. Without it: the release that `serin run` carries out with this state folder.
+    service: Option<String>,
     /// The canary's share in percent: 10, 12.5 or 0.5%.
-    #[arg(value_parser = weight)]
+    #[arg(value_parser = weight, required = true)]
     percent: WeightBps,
     #[command(flatten)]
-    args: Args,
+    state: StateArg,
+    #[command(flatten)]
+    server: ServerArg,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 /// Sets a weight by hand.
@@ -40,7 +55,12 @@ pub(crate) struct WeightArgs {
 /// # Errors
 /// If no release runs or it does not answer.
 pub(crate) fn set_weight(args: WeightArgs, output: Output) -> anyhow::Result<ExitCode> {
-    run(args.args, Action::Weight(args.percent), output)
+    let WeightArgs { service, percent, state, server, reason } = args;
+    let Some(service) = service else {
+        return run(Args { service: None, state, server, reason }, Action::Weight(percent), output);
+    };
+    let body = SetWeight { percent: f64::from(percent.canary_bps()) / 100.0, reason };
+    remote::with(&server, &state, output, async |client| order::accepted(&client, &service, "weight", &body, output).await)
 }
 
 /// Passes an action on to the running release.
@@ -48,6 +68,12 @@ pub(crate) fn set_weight(args: WeightArgs, output: Output) -> anyhow::Result<Exi
 /// # Errors
 /// If no release runs or it does not answer.
 pub(crate) fn run(args: Args, action: Action, output: Output) -> anyhow::Result<ExitCode> {
+    if let Some(service) = &args.service {
+        let body = Reason { reason: args.reason };
+        return remote::with(&args.server, &args.state, output, async |client| {
+            order::accepted(&client, service, verb(action), &body, output).await
+        });
+    }
     let by = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".to_owned());
     let request = Request::Command { action, by, reason: args.reason };
     let socket = args.state.state.join("control.sock");
@@ -66,6 +92,20 @@ pub(crate) fn run(args: Args, action: Action, output: Output) -> anyhow::Result<
         Output::Text => output::error(&text),
     }
     Ok(exit::code(code))
+}
+
+/// An action as the API calls it.
+fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Pause => "pause",
+        Action::Resume => "resume",
+        Action::Approve => "approve",
+        Action::Reject => "reject",
+        Action::Weight(_) => "weight",
+        Action::Promote => "promote",
+        Action::Abort => "abort",
+        Action::Retire => "retire",
+    }
 }
 
 /// What to do when nothing answers in a state folder.

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use serin_engine::store::{Reader, StateFolder};
+use serin_web::model::{Journal, Runs};
 
-use super::{StateArg, status::told};
+use super::{StateArg, remote, status::told};
 use crate::{
     exit,
     output::{self, Output},
     render,
+    server::{Client, ServerArg},
 };
 
 /// Shows the releases of a state folder, and the journal of the newest.
@@ -16,8 +18,12 @@ use crate::{
 /// Exit codes: 0 shown, 2 there is none, 3 the state folder cannot be read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// A service of a server. Without it: the releases of this state folder.
+    service: Option<String>,
     #[command(flatten)]
     state: StateArg,
+    #[command(flatten)]
+    server: ServerArg,
     /// How many releases to list.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -31,6 +37,9 @@ pub(crate) struct Args {
 /// # Errors
 /// If the store cannot be read or stdout not be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+    if let Some(name) = &args.service {
+        return remote::with(&args.server, &args.state, output, async |client| of_service(&client, name, args, output).await);
+    }
     let Some(folder) = StateFolder::existing(&args.state.state) else {
         output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.state.state.display()));
         return Ok(exit::code(exit::USAGE));
@@ -68,4 +77,46 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(exit::code(exit::SUCCEEDED))
+}
+
+async fn of_service(client: &Client, name: &str, args: &Args, output: Output) -> anyhow::Result<u8> {
+    let Runs { runs } = client.get(&format!("/v1/services/{name}/runs?limit={}", args.limit.min(100))).await?.read()?;
+    for (position, row) in runs.iter().enumerate() {
+        match output {
+            Output::Json => output::data(&serde_json::to_string(row)?)?,
+            Output::Text => {
+                let outcome = row.outcome.as_deref().unwrap_or("not ended");
+                let began = render::clock_time(serin_core::Timestamp(row.began_at));
+                output::data(&format!("{began}  {} run {} · {outcome} · {}", row.service, row.run, render::plain(&row.document_name)))?;
+            }
+        }
+        if position == 0 && !args.list {
+            journal(client, name, row.number, output).await?;
+        }
+    }
+    if runs.is_empty() {
+        output::note(&format!("{name} was not released yet"));
+    }
+    Ok(exit::SUCCEEDED)
+}
+
+async fn journal(client: &Client, name: &str, run: i64, output: Output) -> anyhow::Result<()> {
+    let mut after = 0;
+    loop {
+        let part: Journal = client.get(&format!("/v1/services/{name}/runs/{run}/journal?after={after}")).await?.read()?;
+        for entry in &part.entries {
+            match (output, &entry.head) {
+                (Output::Json, _) => output::data(&serde_json::to_string(entry)?)?,
+                (Output::Text, Some(head)) => {
+                    let line = render::lines::event(serin_core::Timestamp(entry.at), head, entry.text.as_deref().unwrap_or_default());
+                    output::data(&format!("  {line}"))?;
+                }
+                (Output::Text, None) => {}
+            }
+            after = entry.seq;
+        }
+        if !part.more {
+            return Ok(());
+        }
+    }
 }

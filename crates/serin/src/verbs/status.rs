@@ -11,11 +11,12 @@ use serin_engine::{
     store::{Reader, ReleaseRow, StateFolder},
 };
 
-use super::StateArg;
+use super::{StateArg, remote};
 use crate::{
     exit,
     output::{self, Output},
     render,
+    server::{Client, ServerArg},
 };
 
 /// Shows how the current release is, or how the last one ended.
@@ -24,8 +25,15 @@ use crate::{
 /// back, 5 needs an operator or was interrupted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// A service of a server. Without it: the release of this state folder.
+    service: Option<String>,
     #[command(flatten)]
     state: StateArg,
+    #[command(flatten)]
+    server: ServerArg,
+    /// Wait for the end of the service's release, showing what happens, and exit with the code of `serin run`.
+    #[arg(long, requires = "service")]
+    wait: bool,
 }
 
 /// Prints the status.
@@ -33,6 +41,9 @@ pub(crate) struct Args {
 /// # Errors
 /// If the store cannot be read or stdout not be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+    if let Some(name) = &args.service {
+        return remote::with(&args.server, &args.state, output, async |client| of_service(&client, name, args.wait, output).await);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let running = runtime.block_on(ask(&args.state.state.join("control.sock"), &Request::Status));
     if let Ok(Response::Status(status)) = running {
@@ -57,6 +68,23 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     };
     let journal = reader.journal(row.id)?;
     past(&row, journal.state(), output)
+}
+
+/// How the release of a service is, or how its last one ended.
+async fn of_service(client: &Client, name: &str, wait: bool, output: Output) -> anyhow::Result<u8> {
+    if wait {
+        return remote::wait(client, name, output).await;
+    }
+    let status = remote::service(client, name).await?;
+    match (output, &status.release, &status.last) {
+        (Output::Json, _, _) => output::data(&serde_json::to_string(&status)?)?,
+        (Output::Text, Some(release), _) => output::data(&render::panel::lines(release, false).join("\n"))?,
+        (Output::Text, None, Some(last)) => {
+            output::data(&render::plain(&format!("{name} run {} · {}", last.run, remote::end_words(&last.end))))?;
+        }
+        (Output::Text, None, None) => output::data(&render::plain(&format!("{name} · {} · not released yet", status.serving)))?,
+    }
+    Ok(remote::ended(&status).unwrap_or(exit::SUCCEEDED))
 }
 
 /// A release that nobody is carrying out right now.

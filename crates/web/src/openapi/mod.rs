@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     model::{
-        API_VERSION, Accepted, Alerts, AlertsTaken, Applied, Apply, Deleted, ErrorAnswer, Explanation, Health, Journal, Reason, Runs, Services,
-        SetWeight, Version,
+        API_VERSION, Accepted, Alerts, AlertsTaken, Applied, Apply, Deleted, ErrorAnswer, Explanation, Health, Journal, Reason, Runs,
+        Services, SetWeight, Version,
     },
     routes::{Access, Answers, Route, routes},
 };
@@ -116,7 +116,21 @@ fn schemas() -> Map<String, Value> {
         };
     }
     describe!(
-        ErrorAnswer, Version, Services, Reason, SetWeight, Apply, Applied, Accepted, Deleted, Runs, Journal, Explanation, Health, Alerts, AlertsTaken
+        ErrorAnswer,
+        Version,
+        Services,
+        Reason,
+        SetWeight,
+        Apply,
+        Applied,
+        Accepted,
+        Deleted,
+        Runs,
+        Journal,
+        Explanation,
+        Health,
+        Alerts,
+        AlertsTaken
     );
     let mut schemas = generator.take_definitions(true);
     schemas.extend(engine::schemas());
@@ -190,7 +204,9 @@ mod tests {
     #[test]
     fn what_is_written_by_hand_is_what_the_engine_says() {
         let mut strictly = document();
-        for (_, schema) in strictly["components"]["schemas"].as_object_mut().unwrap().iter_mut().filter(|(name, _)| engine::schemas().contains_key(*name)) {
+        for (_, schema) in
+            strictly["components"]["schemas"].as_object_mut().unwrap().iter_mut().filter(|(name, _)| engine::schemas().contains_key(*name))
+        {
             strict(schema);
         }
         let service = serde_json::to_value(samples::service()).unwrap();

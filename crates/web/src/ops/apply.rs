@@ -34,18 +34,18 @@ pub(super) async fn apply(call: &Call) -> Result<Answer, Problem> {
     let (checks, (document, warnings)) = loaded.await??;
     let service = document.release.name.clone();
     let warnings = serde_json::to_value(&warnings).unwrap_or_default();
-    let (result, supersedes) = if checks.is_some() {
-        (AppliedResult::Checked, None)
+    let (result, supersedes, why) = if checks.is_some() {
+        (AppliedResult::Checked, None, None)
     } else {
         let server = call.shared.server.clone();
         match call.shared.on_engine(async move { server.apply(document, who).await }).await?? {
-            Applied::Created => (AppliedResult::Created, None),
-            Applied::Begun => (AppliedResult::Begun, None),
-            Applied::Unchanged => (AppliedResult::Unchanged, None),
-            Applied::Supersedes { what } => (AppliedResult::Supersedes, Some(what)),
+            Applied::Created => (AppliedResult::Created, None, None),
+            Applied::Begun => (AppliedResult::Begun, None, None),
+            Applied::Unchanged { why } => (AppliedResult::Unchanged, None, Some(why)),
+            Applied::Supersedes { what } => (AppliedResult::Supersedes, Some(what), None),
         }
     };
-    json(&model::Applied { service, result, supersedes, warnings, checks })
+    json(&model::Applied { service, result, supersedes, why, warnings, checks })
 }
 
 fn load(wish: Apply, dir: PathBuf) -> Result<(Document, Diagnostics), Problem> {

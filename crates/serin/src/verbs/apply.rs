@@ -1,0 +1,80 @@
+//! `serin apply`: a release on a server.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use http::Method;
+use serin_web::model::{Applied, AppliedResult, Apply};
+
+use super::{StateArg, remote};
+use crate::{
+    document, exit,
+    output::{self, Output},
+    server::ServerArg,
+};
+
+/// Begins a release on a server that `serin serve` runs; a service that the server does not know is created.
+///
+/// Applying the same document again changes nothing. A newer document takes the place of a release that is still in its stages: that one is
+/// rolled back first.
+///
+/// Exit codes: 0 begun or nothing to do, 1 the server does not answer, 2 document or usage, 3 a check failed or the service's state forbids it.
+/// With --wait: those of `serin run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The release document, `-` for standard input.
+    file: PathBuf,
+    #[command(flatten)]
+    state: StateArg,
+    #[command(flatten)]
+    server: ServerArg,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Only say whether the release could begin.
+    #[arg(long)]
+    dry_run: bool,
+    /// Wait for the end of the release, and exit with its code.
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+}
+
+/// Applies a document.
+///
+/// # Errors
+/// If stdout cannot be written.
+pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+    let Ok(document) = document::read(&args.file, output) else { return Ok(exit::code(exit::USAGE)) };
+    let service = document.release.name.clone();
+    let body = Apply {
+        document: document.text,
+        name: Some(
+            PathBuf::from(&document.origin).file_name().map_or_else(|| "release.yaml".into(), |name| name.to_string_lossy().into_owned()),
+        ),
+        dir: Some(document.dir.display().to_string()),
+        reason: args.reason.clone(),
+        dry_run: args.dry_run,
+    };
+    remote::with(&args.server, &args.state, output, async |client| {
+        let answer = client.order(Method::POST, "/v1/releases", &body).await?;
+        let applied: Applied = answer.read()?;
+        let words = match (&applied.result, &applied.supersedes) {
+            (AppliedResult::Created, _) => "the service is created: its stable version starts, then the release begins".to_owned(),
+            (AppliedResult::Begun, _) => "the release begins".to_owned(),
+            (AppliedResult::Unchanged, _) => {
+                format!("nothing to do: {}", applied.why.as_deref().unwrap_or("this document was released last"))
+            }
+            (AppliedResult::Supersedes, what) => {
+                format!("{} ends first, then this release begins", what.as_deref().unwrap_or("the release under way"))
+            }
+            (AppliedResult::Checked, _) => "the release could begin".to_owned(),
+        };
+        match output {
+            Output::Json => output::data(&String::from_utf8_lossy(&answer.body))?,
+            Output::Text => output::note(&format!("{service}: {words}")),
+        }
+        if args.wait && applied.result != AppliedResult::Unchanged {
+            return remote::wait(&client, &service, output).await;
+        }
+        Ok(exit::SUCCEEDED)
+    })
+}

@@ -1,0 +1,131 @@
+//! What verbs that ask a server share: a runtime, a client, and exit codes for what goes wrong.
+
+use std::{process::ExitCode, time::Duration};
+
+use http::StatusCode;
+use serin_engine::{
+    run::RunEnd,
+    serve::{ServiceState, ServiceStatus},
+};
+
+use super::StateArg;
+use crate::{
+    exit,
+    output::{self, Output},
+    render,
+    server::{Client, ClientError, Events, Happened, ServerArg},
+};
+
+/// How often a release that is waited for is looked at, beside its events.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Asks a server, and says what went wrong if it does not answer or says no.
+///
+/// # Errors
+/// If there is no runtime, or stdout cannot be written.
+pub(super) fn with(
+    server: &ServerArg,
+    state: &StateArg,
+    output: Output,
+    ask: impl AsyncFnOnce(Client) -> anyhow::Result<u8>,
+) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = match server.client(state) {
+        Ok(client) => runtime.block_on(ask(client)),
+        Err(error) => Err(error.into()),
+    };
+    match asked {
+        Ok(code) => Ok(exit::code(code)),
+        Err(error) => match error.downcast::<ClientError>() {
+            Ok(refused) => Ok(exit::code(refuse(&refused, output)?)),
+            Err(other) => Err(other),
+        },
+    }
+}
+
+/// Says why not. Gives the exit code.
+fn refuse(error: &ClientError, output: Output) -> anyhow::Result<u8> {
+    let code = match error {
+        ClientError::Usage(_) | ClientError::Version { .. } => exit::USAGE,
+        ClientError::Nobody { .. } | ClientError::Lost(_) => exit::INTERNAL,
+        ClientError::Refused(status, _) => match *status {
+            StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => exit::PREFLIGHT,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR | StatusCode::GATEWAY_TIMEOUT => exit::INTERNAL,
+            _ => exit::USAGE,
+        },
+    };
+    match (output, error) {
+        (Output::Json, ClientError::Refused(_, body)) => {
+            output::data(&serde_json::json!({"type": "error", "exit_code": code, "error": body}).to_string())?;
+        }
+        (Output::Json, other) => {
+            output::data(&serde_json::json!({"type": "error", "exit_code": code, "error": {"message": other.to_string()}}).to_string())?;
+        }
+        (Output::Text, ClientError::Refused(_, body)) => {
+            output::error(&error.to_string());
+            let checks = body.checks.clone().and_then(|checks| serde_json::from_value::<Vec<_>>(checks).ok()).unwrap_or_default();
+            render::end::checks(&checks, false).iter().for_each(|line| output::note(line));
+        }
+        (Output::Text, other) => output::error(&other.to_string()),
+    }
+    Ok(code)
+}
+
+/// A service as the server knows it.
+pub(super) async fn service(client: &Client, name: &str) -> Result<ServiceStatus, ClientError> {
+    client.get(&format!("/v1/services/{name}")).await?.read()
+}
+
+/// Shows what happens until the release of a service is over, and gives its exit code. A release that waits for a person ends the wait too.
+pub(super) async fn wait(client: &Client, name: &str, output: Output) -> anyhow::Result<u8> {
+    let mut events = Events::open(client.clone(), Some(name)).await?;
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            happened = events.next() => show(&happened, output)?,
+            _ = look.tick() => {
+                // A server that is being restarted answers again in a moment.
+                let Ok(status) = service(client, name).await else { continue };
+                if let Some(code) = ended(&status) {
+                    return Ok(code);
+                }
+            }
+        }
+    }
+}
+
+/// The exit code that a service's state means for whoever waits for its release; `None` while it goes on.
+pub(super) fn ended(status: &ServiceStatus) -> Option<u8> {
+    match status.state {
+        ServiceState::Starting => None,
+        ServiceState::Releasing => status.release.as_ref().is_some_and(|release| release.wait.operator).then_some(exit::NEEDS_OPERATOR),
+        ServiceState::Failed | ServiceState::Deleting => Some(exit::INTERNAL),
+        ServiceState::Serving if status.queued.is_some() => None,
+        ServiceState::Serving => Some(status.last.as_ref().map_or(exit::SUCCEEDED, |last| exit::of_end(&last.end))),
+    }
+}
+
+/// Shows something that happened.
+pub(super) fn show(happened: &Happened, output: Output) -> std::io::Result<()> {
+    match (happened, output) {
+        (Happened::Event(event), Output::Json) => output::data(&serde_json::to_string(event).unwrap_or_default()),
+        (Happened::Event(event), Output::Text) if event.head.is_empty() && event.text.is_empty() => Ok(()),
+        (Happened::Event(event), Output::Text) => output::data(&render::lines::server_event(event)),
+        (Happened::Missed, _) => {
+            output::note("some events were missed; `serin history` has them");
+            Ok(())
+        }
+        (Happened::Broken(why), _) => {
+            output::note(&format!("the connection to the server broke ({why}); trying again"));
+            Ok(())
+        }
+    }
+}
+
+/// How a release that is over ended, for people.
+pub(super) fn end_words(end: &RunEnd) -> String {
+    match end {
+        RunEnd::RolledBack { cause } => format!("rolled back: {}", cause.text),
+        other => other.word().to_owned(),
+    }
+}
