@@ -26,7 +26,9 @@ impl Wait {
     pub fn replayed(plan: &Plan, state: &State) -> Self {
         let release = Release::with_state(plan.clone(), state.clone(), state.epoch, state.at);
         let observed = match state.phase {
-            Phase::Stage { step, at: StageStep::Observing { extended_ms, .. } } => plan.steps.get(step).map(|step| (step.clone(), extended_ms)),
+            Phase::Stage { step, at: StageStep::Observing { extended_ms, .. } } => {
+                plan.steps.get(step).map(|step| (step.clone(), extended_ms))
+            }
             Phase::Baking { extended_ms, .. } => Some((plan.bake(), extended_ms)),
             _ => None,
         };

@@ -109,7 +109,8 @@ fn owners_in_order(journal: &Journal, run: i64, report: &mut CheckReport) {
     for entry in &journal.entries {
         if entry.epoch < epoch {
             let before = entry.epoch;
-            return report.problem(format!("entry {} of release {run} was written by owner {before} after one by owner {epoch}", entry.seq));
+            return report
+                .problem(format!("entry {} of release {run} was written by owner {before} after one by owner {epoch}", entry.seq));
         }
         epoch = entry.epoch;
     }

@@ -78,7 +78,9 @@ pub enum StoreError {
         known: i64,
     },
     /// The store could not be brought to a newer schema.
-    #[error("the store {path} could not be brought to schema {to}: {source}; it is as it was before; repair the cause (a full disk, say) and try again")]
+    #[error(
+        "the store {path} could not be brought to schema {to}: {source}; it is as it was before; repair the cause (a full disk, say) and try again"
+    )]
     Migration {
         /// The database file.
         path: String,
@@ -111,9 +113,10 @@ impl StoreError {
     pub(crate) fn database(path: &str, source: rusqlite::Error) -> Self {
         use rusqlite::{Error, ErrorCode};
         let damaged = match &source {
-            Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..) | Error::Utf8Error(..) | Error::InvalidColumnType(..) => {
-                true
-            }
+            Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::Utf8Error(..)
+            | Error::InvalidColumnType(..) => true,
             other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
         };
         if damaged { Self::damaged(path, source.to_string()) } else { Self::Database { path: path.to_owned(), source } }

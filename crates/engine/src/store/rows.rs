@@ -58,9 +58,8 @@ pub(super) fn query(connection: &Connection, path: &str, schema: i64, rest: &str
         ..=1 => "NULL, NULL",
         _ => r#""end", journal_deleted_at"#,
     };
-    let sql = format!(
-        "SELECT id, name, document_hash, run, document_name, document, created_at, ended_at, outcome, {later} FROM release {rest}"
-    );
+    let sql =
+        format!("SELECT id, name, document_hash, run, document_name, document, created_at, ended_at, outcome, {later} FROM release {rest}");
     let mut statement = connection.prepare(&sql).map_err(fail)?;
     let time = |at: i64| Timestamp(at.unsigned_abs());
     let rows = statement.query_map([], |row| {

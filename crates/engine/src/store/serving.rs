@@ -33,10 +33,7 @@ pub(super) fn read(connection: &Connection, path: &str) -> Result<Option<Serving
 pub(super) fn write(connection: &Connection, path: &str, serving: &Serving) -> Result<(), StoreError> {
     let text = serde_json::to_string(serving).map_err(|error| StoreError::damaged(path, error.to_string()))?;
     connection
-        .execute(
-            "INSERT INTO service (id, serving) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET serving = excluded.serving",
-            [text],
-        )
+        .execute("INSERT INTO service (id, serving) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET serving = excluded.serving", [text])
         .map(|_| ())
         .map_err(|source| StoreError::database(path, source))
 }

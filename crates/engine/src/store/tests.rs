@@ -146,7 +146,8 @@ fn a_new_store_has_the_newest_schema_and_no_copy() {
     drop(Store::open(&place.folder).unwrap());
     drop(Store::open(&place.folder).unwrap());
     assert_eq!(Reader::open(&place.folder).unwrap().schema(), 2);
-    let files: Vec<String> = fs::read_dir(place.folder.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let files: Vec<String> =
+        fs::read_dir(place.folder.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!files.iter().any(|name| name.contains(".v")), "{files:?}");
 }
 
@@ -368,10 +369,8 @@ fn the_check_names_what_is_wrong() {
         let said = with_sql(40, harm);
         assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{harm}: {said}");
     }
-    let said = with_sql(
-        MOST_ENTRIES + PIECE,
-        "UPDATE snapshot SET state = replace(state, '\"drifts\":', '\"drifts\":1') WHERE release_id = 1",
-    );
+    let said =
+        with_sql(MOST_ENTRIES + PIECE, "UPDATE snapshot SET state = replace(state, '\"drifts\":', '\"drifts\":1') WHERE release_id = 1");
     assert!(said.contains("is not what its journal folds to"), "{said}");
     let report = checked_after(MOST_ENTRIES + PIECE, |folder| fs::remove_dir_all(folder.archives()).unwrap());
     assert_eq!(report.problems, Vec::<String>::new());

@@ -20,8 +20,7 @@ pub(crate) fn clock_time_ms(at: Timestamp) -> String {
 
 fn local(at: Timestamp, format: &str) -> String {
     let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
-    Instant::from_millisecond(ms)
-        .map_or_else(|_| "--:--:--".to_owned(), |at| at.to_zoned(TimeZone::system()).strftime(format).to_string())
+    Instant::from_millisecond(ms).map_or_else(|_| "--:--:--".to_owned(), |at| at.to_zoned(TimeZone::system()).strftime(format).to_string())
 }
 
 /// A share of requests in percent.

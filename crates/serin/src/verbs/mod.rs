@@ -4,15 +4,18 @@ pub(crate) mod act;
 pub(crate) mod analyze;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod eject;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod load;
 pub(crate) mod plan;
 pub(crate) mod proxy;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sample_app;
 pub(crate) mod schema;
 pub(crate) mod status;
+pub(crate) mod store;
 
 use std::path::PathBuf;
 

@@ -4,9 +4,7 @@ use std::{fs, path::Path, process::ExitCode};
 
 use serde_json::json;
 use serin_core::Timestamp;
-use serin_engine::store::{
-    CheckReport, KEEP_MS, KEEP_RUNS, Reader, ReleaseRow, StateFolder, Store, StoreError, archive, check, holder,
-};
+use serin_engine::store::{CheckReport, KEEP_MS, KEEP_RUNS, Reader, ReleaseRow, StateFolder, Store, StoreError, archive, check, holder};
 
 use super::StateArg;
 use crate::{
