@@ -84,7 +84,12 @@ fn a_release_is_looked_at_while_it_runs_and_after_everything_died() {
     assert!(changed.iter().any(|change| change["path"] == "targets.embedded.asked" && change["to"] == 5_000), "{asked}");
     assert!(asked["wait"]["why"].as_str().unwrap().contains("the router to take 50 %"), "{asked}");
     let text = serin(&place, &["replay"]).expect_code(0).stdout;
-    for part in ["release 1: looked-at run 1", "effect asked: #", "give the canary 50 % of embedded", "embedded: 50 % asked, 50 % proven"] {
+    for part in [
+        "release 1: looked-at run 1",
+        "effect asked: give the canary 50 % of embedded",
+        "effect done: #",
+        "embedded: 50 % asked, 50 % proven",
+    ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
 

@@ -62,7 +62,8 @@ pub(crate) fn words(found: &Found) -> Vec<String> {
     }
     lines.extend(found.trouble.iter().map(|text| format!("  unread    {text}")));
     lines.push(String::new());
-    lines.push("  Nothing was changed. In this order no request is lost:".to_owned());
+    let order = if found.proxy.is_some() { "In this order no request is lost" } else { "Clients are not served now" };
+    lines.push(format!("  Nothing was changed. {order}:"));
     for (number, step) in (1..).zip(found.steps()) {
         let mut step = step.lines();
         lines.push(format!("  {number}. {}", step.next().unwrap_or_default()));
@@ -124,12 +125,15 @@ impl Found {
             );
         }
         steps.push(self.balancer());
-        steps.push(format!(
-            "Point clients at that load balancer instead of {}. Where their address cannot be changed, the load balancer has to take it\n\
-             after step {}, and clients are refused in between.",
-            self.listen_words(),
-            steps.len() + 3
-        ));
+        let listen = self.listen_words();
+        steps.push(match self.proxy {
+            Some(_) => format!(
+                "Point clients at that load balancer instead of {listen}. Where their address cannot be changed, the load balancer\n\
+                 has to take it after step {}, and clients are refused in between.",
+                steps.len() + 3
+            ),
+            None => format!("Point clients at that load balancer instead of {listen}, or have it listen there: the address is free."),
+        });
         let port = self.listen.map_or_else(|| "PORT".to_owned(), |listen| listen.port().to_string());
         if self.proxy.is_some() {
             steps.push(format!("Wait until no client is left: `ss -Htn state established 'sport = :{port}'` prints nothing."));
@@ -261,6 +265,13 @@ mod tests {
         assert_eq!(servers(&found(0, &["a:1"], &["b:1"])), ["a:1 weight=1", "b:1 down"]);
         assert_eq!(servers(&found(10_000, &["a:1"], &["b:1"])), ["a:1 down", "b:1 weight=1"]);
         assert_eq!(servers(&found(0, &["a:1", "c:1"], &[])), ["a:1 weight=1", "c:1 weight=1"]);
+    }
+
+    #[test]
+    fn without_a_proxy_nothing_is_waited_for() {
+        let found = Found { control: None, proxy: None, table: None, ..found(0, &["a:1"], &[]) };
+        let text = words(&found).join("\n");
+        assert!(text.contains("the address is free") && !text.contains("after step") && !text.contains("kill"), "{text}");
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Moment<'_> {
     fn words(&self) -> (String, String) {
         let pair = |head: &str, detail: String| (head.to_owned(), detail);
         match &self.entry.event {
-            Event::Requested { effect } => pair("effect asked", format!("#{}: {}", self.entry.seq, effect_words(effect))),
+            Event::Requested { effect } => pair("effect asked", effect_words(effect)),
             Event::Done { id } => match self.before.outstanding.get(id) {
                 Some(effect) => pair("effect done", format!("#{}: {}", id.0, effect_words(effect))),
                 None => pair("effect done", format!("#{}, which nobody waits for", id.0)),
@@ -172,6 +172,7 @@ impl Change {
 fn number_words(name: &str, number: &serde_json::Number) -> String {
     let whole = number.as_u64();
     match name {
+        "began_at" if whole == Some(0) => Some("–".to_owned()),
         "since" | "began_at" | "ended_at" | "stopped_since" => whole.map(|at| clock_time_ms(Timestamp(at))),
         "asked" | "proven" | "override_weight" => {
             whole.and_then(|bps| WeightBps::new(u16::try_from(bps).ok()?).ok()).map(|weight| weight.to_string())
