@@ -48,6 +48,9 @@ enum Verb {
     Explain(verbs::explain::Args),
     Status(verbs::status::Args),
     History(verbs::history::Args),
+    Replay(verbs::replay::Args),
+    Store(verbs::store::Args),
+    Eject(verbs::eject::Args),
     /// Stands still at the current weight; judging goes on.
     Pause(verbs::act::Args),
     /// Goes on after a pause, at the plan's weight.
@@ -99,6 +102,9 @@ fn main() -> ExitCode {
         Verb::Token(args) => verbs::token::run(&args, output),
         Verb::Status(args) => verbs::status::run(&args, output),
         Verb::History(args) => verbs::history::run(&args, output),
+        Verb::Replay(args) => verbs::replay::run(&args, output),
+        Verb::Store(args) => verbs::store::run(&args, output),
+        Verb::Eject(args) => verbs::eject::run(&args, output),
         Verb::Pause(args) => verbs::act::run(args, Action::Pause, output),
         Verb::Resume(args) => verbs::act::run(args, Action::Resume, output),
         Verb::Approve(args) => verbs::act::run(args, Action::Approve, output),

@@ -110,7 +110,7 @@ fn a_journal_of_a_newer_version() {
     let place = used();
     set_user_version(&place.state().join("serin.db"), 99);
     let before = contents(&place.state());
-    refused(&place, "state", &["has schema 99", "knows up to 1", "newer serin"]);
+    refused(&place, "state", &["has schema 99", "knows up to 2", "newer serin"]);
     assert_eq!(contents(&place.state()), before);
     for verb in ["status", "history", "run"] {
         let finished = serin(&place, &[verb]).expect_code(3);

@@ -29,14 +29,14 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    fn problem(&mut self, text: impl ToString) {
+    fn problem(&mut self, text: impl Into<String>) {
         if self.problems.len() < MOST_PROBLEMS {
-            self.problems.push(text.to_string());
+            self.problems.push(text.into());
         }
     }
 
     fn take<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
-        result.map_err(|error| self.problem(error)).ok()
+        result.map_err(|error| self.problem(error.to_string())).ok()
     }
 }
 
@@ -61,7 +61,7 @@ pub fn check(folder: &StateFolder) -> CheckReport {
         match reader.release(run) {
             Ok(Some(_)) => {}
             Ok(None) => report.problem(format!("release {}, which brought what serves, is missing", run.0)),
-            Err(error) => report.problem(error),
+            Err(error) => report.problem(error.to_string()),
         }
     }
     let processes = reader.processes();

@@ -221,7 +221,7 @@ fn a_long_journal_is_cut_and_stays_what_it_was() {
     assert_eq!(journal.state(), State::fold(&entries));
     assert_eq!(Reader::open(&place.folder).unwrap().journal(id).unwrap(), journal);
     // Nothing is lost.
-    assert_eq!(archive::complete(&place.folder, id, journal.clone()), (Journal { base: State::default(), entries: entries.clone() }, None));
+    assert_eq!(archive::complete(&place.folder, id, journal), (Journal { base: State::default(), entries: entries.clone() }, None));
     let report = check(&place.folder);
     assert_eq!((report.problems, report.remarks), (vec![], vec![]));
     assert_eq!(report.entries + report.archived, entries.len() as u64);

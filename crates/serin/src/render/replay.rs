@@ -1,10 +1,12 @@
 //! One entry of a journal with the state around it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use serin_core::{
     Timestamp, WeightBps,
     plan::Plan,
-    release::{Effect, Entry, Event, Phase, State, StageStep, Wait, narrate},
+    release::{Effect, Entry, Event, Phase, StageStep, State, Wait, narrate},
 };
 use serin_engine::store::{ReleaseId, ReleaseRow};
 
@@ -13,6 +15,8 @@ use crate::output::Output;
 
 /// Longest value of a change that is written out, in characters.
 const LONGEST_VALUE: usize = 80;
+/// Where effects are, by their number.
+const OUTSTANDING: &str = "outstanding.";
 
 /// An entry and the state before and after it.
 #[derive(Debug)]
@@ -96,13 +100,13 @@ impl Moment<'_> {
     fn words(&self) -> (String, String) {
         let pair = |head: &str, detail: String| (head.to_owned(), detail);
         match &self.entry.event {
-            Event::Requested { effect } => pair("effect asked", format!("#{}: {}", self.entry.seq, effect_words(effect))),
+            Event::Requested { effect } => pair("effect asked", effect_words(effect)),
             Event::Done { id } => match self.before.outstanding.get(id) {
                 Some(effect) => pair("effect done", format!("#{}: {}", id.0, effect_words(effect))),
                 None => pair("effect done", format!("#{}, which nobody waits for", id.0)),
             },
             Event::RetainStarted => pair("old version kept", String::new()),
-            Event::RetainEnded => pair("old version no longer kept", String::new()),
+            Event::RetainEnded { .. } => pair("old version no longer kept", String::new()),
             event => self.plan.and_then(|plan| narrate(self.entry, plan)).unwrap_or_else(|| (event_name(event), String::new())),
         }
     }
@@ -122,12 +126,19 @@ impl Moment<'_> {
     }
 }
 
+/// Something that comes or goes is a change of each of its parts; effects stay whole.
 fn compare(path: &str, from: &Value, to: &Value, changes: &mut Vec<Change>) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    match (from, to) {
+    let fields = |value: &Value| match value {
+        Value::Object(fields) => Some(fields.clone()),
+        Value::Null => Some(serde_json::Map::new()),
+        _ => None,
+    };
+    let whole = path.starts_with(OUTSTANDING) || !(from.is_object() || to.is_object());
+    match (fields(from), fields(to)) {
         _ if from == to => {}
-        (Value::Object(old), Value::Object(new)) => {
-            let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        (Some(old), Some(new)) if !whole => {
+            let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for name in names {
                 compare(&below(name), old.get(name).unwrap_or(&Value::Null), new.get(name).unwrap_or(&Value::Null), changes);
             }
@@ -142,6 +153,9 @@ impl Change {
             let name = self.path.rsplit('.').next().unwrap_or_default();
             let text = match value {
                 Value::Null => "–".to_owned(),
+                effect if self.path.starts_with(OUTSTANDING) => {
+                    serde_json::from_value(effect.clone()).map_or_else(|_| effect.to_string(), |effect| effect_words(&effect))
+                }
                 Value::String(text) => text.clone(),
                 Value::Number(number) => number_words(name, number),
                 other => other.to_string(),
@@ -158,6 +172,7 @@ impl Change {
 fn number_words(name: &str, number: &serde_json::Number) -> String {
     let whole = number.as_u64();
     match name {
+        "began_at" if whole == Some(0) => Some("–".to_owned()),
         "since" | "began_at" | "ended_at" | "stopped_since" => whole.map(|at| clock_time_ms(Timestamp(at))),
         "asked" | "proven" | "override_weight" => {
             whole.and_then(|bps| WeightBps::new(u16::try_from(bps).ok()?).ok()).map(|weight| weight.to_string())
@@ -235,10 +250,10 @@ mod tests {
     #[test]
     fn changes_are_the_leaves_that_differ() {
         let mut changes = Vec::new();
-        let before = json!({"a": {"b": 1, "c": {"d": null}}, "same": [1]});
-        let after = json!({"a": {"b": 2, "c": {"d": {"e": 500}}}, "same": [1], "asked": 500});
+        let before = json!({"a": {"b": 1, "c": {"d": null}}, "same": [1], "outstanding": {"3": "deploy"}});
+        let after = json!({"a": {"b": 2, "c": {"d": {"e": 7, "f": null}}}, "same": [1], "asked": 500, "outstanding": {}});
         compare("", &before, &after, &mut changes);
         let words: Vec<String> = changes.iter().map(Change::words).collect();
-        assert_eq!(words, ["a.b 1 → 2", "a.c.d – → {\"e\":500}", "asked – → 5 %"]);
+        assert_eq!(words, ["a.b 1 → 2", "a.c.d.e – → 7", "asked – → 5 %", "outstanding.3 start the canary → –"]);
     }
 }

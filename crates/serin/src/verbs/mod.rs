@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod eject;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod load;
@@ -14,6 +15,7 @@ pub(crate) mod order;
 pub(crate) mod plan;
 pub(crate) mod proxy;
 mod remote;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sample_app;
 pub(crate) mod schema;
@@ -21,6 +23,7 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod watch;
+pub(crate) mod store;
 
 use std::path::PathBuf;
 

@@ -119,7 +119,11 @@ impl Replay {
         output::data(&self.moment(position).show(self.output))?;
         let mut lines = input.lines();
         loop {
-            output::prompt(&format!("{} of {} (Enter, p, number, q) ", self.journal.base.seq + position as u64 + 1, self.journal.last_seq()));
+            output::prompt(&format!(
+                "{} of {} (Enter, p, number, q) ",
+                self.journal.base.seq + position as u64 + 1,
+                self.journal.last_seq()
+            ));
             let Some(line) = lines.next().transpose()? else { return Ok(()) };
             match asked(&line, position, last, |seq| self.position(seq)) {
                 Asked::Show(next) => {
@@ -149,7 +153,12 @@ impl Replay {
     }
 
     fn no_entry(&self, seq: u64) -> String {
-        format!("there is no entry {seq} in the journal of release {}; it has {} to {}", self.row.id.0, self.journal.base.seq + 1, self.journal.last_seq())
+        format!(
+            "there is no entry {seq} in the journal of release {}; it has {} to {}",
+            self.row.id.0,
+            self.journal.base.seq + 1,
+            self.journal.last_seq()
+        )
     }
 }
 
@@ -206,7 +215,8 @@ mod tests {
         assert_eq!(asked("p", 3), Asked::Show(2));
         assert_eq!(asked(" 5 ", 0), Asked::Show(4));
         assert_eq!(asked("q", 2), Asked::End);
-        for (line, position, said) in [("", 4, "last"), ("p", 0, "first"), ("6", 0, "no entry"), ("0", 0, "no entry"), ("what", 1, "Enter")] {
+        for (line, position, said) in [("", 4, "last"), ("p", 0, "first"), ("6", 0, "no entry"), ("0", 0, "no entry"), ("what", 1, "Enter")]
+        {
             assert!(matches!(asked(line, position), Asked::Say(text) if text.contains(said)), "{line}");
         }
     }

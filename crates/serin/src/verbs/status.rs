@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         return Ok(exit::code(exit::USAGE));
     };
     let journal = reader.journal(row.id)?;
-    past(&row, journal.state(), output)
+    past(&row, &journal.state(), output)
 }
 
 /// How the release of a service is, or how its last one ended.
@@ -88,8 +88,8 @@ async fn of_service(client: &Client, name: &str, wait: bool, output: Output) -> 
 }
 
 /// A release that nobody is carrying out right now.
-fn past(row: &ReleaseRow, state: State, output: Output) -> anyhow::Result<ExitCode> {
-    let end = RunEnd::of(&state);
+fn past(row: &ReleaseRow, state: &State, output: Output) -> anyhow::Result<ExitCode> {
+    let end = RunEnd::of(state);
     let interrupted = row.ended_at.is_none() && !state.is_final();
     match output {
         Output::Json => output::data(&serde_json::json!({"type": "status", "release": row.name, "run": row.run, "running": false, "interrupted": interrupted, "state": state, "end": end}).to_string())?,

@@ -4,9 +4,7 @@ use std::{fs, path::Path, process::ExitCode};
 
 use serde_json::json;
 use serin_core::Timestamp;
-use serin_engine::store::{
-    CheckReport, KEEP_MS, KEEP_RUNS, Reader, ReleaseRow, StateFolder, Store, StoreError, archive, check, holder,
-};
+use serin_engine::store::{CheckReport, KEEP_MS, KEEP_RUNS, Reader, ReleaseRow, StateFolder, Store, StoreError, archive, check, holder};
 
 use super::StateArg;
 use crate::{
@@ -16,8 +14,6 @@ use crate::{
 };
 
 const DAY_MS: u64 = 24 * 3_600_000;
-/// The default of `--keep-days`.
-const KEEP_DAYS: u32 = (KEEP_MS / DAY_MS) as u32;
 
 /// Looks after the stores of a state folder: of `serin run`, or of all services of a server.
 #[derive(Debug, clap::Args)]
@@ -56,8 +52,8 @@ struct VacuumArgs {
     #[arg(long, value_name = "N", default_value_t = KEEP_RUNS)]
     keep_runs: u32,
     /// Journals of releases that ended longer ago are deleted as well.
-    #[arg(long, value_name = "DAYS", default_value_t = KEEP_DAYS, value_parser = clap::value_parser!(u32).range(0..=36_500))]
-    keep_days: u32,
+    #[arg(long, value_name = "DAYS", default_value_t = KEEP_MS / DAY_MS, value_parser = clap::value_parser!(u64).range(0..=36_500))]
+    keep_days: u64,
 }
 
 /// Runs one of the three.
@@ -194,7 +190,7 @@ fn vacuum_one(state: &Path, folder: &StateFolder, args: &VacuumArgs, output: Out
             output::data(&line.to_string())?;
         }
         Output::Text => output::data(&format!(
-            "{}: {deleted} journals deleted, {before} bytes before, {after} bytes after",
+            "{}: journals deleted: {deleted}, {before} bytes before, {after} bytes after",
             plain(&folder.database().display().to_string())
         ))?,
     }
@@ -211,7 +207,7 @@ fn server_of(state: &Path) -> Option<StoreError> {
 fn clean(folder: &StateFolder, args: &VacuumArgs) -> Result<usize, StoreError> {
     let mut store = Store::open(folder)?;
     let now = Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default());
-    let deleted = store.retain(args.keep_runs, u64::from(args.keep_days) * DAY_MS, now)?;
+    let deleted = store.retain(args.keep_runs, args.keep_days * DAY_MS, now)?;
     for release in &deleted {
         // A leftover latch only ever keeps traffic away from a canary that is gone.
         let _ = fs::remove_file(folder.latch(*release));
