@@ -2,6 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
 use rustix::process::Signal;
 use serin_testkit::{Document, LoadReport, Place, Release, processes, wait};
 
@@ -9,6 +20,38 @@ const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
 fn document(name: &str) -> Document {
     Document::sample_apps(name, &[], &[]).stage(20.0, "3s", 20).stage(50.0, "1s", 20)
+}
+
+/// Somebody who connects all the time, and how often that was refused.
+struct Knocking {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(u64, u64)>,
+}
+
+impl Knocking {
+    fn at(address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let (mut knocked, mut refused) = (0, 0);
+            while !stopped.load(SeqCst) {
+                knocked += 1;
+                // A full queue makes the system wait; that is no refusal.
+                let result = TcpStream::connect_timeout(&address, Duration::from_secs(5));
+                refused += u64::from(result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+                // Ports of the client are used up otherwise.
+                thread::sleep(Duration::from_millis(1));
+            }
+            (knocked, refused)
+        });
+        Self { stop, thread }
+    }
+
+    fn was_never_refused(self) {
+        self.stop.store(true, SeqCst);
+        let (knocked, refused) = self.thread.join().unwrap();
+        assert!(knocked > 0 && refused == 0, "{refused} of {knocked} connections were refused");
+    }
 }
 
 fn kill_proxy(place: &Place) {
@@ -59,10 +102,18 @@ fn killed_after_the_control_process_was_replaced() {
     drop(release.kill());
     let release = place.run(&document, &["--keep-serving"]);
     let _ = release.event("taken-over");
-    kill_proxy(&place);
+    // Counters come once there is a link, and the listening socket has been handed out by then.
+    wait::until("the adopted proxy to be listened to", || place.status()["status"]["own_errors"].as_u64());
+    let knocking = Knocking::at(document.listen);
+    for _ in 0..3 {
+        kill_proxy(&place);
+        wait::until("the release to be asked again", || place.status()["status"]["own_errors"].as_u64());
+    }
+    knocking.was_never_refused();
     let (ended, report) = end_with_losses(release, load);
     assert_eq!(ended.code, Some(0), "{}", ended.story());
-    // The listening socket died with the proxy that owned it, so that some are refused until the next one listens.
+    assert_eq!(report.count("lost.connect"), 0, "connections were refused: {:#}", report.value);
+    assert_eq!(report.count("lost.made_by_proxy") + report.count("timeout"), 0, "{:#}", report.value);
     assert!(report.count("by_version.v2") > 0, "{:#}", report.value);
     processes::assert_none_left(place.path());
 }
