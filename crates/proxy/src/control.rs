@@ -166,9 +166,19 @@ async fn serve_control(
             },
             mark = pulse.due(shared) => {
                 pulse.sent(mark);
-                send(writer, &FromProxy::Stats(Box::new(shared.stats()))).await?;
+                if let Err(error) = send(writer, &FromProxy::Stats(Box::new(shared.stats()))).await {
+                    obey_last_words(shared, reader).await;
+                    return Err(error);
+                }
             }
         }
+    }
+}
+
+/// Who hung up may have said something before, such as that the proxy shall stop.
+async fn obey_last_words(shared: &Shared, reader: &mut LineReader<OwnedReadHalf>) {
+    while let Ok(Ok(message)) = timeout(HELLO_TIME, reader.next::<ToProxy>()).await {
+        let _ = obey(shared, message);
     }
 }
 

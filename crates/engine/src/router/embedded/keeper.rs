@@ -150,7 +150,8 @@ pub async fn running_proxy(socket: &Path) -> Result<Option<ProxyLink>, LinkError
     match connect(&successor).await? {
         // A control process died while it replaced the proxy, after the new one had begun to serve.
         Some(link) if !link.hello().standby => {
-            if let Some(old) = connect(socket).await? {
+            let old = connect(socket).await?;
+            if let Some(old) = &old {
                 let _ = old.shutdown(REPLACED_DRAIN_MS).await;
             }
             take_name(&successor, socket).await.map_err(LinkError::Connect)?;
@@ -231,6 +232,7 @@ impl Worker {
             None => None,
         };
         let mut backoff = CONNECT_EVERY;
+        let mut promised: Option<oneshot::Sender<Result<(), std::io::Error>>> = None;
         loop {
             let Some(current) = link.take() else {
                 let connected = tokio::select! {
@@ -256,22 +258,25 @@ impl Worker {
             self.keep_listener(&current).await;
             let current = Arc::new(current);
             self.links.send_replace(Some(Arc::clone(&current)));
-            match self.attend(&current, &mut asks).await {
-                Attended::Broke => {
-                    self.links.send_replace(None);
-                    tracing::info!("the link to the proxy broke");
-                }
-                Attended::Replace(answer) => {
-                    let replaced = self.replace(&current).await;
-                    let _ = answer.send(replaced.map(|fresh| link = Some(fresh)));
-                    // Otherwise the old one goes on; its link may have broken meanwhile.
-                    if link.is_none() {
+            if let Some(answer) = promised.take() {
+                let _ = answer.send(Ok(()));
+            }
+            while link.is_none() {
+                match self.attend(&current, &mut asks).await {
+                    Attended::Broke => {
                         self.links.send_replace(None);
+                        tracing::info!("the link to the proxy broke");
+                        break;
                     }
-                }
-                Attended::End(asked) => {
-                    self.links.send_replace(None);
-                    return self.end(asked, Some(current)).await;
+                    Attended::Replace(answer) => match self.replace(&current).await {
+                        Ok(fresh) => (link, promised) = (Some(fresh), Some(answer)),
+                        // The old one goes on.
+                        Err(error) => _ = answer.send(Err(error)),
+                    },
+                    Attended::End(asked) => {
+                        self.links.send_replace(None);
+                        return self.end(asked, Some(current)).await;
+                    }
                 }
             }
         }
