@@ -9,10 +9,7 @@ use std::{future::Future, net::TcpListener, os::fd::OwnedFd, path::Path, sync::A
 
 use serin_core::WeightBps;
 use tokio::{
-    net::{
-        UnixStream,
-        unix::OwnedWriteHalf,
-    },
+    net::{UnixStream, unix::OwnedWriteHalf},
     sync::{Mutex, mpsc, watch},
     task::AbortHandle,
     time::timeout,

@@ -213,7 +213,8 @@ mod tests {
         let hello: ToProxy = serde_json::from_str(r#"{"hello":{"protocol":2,"version":"0.0.9"}}"#).unwrap();
         let ToProxy::Hello { protocol, oldest, .. } = hello else { panic!("{hello:?}") };
         assert_eq!(Speaks::said(protocol, oldest), Speaks { newest: 2, oldest: 2 });
-        let hello: FromProxy = serde_json::from_str(r#"{"hello":{"protocol":2,"version":"0.0.9","instance":"a","pid":7,"table":null}}"#).unwrap();
+        let hello: FromProxy =
+            serde_json::from_str(r#"{"hello":{"protocol":2,"version":"0.0.9","instance":"a","pid":7,"table":null}}"#).unwrap();
         assert!(matches!(hello, FromProxy::Hello { protocol: 2, oldest: None, standby: false, .. }), "{hello:?}");
         assert_eq!(Speaks::said(4, Some(9)), Speaks { newest: 4, oldest: 4 }, "nonsense harms nobody");
     }
