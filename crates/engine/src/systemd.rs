@@ -131,6 +131,8 @@ mod tests {
     fn without_systemd_there_is_nothing_to_do() {
         assert!(listeners().unwrap().is_empty());
         assert_eq!(watchdog_interval(), None);
-        (ready(), status("two\nlines"), stopping());
+        ready();
+        status("two\nlines");
+        stopping();
     }
 }
