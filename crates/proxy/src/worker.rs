@@ -143,6 +143,8 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let result = tokio::select! {
         result = &mut http => result,
         () = shutting_down(&mut shutdown) => tokio::select! {
+            // A request that is here already comes before the end of the time for it.
+            biased;
             result = &mut http => result,
             () = sleep(LINGER) => {
                 std::pin::Pin::new(&mut http).graceful_shutdown();
