@@ -9,6 +9,7 @@ pub mod router;
 pub mod run;
 pub mod serve;
 pub mod store;
+pub mod systemd;
 pub mod workload;
 
 /// A boxed future: what ports return, so that adapters can be chosen at run time.

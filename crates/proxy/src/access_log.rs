@@ -2,13 +2,15 @@
 //!
 //! The queue is bounded. Lines that do not fit are dropped and counted, and the log says how many, before the next line
 //! that does fit. A full file becomes `<path>.1`. Queries, cookies and authorization are never written.
+//!
+//! Thread and queue are made when a table first asks for a log: most proxies have none, and each would pay for it.
 
 use std::{
     fs::{File, OpenOptions},
     io::{BufWriter, Write as _},
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
@@ -49,49 +51,58 @@ enum Message {
 }
 
 /// The data path's end of the log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LogWriter {
-    queue: SyncSender<Message>,
+    queue: OnceLock<SyncSender<Message>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     enabled: AtomicBool,
     config: Arc<Mutex<Option<AccessLog>>>,
     dropped: Arc<AtomicU64>,
 }
 
 impl LogWriter {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// If the system has no thread left.
-    pub(crate) fn start() -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (queue, lines) = sync_channel(QUEUE);
-        let writer = Self { queue, enabled: AtomicBool::new(false), config: Arc::default(), dropped: Arc::default() };
-        let (config, dropped) = (writer.config.clone(), writer.dropped.clone());
-        let thread =
-            std::thread::Builder::new().name("serin-access-log".to_owned()).spawn(move || write_lines(&lines, &config, &dropped))?;
-        Ok((writer, thread))
-    }
-
     pub(crate) fn is_enabled(&self) -> bool {
         self.enabled.load(Relaxed)
     }
 
-    /// Where lines go from now on.
+    /// Where lines go from now on. Without a thread for it there is no log, until the next table asks for one.
     pub(crate) fn configure(&self, log: Option<AccessLog>) {
-        self.enabled.store(log.is_some(), Relaxed);
+        let wanted = log.is_some();
         *lock(&self.config) = log;
+        let started = if wanted { self.start() } else { Ok(()) };
+        if let Err(error) = &started {
+            tracing::error!(%error, "no access log: its thread cannot be started");
+        }
+        self.enabled.store(wanted && started.is_ok(), Relaxed);
     }
 
     /// Queues a line; never waits.
     pub(crate) fn write(&self, line: Line) {
-        if self.is_enabled() && self.queue.try_send(Message::Line(Box::new(line))).is_err() {
+        if self.is_enabled() && self.queue.get().is_none_or(|queue| queue.try_send(Message::Line(Box::new(line))).is_err()) {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
 
-    /// Writes what is queued and ends the thread.
-    pub(crate) fn stop(&self) {
-        // A thread that is gone already has nothing left to write.
-        let _ = self.queue.send(Message::Stop);
+    /// Writes what is queued and ends the thread. False if that had died: a bug.
+    pub(crate) fn stop(&self) -> bool {
+        if let Some(queue) = self.queue.get() {
+            // A thread that is gone already has nothing left to write.
+            let _ = queue.send(Message::Stop);
+        }
+        lock(&self.thread).take().is_none_or(|thread| thread.join().is_ok())
+    }
+
+    fn start(&self) -> std::io::Result<()> {
+        let mut thread = lock(&self.thread);
+        if self.queue.get().is_some() {
+            return Ok(());
+        }
+        let (queue, lines) = sync_channel(QUEUE);
+        let (config, dropped) = (self.config.clone(), self.dropped.clone());
+        let builder = std::thread::Builder::new().name("serin-access-log".to_owned());
+        *thread = Some(builder.spawn(move || write_lines(&lines, &config, &dropped))?);
+        self.queue.get_or_init(|| queue);
+        Ok(())
     }
 }
 
@@ -233,14 +244,13 @@ mod tests {
     fn lines_are_json_whatever_they_hold_and_a_full_file_is_rotated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
-        let (writer, thread) = LogWriter::start().unwrap();
+        let writer = LogWriter::default();
         writer.write(line("/before it was switched on"));
         writer.configure(Some(AccessLog { path: path.clone(), max_bytes: 4096 }));
         for n in 0..30 {
             writer.write(line(&format!("/{n}/\"\n\u{1b}[31m\u{202e}é")));
         }
-        writer.stop();
-        thread.join().unwrap();
+        assert!(writer.stop());
         let (old, new) = (std::fs::read_to_string(dir.path().join("access.log.1")).unwrap(), std::fs::read_to_string(&path).unwrap());
         assert!(old.len() <= 4096 && new.len() <= 4096);
         let lines: Vec<serde_json::Value> = old.lines().chain(new.lines()).map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -3,33 +3,41 @@
 //! A connection takes over when it has said a valid hello; the one before is told and closed, so that a control process
 //! that hangs cannot keep a new one out. Losing control changes nothing for the data path. The socket file has mode
 //! 0600 from the moment it has its name.
+//!
+//! A connection without a version in common takes nothing over. It may have the listening socket and may end the proxy, which is
+//! what whoever starts a successor needs.
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::{Semaphore, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
-    protocol::{FromProxy, PROTOCOL, ToProxy},
+    activity::Pulse,
+    descriptors,
+    protocol::{FromProxy, Speaks, ToProxy},
     state::Shared,
     wire::{self, LineReader, MAX_TO_PROXY, WireError},
 };
 
-/// How often counters are sent.
-const STATS_EVERY: Duration = Duration::from_millis(50);
 /// Time for the greeting.
 const HELLO_TIME: Duration = Duration::from_secs(2);
 /// Time for one message to be taken by the other side.
 const WRITE_TIME: Duration = Duration::from_secs(5);
+/// Wait after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Most connections at one time; more wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 16;
 
@@ -51,6 +59,31 @@ pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> 
     // Takes the place of a stale one.
     std::fs::rename(&unready, path)?;
     Ok(listener)
+}
+
+/// The name of a socket that was bound.
+#[derive(Debug)]
+pub(crate) struct Name {
+    path: PathBuf,
+    /// Device and inode.
+    id: Option<(u64, u64)>,
+}
+
+impl Name {
+    pub(crate) fn of(path: &Path) -> Self {
+        Self { path: path.to_owned(), id: id_of(path) }
+    }
+
+    /// Removes it, unless it belongs to another socket by now.
+    pub(crate) fn remove(&self) {
+        if self.id.is_some() && id_of(&self.path) == self.id {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|data| (data.dev(), data.ino()))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -78,7 +111,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: UnixListener) {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a control connection; trying again");
-                sleep(STATS_EVERY).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -87,37 +120,101 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: UnixListener) {
 async fn converse(shared: &Shared, newest: &watch::Sender<u64>, stream: UnixStream) -> Result<(), WireError> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = LineReader::new(reader, MAX_TO_PROXY);
-    greet(shared, &mut reader, &mut writer).await?;
-
+    let theirs = greet(shared, &mut reader, &mut writer).await?;
+    if shared.speaks.common(theirs).is_none() {
+        return serve_stranger(shared, theirs, &mut reader, &mut writer).await;
+    }
     let mut mine = 0;
     newest.send_modify(|number| {
         *number += 1;
         mine = *number;
     });
-    let mut newest = newest.subscribe();
-    let mut ticks = interval(STATS_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ended = serve_control(shared, newest.subscribe(), mine, &mut reader, &mut writer).await;
+    if shared.is_standby() && *newest.borrow() == mine {
+        tracing::info!("control went away before this proxy took over; ending");
+        shared.stop(Instant::now());
+    }
+    ended
+}
+
+async fn serve_control(
+    shared: &Shared,
+    mut newest: watch::Receiver<u64>,
+    mine: u64,
+    reader: &mut LineReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> Result<(), WireError> {
+    let mut pulse = Pulse::new(&shared.activity);
     loop {
         tokio::select! {
             biased;
             () = superseded(&mut newest, mine) => {
-                return refuse(&mut writer, "another control process connected and took over").await;
+                return refuse(writer, "another control process connected and took over").await;
             }
             message = reader.next::<ToProxy>() => match message {
+                Ok(ToProxy::Listener) => hand_out(shared, writer).await?,
                 Ok(message) => {
                     if let Some(answer) = obey(shared, message) {
-                        send(&mut writer, &answer).await?;
+                        send(writer, &answer).await?;
                     }
                 }
                 Err(error @ WireError::Garbage(_)) => {
-                    send(&mut writer, &FromProxy::Error { reason: error.to_string() }).await?;
+                    send(writer, &FromProxy::Error { reason: error.to_string() }).await?;
                 }
-                Err(error @ WireError::TooLong(_)) => return refuse(&mut writer, &error.to_string()).await,
+                Err(error @ WireError::TooLong(_)) => return refuse(writer, &error.to_string()).await,
                 Err(error) => return Err(error),
             },
-            _ = ticks.tick() => send(&mut writer, &FromProxy::Stats(Box::new(shared.stats()))).await?,
+            mark = pulse.due(shared) => {
+                pulse.sent(mark);
+                if let Err(error) = send(writer, &FromProxy::Stats(Box::new(shared.stats()))).await {
+                    obey_last_words(shared, reader).await;
+                    return Err(error);
+                }
+            }
         }
     }
+}
+
+/// Who hung up may have said something before, such as that the proxy shall stop.
+async fn obey_last_words(shared: &Shared, reader: &mut LineReader<OwnedReadHalf>) {
+    while let Ok(Ok(message)) = timeout(HELLO_TIME, reader.next::<ToProxy>()).await {
+        let _ = obey(shared, message);
+    }
+}
+
+/// A control process of another version: what keeps its form in all of them, and nothing else.
+async fn serve_stranger(
+    shared: &Shared,
+    theirs: Speaks,
+    reader: &mut LineReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> Result<(), WireError> {
+    loop {
+        match reader.next::<ToProxy>().await {
+            Ok(ToProxy::Listener) => hand_out(shared, writer).await?,
+            Ok(message @ ToProxy::Shutdown { .. }) => _ = obey(shared, message),
+            Ok(_) | Err(WireError::Garbage(_)) => {
+                let reason = format!(
+                    "this proxy speaks protocol {}, not {theirs}: it gives away its listening socket and stops if told to, no more; \
+                     let `serin` of this version replace it, or use the same version for both",
+                    shared.speaks
+                );
+                send(writer, &FromProxy::Error { reason }).await?;
+            }
+            Err(error @ WireError::TooLong(_)) => return refuse(writer, &error.to_string()).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Answers with the listening socket.
+async fn hand_out(shared: &Shared, writer: &mut OwnedWriteHalf) -> Result<(), WireError> {
+    let Some(listener) = shared.listener() else {
+        return send(writer, &FromProxy::Error { reason: "the proxy is stopping and has no listening socket any more".to_owned() }).await;
+    };
+    let message = wire::line(&FromProxy::Listener)?;
+    let sent = timeout(WRITE_TIME, descriptors::send(writer, &message, &*listener)).await;
+    Ok(sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
 }
 
 async fn superseded(newest: &mut watch::Receiver<u64>, mine: u64) {
@@ -125,34 +222,28 @@ async fn superseded(newest: &mut watch::Receiver<u64>, mine: u64) {
     let _ = newest.wait_for(|number| *number != mine).await;
 }
 
-async fn greet(
-    shared: &Shared,
-    reader: &mut LineReader<tokio::net::unix::OwnedReadHalf>,
-    writer: &mut OwnedWriteHalf,
-) -> Result<(), WireError> {
+/// Answers the greeting with one, whatever the other side speaks; what that is.
+async fn greet(shared: &Shared, reader: &mut LineReader<OwnedReadHalf>, writer: &mut OwnedWriteHalf) -> Result<Speaks, WireError> {
     let first = match timeout(HELLO_TIME, reader.next::<ToProxy>()).await {
         Ok(Ok(message)) => message,
         Ok(Err(WireError::Closed)) => return Err(WireError::Closed),
         Ok(Err(error)) => return refuse(writer, &error.to_string()).await.and(Err(WireError::Closed)),
         Err(_) => return refuse(writer, "no hello in time").await.and(Err(WireError::Closed)),
     };
-    let refusal = match first {
-        ToProxy::Hello { protocol: PROTOCOL, .. } => {
-            let hello = FromProxy::Hello {
-                protocol: PROTOCOL,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                instance: shared.instance.clone(),
-                pid: std::process::id(),
-                table: shared.table_id(),
-            };
-            return send(writer, &hello).await;
-        }
-        ToProxy::Hello { protocol, .. } => {
-            format!("this proxy speaks protocol {PROTOCOL}, not {protocol}; use the same version of serin for both")
-        }
-        _ => "the first message must be a hello".to_owned(),
+    let ToProxy::Hello { protocol, oldest, .. } = first else {
+        return refuse(writer, "the first message must be a hello").await.and(Err(WireError::Closed));
     };
-    refuse(writer, &refusal).await.and(Err(WireError::Closed))
+    let hello = FromProxy::Hello {
+        protocol: shared.speaks.newest,
+        oldest: Some(shared.speaks.oldest),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: shared.instance.clone(),
+        pid: std::process::id(),
+        table: shared.table_id(),
+        standby: shared.is_standby(),
+    };
+    send(writer, &hello).await?;
+    Ok(Speaks::said(protocol, oldest))
 }
 
 fn obey(shared: &Shared, message: ToProxy) -> Option<FromProxy> {
@@ -175,6 +266,14 @@ fn obey(shared: &Shared, message: ToProxy) -> Option<FromProxy> {
             let live = shared.live.load_full();
             Some(FromProxy::Table(live.map(|live| Box::new(live.table.clone()))))
         }
+        ToProxy::Serve => {
+            if !shared.accepting.send_replace(true) {
+                tracing::info!("told to take over: accepting connections");
+            }
+            Some(FromProxy::Serving)
+        }
+        // Answered with a descriptor, which is no matter of words.
+        ToProxy::Listener => None,
         ToProxy::Shutdown { drain_ms } => {
             tracing::info!(drain_ms, "control asked to stop");
             shared.stop(Instant::now() + Duration::from_millis(drain_ms.min(MAX_DRAIN_MS)));

@@ -27,6 +27,8 @@ pub(crate) struct EndpointState {
     /// Connections.
     refused_in_row: AtomicU32,
     last_error: Mutex<Option<String>>,
+    /// Grows whenever health or the newest error become others.
+    changes: AtomicU64,
 }
 
 impl EndpointState {
@@ -41,6 +43,7 @@ impl EndpointState {
             failures_in_row: AtomicU32::new(0),
             refused_in_row: AtomicU32::new(0),
             last_error: Mutex::new(None),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -62,8 +65,8 @@ impl EndpointState {
     pub(crate) fn succeeded(&self) {
         self.failures_in_row.store(0, Relaxed);
         self.refused_in_row.store(0, Relaxed);
-        self.healthy.store(true, Relaxed);
-        *lock(&self.last_error) = None;
+        self.set_healthy(true);
+        self.set_error(None);
     }
 
     /// A check failed. `limit`: failures in a row that make it unhealthy; `None` if nothing checks it,
@@ -74,9 +77,9 @@ impl EndpointState {
 
     fn failed_as(&self, in_row: &AtomicU32, limit: Option<u32>, error: String) {
         let failures = in_row.fetch_add(1, Relaxed).saturating_add(1);
-        *lock(&self.last_error) = Some(error);
+        self.set_error(Some(error));
         if limit.is_some_and(|limit| failures >= limit) {
-            self.healthy.store(false, Relaxed);
+            self.set_healthy(false);
         }
     }
 
@@ -84,7 +87,26 @@ impl EndpointState {
     pub(crate) fn unchecked(&self) {
         self.failures_in_row.store(0, Relaxed);
         self.refused_in_row.store(0, Relaxed);
-        self.healthy.store(true, Relaxed);
+        self.set_healthy(true);
+    }
+
+    /// Two numbers of which at least one is another when [`stats`](Self::stats) are.
+    pub(crate) fn mark(&self) -> (u64, u64) {
+        (self.changes.load(Relaxed), self.in_flight.load(Relaxed))
+    }
+
+    fn set_healthy(&self, healthy: bool) {
+        if self.healthy.swap(healthy, Relaxed) != healthy {
+            self.changes.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn set_error(&self, error: Option<String>) {
+        let mut last = lock(&self.last_error);
+        if *last != error {
+            *last = error;
+            self.changes.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn begin(&self) {

@@ -34,7 +34,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>) {
         });
         for (endpoint, health) in wanted {
             if !checks.iter().any(|check| check.is_for(&endpoint, &health)) {
-                let task = tokio::spawn(watch(endpoint.clone(), health.clone())).abort_handle();
+                let task = tokio::spawn(watch(shared.clone(), endpoint.clone(), health.clone())).abort_handle();
                 checks.push(Check { endpoint, health, task });
             }
         }
@@ -68,7 +68,7 @@ fn wanted(shared: &Shared) -> Vec<(Arc<EndpointState>, HealthCheck)> {
         .collect()
 }
 
-async fn watch(endpoint: Arc<EndpointState>, health: HealthCheck) {
+async fn watch(shared: Arc<Shared>, endpoint: Arc<EndpointState>, health: HealthCheck) {
     let mut ticks = interval(Duration::from_millis(health.interval_ms));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -78,7 +78,7 @@ async fn watch(endpoint: Arc<EndpointState>, health: HealthCheck) {
             Ok(result) => result,
             Err(_) => Err(format!("health check: no answer within {} ms", health.timeout_ms)),
         };
-        let was_healthy = endpoint.is_healthy();
+        let (was_healthy, before) = (endpoint.is_healthy(), endpoint.mark());
         match result {
             Ok(()) => endpoint.succeeded(),
             Err(error) => endpoint.failed(Some(health.failures), error),
@@ -86,6 +86,9 @@ async fn watch(endpoint: Arc<EndpointState>, health: HealthCheck) {
         let is_healthy = endpoint.is_healthy();
         if is_healthy != was_healthy {
             tracing::info!(endpoint = endpoint.id, healthy = is_healthy, "health changed");
+        }
+        if endpoint.mark() != before {
+            shared.activity.happened();
         }
     }
 }

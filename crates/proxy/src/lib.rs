@@ -11,6 +11,7 @@ pub mod protocol;
 pub mod table;
 
 mod access_log;
+mod activity;
 mod answer;
 mod assign;
 mod body;
@@ -18,6 +19,7 @@ mod classes;
 mod client_io;
 mod control;
 mod counters;
+mod descriptors;
 mod endpoint;
 mod exchange;
 mod headers;

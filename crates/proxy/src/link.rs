@@ -2,22 +2,22 @@
 //!
 //! Commands are answered one at a time. After a command without an answer in time the link is closed, because a late
 //! answer could be taken for that of the next command: connect again and read the table back.
+//!
+//! Silence does not close a link: a proxy without news says so once a second, and one that hangs is noticed by the next command.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{future::Future, net::TcpListener, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use serin_core::WeightBps;
 use tokio::{
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::{UnixStream, unix::OwnedWriteHalf},
     sync::{Mutex, mpsc, watch},
     task::AbortHandle,
     time::timeout,
 };
 
 use crate::{
-    protocol::{FromProxy, PROTOCOL, Stats, ToProxy},
+    descriptors::DescriptorReader,
+    protocol::{FromProxy, Speaks, Stats, ToProxy},
     table::RouteTable,
     wire::{self, LineReader, MAX_FROM_PROXY, WireError},
 };
@@ -31,11 +31,17 @@ pub enum LinkError {
     /// Nothing listens on the socket, or it may not be opened.
     #[error("cannot connect to the proxy: {0}")]
     Connect(std::io::Error),
-    /// The proxy speaks another protocol.
-    #[error("the proxy speaks protocol {theirs}, this program {PROTOCOL}; use the same version of serin for both")]
+    /// The proxy speaks no version of the protocol that this program does.
+    #[error(
+        "the proxy (serin {version}) speaks protocol {theirs}, this program {}; use the same version of serin for both, or have \
+         the proxy replaced",
+        Speaks::OURS
+    )]
     Protocol {
-        /// Theirs.
-        theirs: u32,
+        /// What it speaks.
+        theirs: Speaks,
+        /// Version of its program.
+        version: String,
     },
     /// No answer in time. Whether the command was obeyed is unknown; the link is closed.
     #[error("the proxy did not answer within 2 s")]
@@ -72,6 +78,19 @@ pub struct ProxyHello {
     pub pid: u32,
     /// Epoch and version of the table it served at that moment.
     pub table: Option<(u64, u64)>,
+    /// What it speaks.
+    pub speaks: Speaks,
+    /// Whether it stood by at that moment: it accepts nothing until it is told to.
+    pub standby: bool,
+}
+
+impl ProxyHello {
+    /// The version of the protocol that is spoken on this link. `None`: there is none in common, and the proxy can be replaced
+    /// but not be told anything else.
+    #[must_use]
+    pub fn protocol(&self) -> Option<u32> {
+        Speaks::OURS.common(self.speaks)
+    }
 }
 
 /// A table in service.
@@ -98,27 +117,45 @@ pub struct ProxyLink {
 #[derive(Debug)]
 struct Commands {
     writer: OwnedWriteHalf,
-    answers: mpsc::Receiver<FromProxy>,
+    answers: mpsc::Receiver<Answer>,
 }
+
+/// An answer, with what came along.
+type Answer = (FromProxy, Option<OwnedFd>);
 
 impl ProxyLink {
     /// Connects and greets.
     ///
     /// # Errors
-    /// If nothing listens, it does not answer within 2 s, or it speaks another protocol.
+    /// If nothing listens, it does not answer within 2 s, or it speaks no version of the protocol that this program does.
     pub async fn connect(path: &Path) -> Result<Self, LinkError> {
+        let link = Self::connect_any(path).await?;
+        match link.hello.protocol() {
+            Some(_) => Ok(link),
+            None => Err(LinkError::Protocol { theirs: link.hello.speaks, version: link.hello.version.clone() }),
+        }
+    }
+
+    /// Connects and greets, also a proxy that speaks no version of the protocol that this program does. With such a one only
+    /// [`listener`](Self::listener) and [`shutdown`](Self::shutdown) work, and no counters come.
+    ///
+    /// # Errors
+    /// If nothing listens, or it does not answer within 2 s.
+    pub async fn connect_any(path: &Path) -> Result<Self, LinkError> {
         timeout(ANSWER_TIME, Self::greet(path)).await.map_err(|_| LinkError::Timeout)?
     }
 
     async fn greet(path: &Path) -> Result<Self, LinkError> {
         let stream = UnixStream::connect(path).await.map_err(LinkError::Connect)?;
         let (reader, mut writer) = stream.into_split();
-        let mut reader = LineReader::new(reader, MAX_FROM_PROXY);
-        let greeting = ToProxy::Hello { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let mut reader = LineReader::new(DescriptorReader::new(reader), MAX_FROM_PROXY);
+        let Speaks { newest, oldest } = Speaks::OURS;
+        let greeting = ToProxy::Hello { protocol: newest, oldest: Some(oldest), version: env!("CARGO_PKG_VERSION").to_owned() };
         wire::write(&mut writer, &greeting).await.map_err(|_| LinkError::Closed)?;
         let hello = match reader.next::<FromProxy>().await {
-            Ok(FromProxy::Hello { protocol: PROTOCOL, version, instance, pid, table }) => ProxyHello { version, instance, pid, table },
-            Ok(FromProxy::Hello { protocol, .. }) => return Err(LinkError::Protocol { theirs: protocol }),
+            Ok(FromProxy::Hello { protocol, oldest, version, instance, pid, table, standby }) => {
+                ProxyHello { version, instance, pid, table, speaks: Speaks::said(protocol, oldest), standby }
+            }
             Ok(FromProxy::Error { reason }) => return Err(LinkError::Refused(reason)),
             Ok(_) | Err(WireError::Garbage(_)) => return Err(LinkError::Unexpected),
             Err(_) => return Err(LinkError::Closed),
@@ -161,6 +198,33 @@ impl ProxyLink {
         }
     }
 
+    /// A copy of the listening socket: as long as somebody holds it, clients wait for a successor of a proxy that died and are
+    /// not refused.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] if the proxy is stopping; otherwise the link is dead.
+    pub async fn listener(&self) -> Result<TcpListener, LinkError> {
+        match self.ask_whole(&ToProxy::Listener).await? {
+            (FromProxy::Listener, Some(descriptor)) => {
+                let listener = TcpListener::from(descriptor);
+                listener.local_addr().map_err(|_| LinkError::Unexpected)?;
+                Ok(listener)
+            }
+            (other, _) => Err(unexpected(other)),
+        }
+    }
+
+    /// Tells a proxy that stands by to accept connections from now on. Safe to repeat.
+    ///
+    /// # Errors
+    /// If the link is dead.
+    pub async fn serve(&self) -> Result<(), LinkError> {
+        match self.ask(&ToProxy::Serve).await? {
+            FromProxy::Serving => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// The newest counters; `None` until the first arrive. Several may be skipped, none comes twice.
     #[must_use]
     pub fn stats(&self) -> watch::Receiver<Option<Arc<Stats>>> {
@@ -193,6 +257,10 @@ impl ProxyLink {
     }
 
     async fn ask(&self, command: &ToProxy) -> Result<FromProxy, LinkError> {
+        self.ask_whole(command).await.map(|(answer, _)| answer)
+    }
+
+    async fn ask_whole(&self, command: &ToProxy) -> Result<Answer, LinkError> {
         let mut commands = self.commands.lock().await;
         // Complaints about earlier commands are not answers to this one.
         while commands.answers.try_recv().is_ok() {}
@@ -256,8 +324,8 @@ impl Drop for Closing {
 }
 
 async fn listen(
-    mut reader: LineReader<OwnedReadHalf>,
-    answers: mpsc::Sender<FromProxy>,
+    mut reader: LineReader<DescriptorReader>,
+    answers: mpsc::Sender<Answer>,
     stats: watch::Sender<Option<Arc<Stats>>>,
     closing: watch::Sender<bool>,
 ) {
@@ -270,7 +338,7 @@ async fn listen(
                     tracing::warn!(reason, "the proxy complained");
                 }
                 // Nobody waits for what does not fit.
-                let _ = answers.try_send(answer);
+                let _ = answers.try_send((answer, reader.stream_mut().take_descriptor()));
             }
             Err(error) => {
                 tracing::debug!(%error, "link to the proxy ended");

@@ -17,6 +17,7 @@ pub(crate) struct OpenRequests {
     places: Vec<Place>,
     /// The first of the chain of free places.
     free: Option<usize>,
+    taken: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,7 @@ enum Place {
 
 impl OpenRequests {
     pub(crate) fn insert(&mut self, key: CellKey, started: Instant) -> OpenId {
+        self.taken += 1;
         let taken = Place::Taken { key, started };
         let Some(index) = self.free else {
             self.places.push(taken);
@@ -44,8 +46,13 @@ impl OpenRequests {
 
     #[allow(clippy::needless_pass_by_value, reason = "the place is given back")]
     pub(crate) fn remove(&mut self, id: OpenId) {
+        self.taken = self.taken.saturating_sub(1);
         self.places[id.0] = Place::Free { next: self.free };
         self.free = Some(id.0);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken == 0
     }
 
     /// Every open request with the instant it began, in no particular order.
@@ -85,6 +92,7 @@ mod tests {
                 held.sort_unstable();
                 prop_assert_eq!(held, model.keys().copied().collect::<Vec<_>>());
                 prop_assert_eq!(open.places.len(), most);
+                prop_assert_eq!(open.is_empty(), model.is_empty());
             }
         }
     }

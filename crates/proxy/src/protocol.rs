@@ -1,8 +1,14 @@
 //! What control and proxy say to each other: JSON, one message per line, over a unix socket.
 //!
-//! Control says [`ToProxy::Hello`] first and gets [`FromProxy::Hello`]; then [`FromProxy::Stats`] comes every 50 ms on
-//! its own. All counters are cumulative since the proxy process started, so that a lost message does no harm; a new
-//! `instance` means that they started anew. What is in flight and the ages of open requests are states of that moment.
+//! Control says [`ToProxy::Hello`] first and gets [`FromProxy::Hello`]; then [`FromProxy::Stats`] comes on its own: at once
+//! when something changed after a quiet time, then every 50 ms while anything changes (the age of an open request does), and
+//! otherwise once a second, to show that the proxy lives. All counters are cumulative since the proxy process started, so that a
+//! lost message does no harm; a new `instance` means that they started anew. What is in flight and the ages of open requests are
+//! states of that moment.
+//!
+//! **Versions.** Either side says the newest and the oldest version that it speaks, and both use the newest that they have in
+//! common ([`Speaks::common`]). Without one, a connection stands all the same, but it can do no more than take the place of that
+//! proxy: [`ToProxy::Listener`], [`ToProxy::Shutdown`] and both hellos keep their form in every version from 3 on.
 
 use serde::{Deserialize, Serialize};
 use serin_core::{
@@ -12,8 +18,43 @@ use serin_core::{
 
 use crate::table::RouteTable;
 
-/// Version of this protocol. Both sides refuse another one.
-pub const PROTOCOL: u32 = 2;
+/// The newest version of this protocol that is spoken here.
+pub const PROTOCOL: u32 = 3;
+/// The oldest version of this protocol that is spoken here.
+pub const OLDEST_PROTOCOL: u32 = 3;
+
+/// A range of versions of this protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speaks {
+    /// The newest version.
+    pub newest: u32,
+    /// The oldest version, at most the newest.
+    pub oldest: u32,
+}
+
+impl Speaks {
+    /// What this program speaks.
+    pub const OURS: Self = Self { newest: PROTOCOL, oldest: OLDEST_PROTOCOL };
+
+    /// What a hello says. Programs that name no oldest version speak one only.
+    #[must_use]
+    pub fn said(newest: u32, oldest: Option<u32>) -> Self {
+        Self { newest, oldest: oldest.unwrap_or(newest).min(newest) }
+    }
+
+    /// The newest version that both speak.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u32> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
+}
+
+impl std::fmt::Display for Speaks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.oldest == self.newest { write!(f, "{}", self.newest) } else { write!(f, "{} to {}", self.oldest, self.newest) }
+    }
+}
 
 /// From control to the proxy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +62,11 @@ pub const PROTOCOL: u32 = 2;
 pub enum ToProxy {
     /// The first message of every connection.
     Hello {
-        /// [`PROTOCOL`] of the sender.
+        /// The newest version that the sender speaks.
         protocol: u32,
+        /// The oldest one, if it is another.
+        #[serde(default)]
+        oldest: Option<u32>,
         /// Version of the sender's program, for people.
         version: String,
     },
@@ -30,6 +74,11 @@ pub enum ToProxy {
     Table(Box<RouteTable>),
     /// Which table is served? Answered by [`FromProxy::Table`].
     Get,
+    /// Hand out the listening socket, so that whoever holds it can start a successor that no client has to wait for, nor is refused.
+    /// Answered by [`FromProxy::Listener`], or by an error once the proxy is stopping.
+    Listener,
+    /// A proxy that stood by accepts from now on. Answered by [`FromProxy::Serving`], by any proxy.
+    Serve,
     /// Stop accepting, finish what is in flight, exit.
     Shutdown {
         /// Time for requests in flight, in milliseconds; what is left then is cut off.
@@ -43,8 +92,11 @@ pub enum ToProxy {
 pub enum FromProxy {
     /// The answer to the greeting.
     Hello {
-        /// [`PROTOCOL`] of the proxy.
+        /// The newest version that the proxy speaks.
         protocol: u32,
+        /// The oldest one, if it is another.
+        #[serde(default)]
+        oldest: Option<u32>,
         /// Version of the proxy's program, for people.
         version: String,
         /// Random per process: a new one means that all counters started anew.
@@ -53,6 +105,9 @@ pub enum FromProxy {
         pid: u32,
         /// Epoch and version of the table it serves.
         table: Option<(u64, u64)>,
+        /// Whether it stands by: it accepts nothing until it is told to serve, and ends with this connection until then.
+        #[serde(default)]
+        standby: bool,
     },
     /// Every request whose head arrives after this message was sent follows this table.
     Applied {
@@ -74,6 +129,10 @@ pub enum FromProxy {
     },
     /// The table that is served.
     Table(Option<Box<RouteTable>>),
+    /// The listening socket comes with this message's first byte, as a descriptor.
+    Listener,
+    /// It accepts connections.
+    Serving,
     /// All counters.
     Stats(Box<Stats>),
     /// A message that could not be understood, or why the connection ends.
@@ -128,4 +187,35 @@ pub struct EndpointStats {
     pub in_flight: u64,
     /// The newest failure of a check or a connection; `None` once a check succeeded again.
     pub last_error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_common_version_is_spoken() {
+        let speaks = |oldest, newest| Speaks { newest, oldest };
+        for (one, other, common) in [
+            (speaks(3, 3), speaks(3, 3), Some(3)),
+            (speaks(3, 5), speaks(3, 4), Some(4)),
+            (speaks(3, 5), speaks(5, 9), Some(5)),
+            (speaks(3, 5), speaks(6, 9), None),
+            (speaks(3, 3), speaks(2, 2), None),
+        ] {
+            assert_eq!(one.common(other), common, "{one} and {other}");
+            assert_eq!(other.common(one), common, "{other} and {one}");
+        }
+    }
+
+    #[test]
+    fn hellos_of_programs_before_ranges_are_understood() {
+        let hello: ToProxy = serde_json::from_str(r#"{"hello":{"protocol":2,"version":"0.0.9"}}"#).unwrap();
+        let ToProxy::Hello { protocol, oldest, .. } = hello else { panic!("{hello:?}") };
+        assert_eq!(Speaks::said(protocol, oldest), Speaks { newest: 2, oldest: 2 });
+        let hello: FromProxy =
+            serde_json::from_str(r#"{"hello":{"protocol":2,"version":"0.0.9","instance":"a","pid":7,"table":null}}"#).unwrap();
+        assert!(matches!(hello, FromProxy::Hello { protocol: 2, oldest: None, standby: false, .. }), "{hello:?}");
+        assert_eq!(Speaks::said(4, Some(9)), Speaks { newest: 4, oldest: 4 }, "nonsense harms nobody");
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! Ends after a shutdown message or SIGTERM (or SIGINT): accepting stops, requests in flight may finish until the
 //! deadline, then they are cut off. A second signal cuts them off at once.
+//!
+//! A proxy that stands by does everything but accept: it shares its listening socket with the one that it shall replace. It
+//! accepts when control says so, and ends if control does not within [`STANDBY_TIME`] or goes away.
 
 use std::{
     io,
@@ -14,13 +17,13 @@ use std::{
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Semaphore, mpsc},
-    time::Instant,
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
-    access_log::LogWriter,
     control, health,
+    protocol::Speaks,
     state::Shared,
     table::RouteTable,
     worker::{self, Worker},
@@ -28,6 +31,8 @@ use crate::{
 
 /// Time for requests in flight after SIGTERM.
 const SIGNAL_DRAIN: Duration = Duration::from_secs(30);
+/// Time in which a proxy that stands by must be told to serve.
+const STANDBY_TIME: Duration = Duration::from_secs(30);
 /// Most client connections at one time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 10_000;
 
@@ -42,6 +47,10 @@ pub struct ProxyConfig {
     pub table: Option<RouteTable>,
     /// Number of worker threads; 0: one per available core.
     pub workers: usize,
+    /// Accept nothing until control says so: the listening socket is served by another proxy, which this one shall replace.
+    pub standby: bool,
+    /// [`Speaks::OURS`]; another range for tests of what happens between versions.
+    pub speaks: Speaks,
 }
 
 /// Why a proxy cannot run.
@@ -76,14 +85,13 @@ pub enum ProxyError {
 /// # Errors
 /// If it cannot start. Once it serves, nothing but a bug makes it fail.
 pub fn run(config: ProxyConfig) -> Result<(), ProxyError> {
-    let ProxyConfig { listener, control_socket, table, workers } = config;
+    let ProxyConfig { listener, control_socket, table, workers, standby, speaks } = config;
     let workers = if workers == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { workers };
-    let (log, log_thread) = LogWriter::start().map_err(start("a thread for the access log"))?;
-    let shared = Arc::new(Shared::new(workers, log));
+    let shown = listener.try_clone().map_err(start("a copy of the listener"))?;
+    let shared = Arc::new(Shared::new(workers, speaks, shown, !standby));
     let served = serve(&shared, listener, &control_socket, table);
-    shared.log.stop();
-    let log_ended = log_thread.join().map_err(|_| ProxyError::WorkerDied);
-    served.and(log_ended)
+    let log_ended = shared.log.stop();
+    served.and(if log_ended { Ok(()) } else { Err(ProxyError::WorkerDied) })
 }
 
 fn serve(shared: &Arc<Shared>, listener: TcpListener, control_socket: &Path, table: Option<RouteTable>) -> Result<(), ProxyError> {
@@ -99,7 +107,7 @@ fn serve(shared: &Arc<Shared>, listener: TcpListener, control_socket: &Path, tab
         let runtime = self::runtime().map_err(start("a worker's runtime"))?;
         prepared.push((worker, listener, runtime));
     }
-    // Only the workers' copies stay, so that the port refuses connections as soon as they stop accepting.
+    // The copies that stay are dropped when the proxy stops, so that nobody waits in the queue of a socket that nobody serves.
     drop(listener);
     let refused = |source| ProxyError::ControlSocket { path: control_socket.to_owned(), source };
     let socket = control::bind(control_socket).map_err(refused)?;
@@ -157,22 +165,38 @@ async fn conduct(
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
     let socket = tokio::net::UnixListener::from_std(socket).map_err(start("the control socket's events"))?;
+    let name = control::Name::of(control_socket);
     let control = tokio::spawn(control::listen(shared.clone(), socket));
     tokio::spawn(health::supervise(shared.clone()));
     let mut shutdown = shared.shutdown.subscribe();
+    let mut accepting = shared.accepting.subscribe();
+    let patience = Instant::now() + STANDBY_TIME;
     let mut stopping = false;
     loop {
         tokio::select! {
-            _ = all_gone.recv() => return if stopping { Ok(()) } else { Err(ProxyError::WorkerDied) },
+            // Workers that were told to stop may all be gone by now: the order tells them from those that died.
+            biased;
             _ = shutdown.wait_for(Option::is_some), if !stopping => {
                 stopping = true;
                 // The name is free for a successor from now on; control connections that stand go on.
                 control.abort();
-                let _ = std::fs::remove_file(control_socket);
+                name.remove();
+            }
+            _ = all_gone.recv() => return if stopping { Ok(()) } else { Err(ProxyError::WorkerDied) },
+            () = unwanted(&mut accepting, patience), if !stopping => {
+                tracing::info!("nobody told this proxy to take over; ending");
+                shared.stop(Instant::now());
             }
             _ = terminate.recv() => signalled(shared, stopping),
             _ = interrupt.recv() => signalled(shared, stopping),
         }
+    }
+}
+
+/// Ready when a proxy that stands by has not been told to serve in time; else never.
+async fn unwanted(accepting: &mut watch::Receiver<bool>, patience: Instant) {
+    if timeout_at(patience, accepting.wait_for(|accepting| *accepting)).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -40,6 +40,9 @@ pub(crate) async fn handle(
 ) -> Result<Response<ProxyBody>, Infallible> {
     let busy = Busy::new(&flags);
     let mut response = respond(&worker, peer, request).await;
+    if worker.shared.stopping.load(Relaxed) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response.body_mut().hold(busy);
     Ok(response)
 }
@@ -148,6 +151,7 @@ fn is_grpc(content_type: &[u8]) -> bool {
 /// Counts a request for what is not built yet, and says so in the log at the 1st, 2nd, 4th, 8th … time.
 pub(crate) fn count_unsupported(worker: &Worker, answer: &OwnAnswer) {
     let count = worker.shared.unsupported.fetch_add(1, Relaxed) + 1;
+    worker.shared.activity.happened();
     if count.is_power_of_two() {
         tracing::warn!(cause = answer.cause, count, "refused a request: {}", answer.text);
     }
@@ -181,6 +185,7 @@ fn explain(failure: &Failure, arm: Arm) -> OwnAnswer {
 fn own(worker: &Worker, answer: OwnAnswer) -> Response<ProxyBody> {
     if matches!(answer.status.as_u16(), 502..=504) {
         worker.shared.own_errors.fetch_add(1, Relaxed);
+        worker.shared.activity.happened();
     }
     answer.into_response()
 }

@@ -1,8 +1,11 @@
 //! What all workers share: the table that is served, endpoints, counters.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -14,11 +17,12 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     access_log::LogWriter,
+    activity::Activity,
     assign::Assigner,
     counters::{Counters, Snapshot},
     endpoint::ArmEndpoints,
     lock,
-    protocol::Stats,
+    protocol::{Speaks, Stats},
     seen::SeenClients,
     table::RouteTable,
 };
@@ -40,6 +44,25 @@ impl Live {
     }
 }
 
+/// Changes with everything that [`Stats`] tell of, and costs less than those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    counted: u64,
+    /// Whether an age is told, which changes by itself.
+    open: bool,
+    tables: u64,
+    endpoints: (u64, u64),
+    in_flight: [u64; 2],
+    others: [u64; 3],
+}
+
+impl Mark {
+    /// Whether there is something to tell since `seen`.
+    pub(crate) fn is_news(&self, seen: &Self) -> bool {
+        self.open || self != seen
+    }
+}
+
 /// What all workers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -52,14 +75,23 @@ pub(crate) struct Shared {
     pub(crate) own_errors: AtomicU64,
     pub(crate) unsupported: AtomicU64,
     pub(crate) log: LogWriter,
+    pub(crate) activity: Activity,
+    pub(crate) speaks: Speaks,
+    /// A copy of the listening socket, for control; gone once the proxy stops.
+    listener: Mutex<Option<Arc<TcpListener>>>,
+    /// False while standing by.
+    pub(crate) accepting: watch::Sender<bool>,
     /// Changes with every new table.
     pub(crate) table_changes: watch::Sender<u64>,
     /// Set once: stop accepting, and cut off what is still in flight at this moment.
     pub(crate) shutdown: watch::Sender<Option<Instant>>,
+    /// Whether `shutdown` is set, for every answer to ask.
+    pub(crate) stopping: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(workers: usize, log: LogWriter) -> Self {
+    /// `listener`: what control may have a copy of. `accepting`: whether connections are accepted from the start.
+    pub(crate) fn new(workers: usize, speaks: Speaks, listener: TcpListener, accepting: bool) -> Self {
         Self {
             instance: format!("{:032x}", rand::random::<u128>()),
             live: ArcSwapOption::empty(),
@@ -69,9 +101,14 @@ impl Shared {
             rescued: AtomicU64::new(0),
             own_errors: AtomicU64::new(0),
             unsupported: AtomicU64::new(0),
-            log,
+            log: LogWriter::default(),
+            activity: Activity::default(),
+            speaks,
+            listener: Mutex::new(Some(Arc::new(listener))),
+            accepting: watch::Sender::new(accepting),
             table_changes: watch::Sender::new(0),
             shutdown: watch::Sender::new(None),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -108,6 +145,7 @@ impl Shared {
         self.counters.replicas_in_force(&live.arm(Arm::Stable).endpoints);
         self.live.store(Some(Arc::new(live)));
         self.table_changes.send_modify(|changes| *changes += 1);
+        self.activity.happened();
         Ok(weight)
     }
 
@@ -140,8 +178,36 @@ impl Shared {
         }
     }
 
+    /// Where [`stats`](Self::stats) stand, cheaply.
+    pub(crate) fn mark(&self) -> Mark {
+        let (counted, open) = self.counters.mark();
+        let live = self.live.load();
+        let endpoints = live.iter().flat_map(|live| live.arms.iter().flat_map(|arm| &arm.endpoints));
+        Mark {
+            counted,
+            open,
+            tables: *self.table_changes.borrow(),
+            endpoints: endpoints.map(|endpoint| endpoint.mark()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
+            in_flight: by_arm(|arm| self.in_flight[arm.index()].load(Relaxed)),
+            others: [&self.rescued, &self.own_errors, &self.unsupported].map(|count| count.load(Relaxed)),
+        }
+    }
+
+    /// The listening socket; `None` once the proxy stops.
+    pub(crate) fn listener(&self) -> Option<Arc<TcpListener>> {
+        lock(&self.listener).clone()
+    }
+
+    /// Whether it stands by.
+    pub(crate) fn is_standby(&self) -> bool {
+        !*self.accepting.borrow()
+    }
+
     /// Stops accepting now; what is still in flight at `deadline` is cut off. An earlier deadline wins.
     pub(crate) fn stop(&self, deadline: Instant) {
+        // The port refuses connections, or leaves them to a successor, as soon as no worker accepts them any more.
+        lock(&self.listener).take();
+        self.stopping.store(true, Relaxed);
         self.shutdown.send_modify(|current| *current = Some(current.map_or(deadline, |old| old.min(deadline))));
     }
 

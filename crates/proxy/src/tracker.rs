@@ -65,6 +65,7 @@ impl Tracker {
             Assignment::Mirror | Assignment::Rescue => false,
         };
         let open = watched.then(|| worker.shard.begin(key, started));
+        worker.shared.activity.happened();
         Self { worker, key, started, open, session, endpoint: None, about, status: 0, bytes: 0, finished: false }
     }
 
@@ -117,6 +118,7 @@ impl Tracker {
             first_error: failed && self.session.as_ref().is_some_and(Session::fails_first),
         };
         let latency_us = self.worker.shard.end(ended, Instant::now);
+        shared.activity.happened();
         if let Some(log) = self.about.log.take() {
             shared.log.write(Line {
                 time: now(),

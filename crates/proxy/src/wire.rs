@@ -38,6 +38,11 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         Self { stream, buffer: Vec::new(), searched: 0, max }
     }
 
+    /// Where it reads from.
+    pub(crate) fn stream_mut(&mut self) -> &mut R {
+        &mut self.stream
+    }
+
     /// The next message. Nothing is lost if this is dropped before it is ready.
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<T, WireError> {
         loop {
@@ -59,10 +64,15 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 
 /// Writes one message as a line.
 pub(crate) async fn write<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), WireError> {
+    stream.write_all(&line(message)?).await?;
+    Ok(stream.flush().await?)
+}
+
+/// One message as a line.
+pub(crate) fn line<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
-    stream.write_all(&line).await?;
-    Ok(stream.flush().await?)
+    Ok(line)
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 /// How often kept connections are looked through.
 const PRUNE_EVERY: Duration = Duration::from_secs(5);
+/// How long a connection without a request is kept once the proxy stops. Its next request may be under way already, and clients do
+/// not repeat every request that meets a closed connection; those that come in this time are answered, and told to connect anew.
+const LINGER: Duration = Duration::from_secs(1);
 /// Wait after a failed accept (no file descriptor left): connections that end in the meantime make room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,12 +52,18 @@ impl Worker {
     }
 }
 
-/// Serves until shutdown and until the last request has ended or the deadline is reached.
+/// Serves, from when the proxy accepts, until shutdown and until the last request has ended or the deadline is reached.
 pub(crate) async fn serve(worker: Arc<Worker>, listener: TcpListener, connections: Arc<Semaphore>) {
     let mut shutdown = worker.shared.shutdown.subscribe();
     let pruning = tokio::spawn(prune(worker.clone()));
     // Every connection holds a sender: the receiver ends with the last of them.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
+    let mut accepting = worker.shared.accepting.subscribe();
+    tokio::select! {
+        // An error means that the whole proxy is gone.
+        _ = accepting.wait_for(|accepting| *accepting) => {}
+        () = shutting_down(&mut shutdown) => {}
+    }
     while shutdown.borrow_and_update().is_none() {
         tokio::select! {
             _ = shutdown.changed() => {}
@@ -133,10 +142,15 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr) {
         .serve_connection(io, service);
     let result = tokio::select! {
         result = &mut http => result,
-        () = shutting_down(&mut shutdown) => {
-            std::pin::Pin::new(&mut http).graceful_shutdown();
-            (&mut http).await
-        }
+        () = shutting_down(&mut shutdown) => tokio::select! {
+            // A request that is here already comes before the end of the time for it.
+            biased;
+            result = &mut http => result,
+            () = sleep(LINGER) => {
+                std::pin::Pin::new(&mut http).graceful_shutdown();
+                (&mut http).await
+            }
+        },
     };
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "client connection ended early");

@@ -378,6 +378,7 @@ impl<'a> Preparation<'a> {
             socket: self.folder.proxy_socket(),
             table: self.folder.route_table(),
             log: self.folder.log("proxy"),
+            listener: None,
         }
     }
 

@@ -74,6 +74,8 @@ struct ShardState {
     open: OpenRequests,
     /// By the number of the endpoint. No other endpoint gets in.
     replicas: BTreeMap<u64, Counts>,
+    /// Grows with everything that begins or ends.
+    changes: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -94,12 +96,15 @@ pub(crate) struct Snapshot {
 impl Shard {
     /// A request begins. Only the latency's own start may be given here.
     pub(crate) fn begin(&self, key: CellKey, started: Instant) -> OpenId {
-        lock(&self.state).open.insert(key, started)
+        let mut state = lock(&self.state);
+        state.changes += 1;
+        state.open.insert(key, started)
     }
 
     /// A request ends at the time of `clock`. Returns its latency in microseconds.
     pub(crate) fn end(&self, ended: Ended, clock: impl FnOnce() -> Instant) -> u64 {
         let mut state = lock(&self.state);
+        state.changes += 1;
         let latency_us = age_us(ended.started, clock());
         if let Some(open) = ended.open {
             state.open.remove(open);
@@ -167,6 +172,14 @@ impl Counters {
 
     pub(crate) fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
+    }
+
+    /// A number that grows with everything that is counted, and whether a request is open, whose age does.
+    pub(crate) fn mark(&self) -> (u64, bool) {
+        self.shards.iter().fold((0, false), |(changes, open), shard| {
+            let state = lock(&shard.state);
+            (changes.wrapping_add(state.changes), open || !state.open.is_empty())
+        })
     }
 
     /// A table with this weight comes into force: makes room for it.

@@ -28,7 +28,7 @@ use serin_core::{
 };
 use serin_proxy::{
     ProxyConfig, ProxyError, ProxyLink,
-    protocol::{PROTOCOL, Stats},
+    protocol::{PROTOCOL, Speaks, Stats},
     table::{Endpoint, Pool, RouteTable, Timeouts},
 };
 use tokio::{
@@ -197,11 +197,33 @@ impl Proxy {
     }
 
     pub(crate) async fn with_workers(table: impl Into<Option<RouteTable>>, workers: usize) -> Self {
+        let (config, addr, dir) = Self::config(table, workers);
+        Self::run(config, addr, dir).await
+    }
+
+    /// On a listening socket that is there already.
+    pub(crate) async fn on(listener: std::net::TcpListener, table: impl Into<Option<RouteTable>>) -> Self {
+        let (addr, (config, _, dir)) = (listener.local_addr().unwrap(), Self::config(table, 2));
+        Self::run(ProxyConfig { listener, ..config }, addr, dir).await
+    }
+
+    /// As [`on`](Self::on), but standing by.
+    pub(crate) async fn standing_by(listener: std::net::TcpListener, table: impl Into<Option<RouteTable>>) -> Self {
+        let (addr, (config, _, dir)) = (listener.local_addr().unwrap(), Self::config(table, 2));
+        Self::run(ProxyConfig { listener, standby: true, ..config }, addr, dir).await
+    }
+
+    /// What a proxy could be run with, where it would listen, and the folder of its control socket.
+    pub(crate) fn config(table: impl Into<Option<RouteTable>>, workers: usize) -> (ProxyConfig, SocketAddr, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("control.sock");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let config = ProxyConfig { listener, control_socket: socket.clone(), table: table.into(), workers };
+        let control_socket = dir.path().join("control.sock");
+        (ProxyConfig { listener, control_socket, table: table.into(), workers, standby: false, speaks: Speaks::OURS }, addr, dir)
+    }
+
+    async fn run(config: ProxyConfig, addr: SocketAddr, dir: tempfile::TempDir) -> Self {
+        let socket = config.control_socket.clone();
         let thread = std::thread::spawn(move || serin_proxy::run(config));
         let link = until(async || ProxyLink::connect(&socket).await.ok()).await;
         Self { addr, socket, link, dir, thread: Some(thread) }

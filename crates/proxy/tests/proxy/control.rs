@@ -9,7 +9,7 @@ use std::{
 };
 
 use serin_core::traffic::Outcome;
-use serin_proxy::{Applied, LinkError, ProxyConfig, ProxyError, ProxyLink};
+use serin_proxy::{Applied, LinkError, ProxyConfig, ProxyError, ProxyLink, protocol::Speaks};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
@@ -111,7 +111,6 @@ async fn the_newest_control_wins_and_the_one_before_is_told() {
 async fn strangers_get_a_reason_and_no_memory() {
     let proxy = Proxy::start(None).await;
     for (words, expected) in [
-        (b"{\"hello\":{\"protocol\":99,\"version\":\"x\"}}\n".to_vec(), "speaks protocol 2, not 99"),
         (b"\"get\"\n".to_vec(), "must be a hello"),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "not a message"),
         (vec![b'x'; 1_200_000], "longer than 1048576 bytes"),
@@ -143,6 +142,8 @@ async fn the_socket_is_private_replaced_when_stale_and_kept_when_alive() {
         control_socket: socket.to_owned(),
         table: None,
         workers: 1,
+        standby: false,
+        speaks: Speaks::OURS,
     };
     let second = config(&proxy.socket);
     let refused = tokio::task::spawn_blocking(move || serin_proxy::run(second)).await.unwrap().unwrap_err();
@@ -198,4 +199,134 @@ async fn the_drain_deadline_is_hard() {
     assert!(pending.await.unwrap().is_err());
     tokio::time::timeout(DEADLINE, proxy.link.closed()).await.unwrap();
     proxy.ended().await.unwrap();
+}
+
+/// Says these lines on one connection and gives as many lines of the answer.
+async fn conversation<const N: usize>(socket: &std::path::Path, lines: [&str; N]) -> [String; N] {
+    let (reader, mut writer) = UnixStream::connect(socket).await.unwrap().into_split();
+    let mut answers = BufReader::new(reader).lines();
+    let mut heard = Vec::new();
+    for line in lines {
+        writer.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        heard.push(tokio::time::timeout(DEADLINE, answers.next_line()).await.unwrap().unwrap().expect("an answer"));
+    }
+    heard.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn another_version_takes_nothing_over_and_is_told_why() {
+    let upstream = Upstream::named("stable").await;
+    let proxy = Proxy::start(table(upstream.addr, None, 0)).await;
+    for hello in [r#"{"hello":{"protocol":2,"version":"x"}}"#, r#"{"hello":{"protocol":99,"oldest":98,"version":"x"}}"#] {
+        let [greeting, refusal, garbage] = conversation(&proxy.socket, [hello, r#""get""#, r#"{"from":"a later version"}"#]).await;
+        assert!(greeting.starts_with("{\"hello\"") && greeting.contains("\"protocol\":3"), "{greeting}");
+        for answer in [refusal, garbage] {
+            assert!(answer.starts_with("{\"error\"") && answer.contains("speaks protocol 3, not "), "{answer}");
+        }
+    }
+    // A newer program that still speaks this version is no stranger.
+    let [_, served] = conversation(&proxy.socket, [r#"{"hello":{"protocol":99,"oldest":3,"version":"x"}}"#, r#""get""#]).await;
+    assert!(served.starts_with("{\"stats\"") || served.starts_with("{\"table\""), "{served}");
+}
+
+#[tokio::test]
+async fn a_proxy_of_another_version_can_be_relieved_of_its_socket() {
+    let upstream = Upstream::named("stable").await;
+    let foreign = Speaks { newest: 1, oldest: 1 };
+    let (config, addr, dir) = Proxy::config(table(upstream.addr, None, 0), 1);
+    let socket = config.control_socket.clone();
+    let running = tokio::task::spawn_blocking(move || serin_proxy::run(ProxyConfig { speaks: foreign, ..config }));
+    let link = until(async || ProxyLink::connect_any(&socket).await.ok()).await;
+    assert_eq!((link.hello().speaks, link.hello().protocol()), (foreign, None));
+    let refused = ProxyLink::connect(&socket).await.unwrap_err();
+    assert!(matches!(&refused, LinkError::Protocol { theirs, .. } if *theirs == foreign), "{refused}");
+    assert!(matches!(link.current_table().await, Err(LinkError::Refused(_))), "it understands no more than it must");
+    let listener = link.listener().await.unwrap();
+    assert_eq!(listener.local_addr().unwrap(), addr);
+    assert_eq!(get(addr, "/").await.body, "stable", "it goes on meanwhile");
+    link.shutdown(0).await.unwrap();
+    running.await.unwrap().unwrap();
+    // The socket is still there, and whoever connects now waits for its next owner.
+    let waiting = tokio::spawn(async move { get(addr, "/").await });
+    let successor = Proxy::on(listener, table(upstream.addr, None, 0)).await;
+    assert_eq!(waiting.await.unwrap().body, "stable");
+    drop((successor, dir));
+}
+
+#[tokio::test]
+async fn the_listening_socket_is_handed_out_and_closes_with_its_last_holder() {
+    let proxy = Proxy::start(None).await;
+    let addr = proxy.addr;
+    let [one, other] = [proxy.link.listener().await.unwrap(), proxy.link.listener().await.unwrap()];
+    assert_eq!([one.local_addr().unwrap(), other.local_addr().unwrap()], [addr, addr]);
+    proxy.link.shutdown(60_000).await.unwrap();
+    let late = until(async || proxy.link.listener().await.err()).await;
+    assert!(matches!(late, LinkError::Refused(_) | LinkError::Closed), "{late}");
+    proxy.ended().await.unwrap();
+    drop(one);
+    tokio::net::TcpStream::connect(addr).await.unwrap();
+    drop(other);
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn a_proxy_that_stands_by_leaves_clients_to_the_other_until_it_is_told() {
+    let (before, after) = (Upstream::named("before").await, Upstream::named("after").await);
+    let old = Proxy::start(table(before.addr, None, 0)).await;
+    let new = Proxy::standing_by(old.link.listener().await.unwrap(), table(after.addr, None, 0)).await;
+    assert!(new.link.hello().standby && !old.link.hello().standby);
+    for _ in 0..50 {
+        assert_eq!(get(old.addr, "/").await.body, "before");
+    }
+    new.link.serve().await.unwrap();
+    new.link.serve().await.unwrap();
+    old.link.shutdown(60_000).await.unwrap();
+    let addr = old.addr;
+    old.ended().await.unwrap();
+    for _ in 0..50 {
+        assert_eq!(get(addr, "/").await.body, "after");
+    }
+}
+
+#[tokio::test]
+async fn connections_whose_request_may_be_under_way_are_kept_a_little_longer() {
+    use tokio::io::AsyncReadExt as _;
+    let upstream = Upstream::named("stable").await;
+    let proxy = Proxy::with_workers(table(upstream.addr, None, 0), 1).await;
+    let mut silent = tokio::net::TcpStream::connect(proxy.addr).await.unwrap();
+    // Connections are accepted in their order: the silent one is in, too.
+    assert_eq!(get(proxy.addr, "/").await.body, "stable");
+    let began = std::time::Instant::now();
+    proxy.link.shutdown(60_000).await.unwrap();
+    let closed = tokio::time::timeout(DEADLINE, silent.read(&mut [0; 1])).await.expect("it is closed");
+    assert!(matches!(closed, Ok(0)), "{closed:?}");
+    // Timers are never early: this can be too late, but not too soon.
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+    proxy.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_proxy_that_stands_by_does_not_outlive_its_control() {
+    let (config, _, dir) = Proxy::config(None, 1);
+    let socket = config.control_socket.clone();
+    let running = tokio::task::spawn_blocking(move || serin_proxy::run(ProxyConfig { standby: true, ..config }));
+    let link = until(async || ProxyLink::connect(&socket).await.ok()).await;
+    assert!(!running.is_finished());
+    drop(link);
+    tokio::time::timeout(DEADLINE, running).await.expect("it ends").unwrap().unwrap();
+    drop(dir);
+}
+
+#[tokio::test]
+async fn the_name_of_a_successor_is_left_alone() {
+    let (config, _, dir) = Proxy::config(None, 1);
+    let socket = config.control_socket.clone();
+    let running = tokio::task::spawn_blocking(move || serin_proxy::run(config));
+    let link = until(async || ProxyLink::connect(&socket).await.ok()).await;
+    let successor = dir.path().join("successor.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&successor).unwrap();
+    std::fs::rename(&successor, &socket).unwrap();
+    link.shutdown(0).await.unwrap();
+    running.await.unwrap().unwrap();
+    assert!(socket.exists());
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use serin_proxy::{ProxyConfig, table::RouteTable};
+use serin_proxy::{ProxyConfig, protocol::Speaks, table::RouteTable};
 
 use crate::exit;
 
@@ -24,6 +24,12 @@ pub(crate) struct Args {
     /// Threads that serve; one for each processor if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
+    /// Accept nothing before control says so: the socket is served by another proxy, which this one shall replace.
+    #[arg(long)]
+    standby: bool,
+    /// Pretend to speak this version of the protocol only: for tests of what happens between versions.
+    #[arg(long, value_name = "VERSION", hide = true)]
+    speak: Option<u32>,
 }
 
 /// Serves until told to stop.
@@ -39,7 +45,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     listener.local_addr().context("standard input is not a listening socket; `serin run` starts the proxy by itself")?;
     let workers = args.workers.map_or_else(|| std::thread::available_parallelism().map_or(2, usize::from), usize::from);
     let table = args.table.as_deref().and_then(kept_table);
-    serin_proxy::run(ProxyConfig { listener, control_socket: args.control, table, workers }).context("the proxy failed")?;
+    let speaks = args.speak.map_or(Speaks::OURS, |version| Speaks::said(version, None));
+    let config = ProxyConfig { listener, control_socket: args.control, table, workers, standby: args.standby, speaks };
+    serin_proxy::run(config).context("the proxy failed")?;
     Ok(exit::code(exit::SUCCEEDED))
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::OpenOptions,
     net::TcpListener,
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -14,6 +15,15 @@ use super::ProxyLaunch;
 use crate::process::start_time_of;
 
 const POLL_EVERY: Duration = Duration::from_millis(5);
+
+/// What a proxy is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// To accept connections at once.
+    Serve,
+    /// To wait until it is told to, because another one still serves.
+    Standby,
+}
 
 /// A running proxy.
 #[derive(Debug)]
@@ -29,14 +39,14 @@ impl ProxyProcess {
         Self::Adopted { pid, start_time: start_time_of(pid) }
     }
 
-    /// Starts a proxy with this socket as its standard input.
-    pub(super) fn spawn(launch: &ProxyLaunch, listener: &TcpListener) -> Result<Self, std::io::Error> {
+    /// Starts a proxy with this socket as its standard input, which takes its tables at `control`.
+    pub(super) fn spawn(launch: &ProxyLaunch, control: &Path, listener: &TcpListener, role: Role) -> Result<Self, std::io::Error> {
         let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
         let mut command = Command::new(&launch.serin_exe);
         command
             .arg("proxy")
             .arg("--control")
-            .arg(&launch.socket)
+            .arg(control)
             .arg("--table")
             .arg(&launch.table)
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone()?)))
@@ -45,6 +55,9 @@ impl ProxyProcess {
             // Ctrl-C in the terminal is for the control process; the data path ends when that says so.
             .process_group(0)
             .kill_on_drop(false);
+        if role == Role::Standby {
+            command.arg("--standby");
+        }
         Ok(Self::Own(Box::new(command.spawn()?)))
     }
 
