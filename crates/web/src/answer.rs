@@ -21,9 +21,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Answer {
     Json(Vec<u8>),
-    Text { kind: &'static str, text: Bytes },
+    Text {
+        kind: &'static str,
+        text: Bytes,
+    },
     /// An empty answer with what the path allows.
-    Options { allow: String },
+    Options {
+        allow: String,
+    },
     /// Server-sent events.
     Events(mpsc::Receiver<Bytes>),
     /// JSON with another status than 200.

@@ -1,11 +1,6 @@
 //! Starting and stopping the API.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use serin_engine::serve::Server;
 use tokio::{

@@ -215,7 +215,9 @@ mod tests {
 
     #[test]
     fn labels_are_those_of_prometheus() {
-        let label = |alert_label: &str| ApiConfig { alert_label: alert_label.to_owned(), socket: Some(Socket::own(Path::new("s"))), ..ApiConfig::default() }.check();
+        let label = |alert_label: &str| {
+            ApiConfig { alert_label: alert_label.to_owned(), socket: Some(Socket::own(Path::new("s"))), ..ApiConfig::default() }.check()
+        };
         assert!(label("kubernetes_service").is_ok());
         for bad in ["", "1a", "a-b"] {
             assert!(matches!(label(bad), Err(ApiError::BadLabel { .. })), "{bad}");

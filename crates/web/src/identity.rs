@@ -113,7 +113,15 @@ mod tests {
         let ci = Identity { name: "ci (token)".to_owned(), role: Role::Operator };
         assert_eq!(who(&["Bearer serin_x"]), Some(ci.clone()));
         assert_eq!(who(&["bearer  serin_x"]), Some(ci));
-        for bad in [&[][..], &["Bearer"], &["Bearer "], &["Basic serin_x"], &["serin_x"], &["Bearer serin_y"], &["Bearer serin_x", "Bearer serin_x"]] {
+        for bad in [
+            &[][..],
+            &["Bearer"],
+            &["Bearer "],
+            &["Basic serin_x"],
+            &["serin_x"],
+            &["Bearer serin_y"],
+            &["Bearer serin_x", "Bearer serin_x"],
+        ] {
             assert_eq!(who(bad), None, "{bad:?}");
         }
     }

@@ -134,7 +134,11 @@ mod tests {
         let take = |ms| limiter.take(Class::Calls, name("a"), start + Duration::from_millis(ms));
         assert_eq!([take(0), take(0), take(0), take(0)], [Ok(()), Ok(()), Ok(()), Err(1)]);
         assert_eq!([take(500), take(500)], [Ok(()), Err(1)]);
-        assert_eq!([take(60_000), take(60_000), take(60_000), take(60_000)], [Ok(()), Ok(()), Ok(()), Err(1)], "no more than the burst is saved up");
+        assert_eq!(
+            [take(60_000), take(60_000), take(60_000), take(60_000)],
+            [Ok(()), Ok(()), Ok(()), Err(1)],
+            "no more than the burst is saved up"
+        );
     }
 
     #[test]

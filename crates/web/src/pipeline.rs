@@ -160,7 +160,8 @@ fn speaks(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     let message = format!("this daemon speaks version {API_VERSION} of the API, and no other");
-    Err(Problem::new(StatusCode::BAD_REQUEST, "unsupported-version", message).hint("use a serin of the daemon's version; /v1/version tells it"))
+    Err(Problem::new(StatusCode::BAD_REQUEST, "unsupported-version", message)
+        .hint("use a serin of the daemon's version; /v1/version tells it"))
 }
 
 impl Call {

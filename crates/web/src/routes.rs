@@ -117,10 +117,7 @@ fn table() -> Vec<Route> {
             ..read("/v1/services/{service}/runs", "runs", "The newest runs of a service.", Op::Runs, "Runs")
         },
         Route {
-            query: &[
-                ("after", "Only entries after this `seq`; 0 if not given."),
-                ("limit", "How many, 1 to 5000; 1000 if not given."),
-            ],
+            query: &[("after", "Only entries after this `seq`; 0 if not given."), ("limit", "How many, 1 to 5000; 1000 if not given.")],
             ..read(
                 "/v1/services/{service}/runs/{run}/journal",
                 "journal",
@@ -199,10 +196,7 @@ fn table() -> Vec<Route> {
             )
         },
         read("/v1/version", "version", "The versions of API and program.", Op::Version, "Version"),
-        Route {
-            answer: Answers::Document,
-            ..read("/v1/openapi.json", "openapi", "This document.", Op::OpenApi, "")
-        },
+        Route { answer: Answers::Document, ..read("/v1/openapi.json", "openapi", "This document.", Op::OpenApi, "") },
         Route {
             access: Access::Public,
             ..read("/healthz", "healthz", "Whether the daemon answers, and its services' tasks do.", Op::Live, "Health")
@@ -231,15 +225,7 @@ fn abort(path: &'static str, id: &'static str, summary: &'static str, verb: Verb
     Route { class: Class::Aborts, ..act(path, id, summary, verb) }
 }
 
-fn order(
-    path: &'static str,
-    id: &'static str,
-    summary: &'static str,
-    access: Access,
-    body: Body,
-    answer: Answers,
-    op: Op,
-) -> Route {
+fn order(path: &'static str, id: &'static str, summary: &'static str, access: Access, body: Body, answer: Answers, op: Op) -> Route {
     Route { method: Method::POST, path, id, access, summary, class: Class::Calls, body: Some(body), query: &[], answer, op }
 }
 
@@ -307,7 +293,19 @@ mod tests {
         assert_eq!(at("/v1/services/shop/pause")[0].1.service, Some("shop"));
         let (route, params) = at("/v1/services/shop/runs/latest/journal")[0];
         assert_eq!((route.id, params.service, params.run), ("journal", Some("shop"), Some("latest")));
-        for nothing in ["", "/", "/v1", "/v1/", "/v1/services/", "//v1/services", "/v1/services/a/pause/", "/v1/services/a%2fb", "/V1/services", "/v2/services", "/v1/services/serin_A/pause"] {
+        for nothing in [
+            "",
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/services/",
+            "//v1/services",
+            "/v1/services/a/pause/",
+            "/v1/services/a%2fb",
+            "/V1/services",
+            "/v2/services",
+            "/v1/services/serin_A/pause",
+        ] {
             assert!(ids(nothing).is_empty(), "{nothing}");
         }
     }

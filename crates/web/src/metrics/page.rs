@@ -156,7 +156,8 @@ fn write_api(page: &mut Page, measured: &Measured, streams: usize) {
     write_histogram(&mut page.family("serin_api_request_seconds", Kind::Histogram, help), &[], &measured.times());
     let [in_flight, denied, lagged, missed] = measured.totals();
     page.family("serin_api_requests_in_flight", Kind::Gauge, "API requests that are being worked on.").series(&[], count(in_flight));
-    page.family("serin_api_authentication_failures_total", Kind::Counter, "API requests without a valid identity.").series(&[], count(denied));
+    page.family("serin_api_authentication_failures_total", Kind::Counter, "API requests without a valid identity.")
+        .series(&[], count(denied));
     page.family("serin_event_streams", Kind::Gauge, "Open event streams.").series(&[], streams as f64);
     let help = "How often an event stream fell behind the queue that the daemon keeps for it.";
     page.family("serin_event_streams_lagged_total", Kind::Counter, help).series(&[], count(lagged));

@@ -98,7 +98,10 @@ mod tests {
     fn values_and_labels_are_written_as_the_format_says() {
         let mut page = Page::default();
         page.family("a", Kind::Gauge, "one\ntwo \\").series(&[], 1.5).series(&[("x", "1"), ("y", "")], 2.0).series(&[], None);
-        page.family("b", Kind::Counter, "more").series(&[("n", "nan")], f64::NAN).series(&[("n", "inf")], f64::INFINITY).series(&[("n", "minus")], f64::NEG_INFINITY);
+        page.family("b", Kind::Counter, "more")
+            .series(&[("n", "nan")], f64::NAN)
+            .series(&[("n", "inf")], f64::INFINITY)
+            .series(&[("n", "minus")], f64::NEG_INFINITY);
         let expected = "# HELP a one\\ntwo \\\\\n# TYPE a gauge\na 1.5\na{x=\"1\",y=\"\"} 2\n\
             # HELP b more\n# TYPE b counter\nb{n=\"nan\"} NaN\nb{n=\"inf\"} +Inf\nb{n=\"minus\"} -Inf\n";
         assert_eq!(page.into_text(), expected);

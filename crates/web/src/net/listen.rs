@@ -153,7 +153,10 @@ mod tests {
         let (_listener, _file) = bind_unix(&socket(own.to_string())).unwrap();
         let made = fs::metadata(dir.path().join("api.sock")).unwrap();
         assert_eq!((made.permissions().mode() & 0o777, made.gid()), (0o660, own));
-        assert!(matches!(bind_unix(&Socket { path: dir.path().join("b"), ..socket("no such group".to_owned()) }), Err(ApiError::NoGroup { .. })));
+        assert!(matches!(
+            bind_unix(&Socket { path: dir.path().join("b"), ..socket("no such group".to_owned()) }),
+            Err(ApiError::NoGroup { .. })
+        ));
         assert_eq!(group_named("root:x:0:\ndeploy:x:1001:a,b\n", "deploy"), Some(1001));
         assert_eq!(group_named("root:x:0:\n", "roo"), None);
     }

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     model::{
-        API_VERSION, Accepted, Alerts, AlertsTaken, Applied, Apply, Deleted, ErrorAnswer, Explanation, Health, Journal, Reason, Runs, Services,
-        SetWeight, Version,
+        API_VERSION, Accepted, Alerts, AlertsTaken, Applied, Apply, Deleted, ErrorAnswer, Explanation, Health, Journal, Reason, Runs,
+        Services, SetWeight, Version,
     },
     routes::{Access, Answers, Route, routes},
 };
@@ -116,7 +116,21 @@ fn schemas() -> Map<String, Value> {
         };
     }
     describe!(
-        ErrorAnswer, Version, Services, Reason, SetWeight, Apply, Applied, Accepted, Deleted, Runs, Journal, Explanation, Health, Alerts, AlertsTaken
+        ErrorAnswer,
+        Version,
+        Services,
+        Reason,
+        SetWeight,
+        Apply,
+        Applied,
+        Accepted,
+        Deleted,
+        Runs,
+        Journal,
+        Explanation,
+        Health,
+        Alerts,
+        AlertsTaken
     );
     let mut schemas = generator.take_definitions(true);
     schemas.extend(engine::schemas());
@@ -174,12 +188,12 @@ mod tests {
         match value {
             Value::Object(map) => {
                 map.values_mut().for_each(strict);
-                if let Some(Value::Object(properties)) = map.get("properties") {
-                    if map.get("x-open") != Some(&Value::Bool(true)) {
-                        let names: Vec<Value> = properties.keys().cloned().map(Value::String).collect();
-                        map.insert("required".to_owned(), Value::Array(names));
-                        map.insert("additionalProperties".to_owned(), Value::Bool(false));
-                    }
+                if let Some(Value::Object(properties)) = map.get("properties")
+                    && map.get("x-open") != Some(&Value::Bool(true))
+                {
+                    let names: Vec<Value> = properties.keys().cloned().map(Value::String).collect();
+                    map.insert("required".to_owned(), Value::Array(names));
+                    map.insert("additionalProperties".to_owned(), Value::Bool(false));
                 }
             }
             Value::Array(list) => list.iter_mut().for_each(strict),
@@ -190,7 +204,9 @@ mod tests {
     #[test]
     fn what_is_written_by_hand_is_what_the_engine_says() {
         let mut strictly = document();
-        for (_, schema) in strictly["components"]["schemas"].as_object_mut().unwrap().iter_mut().filter(|(name, _)| engine::schemas().contains_key(*name)) {
+        for (_, schema) in
+            strictly["components"]["schemas"].as_object_mut().unwrap().iter_mut().filter(|(name, _)| engine::schemas().contains_key(*name))
+        {
             strict(schema);
         }
         let service = serde_json::to_value(samples::service()).unwrap();

@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn the_journal_is_told_which_alert_and_why() {
-        let json = serde_json::json!({"status": "firing", "labels": {"alertname": "High\nErrors"}, "annotations": {"summary": "5 % errors"}});
+        let json =
+            serde_json::json!({"status": "firing", "labels": {"alertname": "High\nErrors"}, "annotations": {"summary": "5 % errors"}});
         assert_eq!(reason(&alert(&json)), "alert High Errors firing: 5 % errors");
         let json = serde_json::json!({"status": "firing", "annotations": {"description": "x".repeat(1_000)}});
         assert_eq!(reason(&alert(&json)), format!("alert without a name firing: {}", "x".repeat(120)));

@@ -173,7 +173,8 @@ mod tests {
             ended_at: Timestamp(2),
             end: RunEnd::RolledBack { cause },
         };
-        let mut status = ServiceStatus { release: None, queued: None, state: ServiceState::Serving, last: Some(last), ..samples::service() };
+        let mut status =
+            ServiceStatus { release: None, queued: None, state: ServiceState::Serving, last: Some(last), ..samples::service() };
         assert!(explanation(&status).why.ends_with("the last release was rolled back: the canary crashed"));
         assert_eq!(commands(&status), ["serin history shop", "serin retry shop", "serin apply release.yaml"]);
         status.last = None;

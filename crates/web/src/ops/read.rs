@@ -33,7 +33,8 @@ pub(super) async fn service(call: &Call) -> Result<Answer, Problem> {
 /// Every service; those with a release are asked, because releases publish little when nobody looks.
 pub(crate) async fn fresh(shared: &Shared) -> Vec<ServiceStatus> {
     let mut services = shared.server.list();
-    let mut waiting = services.iter().filter(|one| one.state == ServiceState::Releasing).map(|one| one.service.clone()).collect::<Vec<_>>().into_iter();
+    let mut waiting =
+        services.iter().filter(|one| one.state == ServiceState::Releasing).map(|one| one.service.clone()).collect::<Vec<_>>().into_iter();
     let ask = async {
         let mut asked = JoinSet::new();
         loop {

@@ -5,7 +5,7 @@ use serin_web::Role;
 
 use crate::support::{Daemon, request, token};
 
-/// A release of two servers elsewhere that nobody has to start.
+/// A release that could begin if somebody let it.
 const DOCUMENT: &str = r#"apiVersion: serin.dev/v1alpha1
 kind: Release
 metadata: {name: shop}
@@ -14,7 +14,8 @@ spec:
     processes:
       stable: {command: [/bin/sleep, "1000"]}
       canary: {command: [/bin/sleep, "1000"]}
-  traffic: {embedded: {listen: "127.0.0.1:0"}}
+  traffic: {embedded: {listen: "127.0.0.1:18765"}}
+  strategy: {canary: {stages: [{weight: 50, hold: 1s}]}}
 "#;
 
 fn apply(daemon: &Daemon, body: &serde_json::Value) -> crate::support::Reply {
@@ -38,9 +39,13 @@ fn a_broken_document_is_answered_with_everything_that_is_wrong() {
 fn a_dry_run_begins_nothing() {
     let daemon = Daemon::start();
     for name in ["dry_run", "dryRun"] {
-        let reply = apply(&daemon, &json!({"document": DOCUMENT.replace(":0\"", ":18765\""), "dir": "/", name: true}));
+        let reply = apply(&daemon, &json!({"document": DOCUMENT, "dir": "/", name: true}));
         let answer = reply.json();
-        assert_eq!((reply.status, answer["result"].as_str(), answer["service"].as_str()), (200, Some("checked"), Some("shop")), "{reply:?}");
+        assert_eq!(
+            (reply.status, answer["result"].as_str(), answer["service"].as_str()),
+            (200, Some("checked"), Some("shop")),
+            "{reply:?}"
+        );
         assert!(answer["checks"].as_array().unwrap().iter().any(|check| check["name"] == "open files"), "{answer}");
     }
     assert_eq!(daemon.get("/v1/services", Some(&token(Role::Viewer))).json(), json!({"services": []}));
@@ -72,7 +77,8 @@ fn alerts_that_are_not_ours_are_ignored_and_said_to_be() {
     for _ in 0..2 {
         let reply = send(Role::Operator);
         assert_eq!((reply.status, &reply.json()["aborted"]), (200, &json!([])));
-        let mut ignored: Vec<String> = reply.json()["ignored"].as_array().unwrap().iter().map(|one| one["alert"].as_str().unwrap().to_owned()).collect();
+        let mut ignored: Vec<String> =
+            reply.json()["ignored"].as_array().unwrap().iter().map(|one| one["alert"].as_str().unwrap().to_owned()).collect();
         ignored.sort();
         assert_eq!(ignored, ["A", "B", "C"]);
     }

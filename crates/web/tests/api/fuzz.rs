@@ -48,7 +48,8 @@ fn json_values() -> impl Strategy<Value = Value> {
         Just(json!("4")),
     ];
     let names = || {
-        let known = ["reason", "percent", "document", "name", "dir", "dry_run", "dryRun", "version", "alerts", "status", "labels", "service"];
+        let known =
+            ["reason", "percent", "document", "name", "dir", "dry_run", "dryRun", "version", "alerts", "status", "labels", "service"];
         prop_oneof![proptest::sample::select(known.to_vec()).prop_map(str::to_owned), any::<String>()]
     };
     leaf.prop_recursive(4, 32, 6, move |inner| {

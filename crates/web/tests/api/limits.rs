@@ -66,7 +66,9 @@ fn only_json_is_taken_and_only_where_something_is() {
     let pause = |body: &str| daemon.send("POST", "/v1/services/nobody/pause", Role::Admin, body.as_bytes());
     assert_eq!(pause("{\"resaon\": \"x\"}").code(), "invalid", "a misspelt field");
     assert_eq!(pause("{\"reason\": \"x\"").code(), "malformed");
-    assert_eq!(pause("[]").status, 422);
+    for other in ["[]", "[\"because\"]", "\"because\"", "1"] {
+        assert_eq!(pause(other).status, 422, "{other}");
+    }
 }
 
 #[test]

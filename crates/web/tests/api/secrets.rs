@@ -21,7 +21,11 @@ fn tokens_are_neither_logged_nor_answered() {
         replies.push(daemon.get(&format!("/v1/events?after={secret}"), Some(&known)));
         replies.push(daemon.raw(&request(secret, "/v1/services", Some(secret), None)));
         replies.push(daemon.raw(&request("POST", "/v1/services/nobody/abort", Some(secret), Some(body.as_bytes()))));
-        replies.push(daemon.raw(format!("GET /v1/services HTTP/1.1\r\nHost: s\r\nConnection: close\r\nAuthorization: Basic {secret}\r\n\r\n").as_bytes()));
+        replies.push(
+            daemon.raw(
+                format!("GET /v1/services HTTP/1.1\r\nHost: s\r\nConnection: close\r\nAuthorization: Basic {secret}\r\n\r\n").as_bytes(),
+            ),
+        );
     }
     let logged = logged();
     assert!(logged.contains("API access denied") && logged.contains("API request refused"), "the log sees what happens");

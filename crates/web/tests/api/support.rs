@@ -11,10 +11,7 @@ use std::{
 
 use serde_json::Value;
 use serin_engine::serve::{Server, ServerConfig};
-use serin_web::{
-    Api, ApiConfig, Limits, Role, Socket, Tcp, TlsFiles, Token, TokenHash,
-    config::Rate,
-};
+use serin_web::{Api, ApiConfig, Limits, Role, Socket, Tcp, TlsFiles, Token, TokenHash, config::Rate};
 use tokio::runtime::Runtime;
 
 /// A loaded machine may starve a process for many seconds.
@@ -39,7 +36,15 @@ pub(crate) struct Reply {
 /// Limits that no test runs into by chance.
 pub(crate) fn wide() -> Limits {
     let rate = Rate { per_s: 1e6, burst: 1e6 };
-    Limits { calls: rate, aborts: rate, failures: rate, head_ms: 100_000, body_ms: 100_000, connections_per_address: Some(256), ..Limits::default() }
+    Limits {
+        calls: rate,
+        aborts: rate,
+        failures: rate,
+        head_ms: 100_000,
+        body_ms: 100_000,
+        connections_per_address: Some(256),
+        ..Limits::default()
+    }
 }
 
 /// The token of a role: tests know them, the daemon only their hashes.
@@ -144,7 +149,9 @@ pub(crate) fn exchange(mut stream: impl Read + Write, bytes: &[u8]) -> Reply {
             Ok(0) => break,
             Ok(count) => all.extend(&chunk[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => panic!("no answer within {PATIENCE:?}"),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                panic!("no answer within {PATIENCE:?}")
+            }
             Err(_) => break,
         }
     }
@@ -187,7 +194,10 @@ fn logs() -> Arc<Mutex<Vec<u8>>> {
     let logs = Arc::clone(LOGS.lock().unwrap().get_or_insert_with(Arc::default));
     ONCE.call_once(|| {
         let writer = Arc::clone(&logs);
-        tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE).with_writer(move || Log(Arc::clone(&writer))).init();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_writer(move || Log(Arc::clone(&writer)))
+            .init();
     });
     logs
 }

@@ -1,11 +1,6 @@
 //! TLS with a real client, and certificates that change.
 
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-    time::Instant,
-};
+use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
