@@ -99,6 +99,10 @@ pub(crate) fn parse<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Pr
 
 /// Like [`parse`], for bodies that must be there.
 pub(crate) fn parse_some<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+    // A list would be read as the fields in the order of their declaration, which is no promise of ours.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid("the body must be a JSON object"));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let message = format!("the body is not as expected: {error}");
         match error.classify() {

@@ -265,7 +265,7 @@ pub struct NextCommand {
 }
 
 /// Whether the daemon can take requests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// Whether it can.
     pub ok: bool,

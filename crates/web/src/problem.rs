@@ -17,8 +17,7 @@ pub(crate) struct Problem {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
-    pub(crate) diagnostics: Option<Value>,
-    pub(crate) checks: Option<Value>,
+    pub(crate) details: Option<Box<Details>>,
     /// For 405: what the route knows.
     pub(crate) allow: Option<String>,
     /// For 429 and 503: when to try again.
@@ -27,19 +26,16 @@ pub(crate) struct Problem {
     pub(crate) close: bool,
 }
 
+/// What only a few problems come with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Details {
+    diagnostics: Option<Value>,
+    checks: Option<Value>,
+}
+
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            hint: None,
-            diagnostics: None,
-            checks: None,
-            allow: None,
-            retry_after_s: None,
-            close: false,
-        }
+        Self { status, code, message: message.into(), hint: None, details: None, allow: None, retry_after_s: None, close: false }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -96,7 +92,8 @@ impl Problem {
     pub(crate) fn document(diagnostics: &Diagnostics) -> Self {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-document", "the document is not valid")
             .hint("`serin check` shows what is wrong with the text at its place");
-        Self { diagnostics: serde_json::to_value(diagnostics).ok(), ..problem }
+        let details = Details { diagnostics: serde_json::to_value(diagnostics).ok(), checks: None };
+        Self { details: Some(Box::new(details)), ..problem }
     }
 
     pub(crate) fn late() -> Self {
@@ -117,13 +114,14 @@ impl Problem {
     }
 
     pub(crate) fn answer(&self) -> ErrorAnswer {
+        let details = self.details.as_deref().cloned().unwrap_or_default();
         ErrorAnswer {
             error: ErrorBody {
                 code: self.code.to_owned(),
                 message: self.message.clone(),
                 hint: self.hint.clone(),
-                diagnostics: self.diagnostics.clone(),
-                checks: self.checks.clone(),
+                diagnostics: details.diagnostics,
+                checks: details.checks,
             },
         }
     }
@@ -138,7 +136,8 @@ impl From<Refused> for Problem {
             Refused::Invalid(_) => Self::invalid(message),
             Refused::Preflight(checks) => {
                 let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "preflight", message);
-                Self { checks: serde_json::to_value(checks).ok(), ..problem }
+                let details = Details { checks: serde_json::to_value(checks).ok(), diagnostics: None };
+                Self { details: Some(Box::new(details)), ..problem }
             }
             Refused::Store(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store", message).retry_after_s(5),
             Refused::NoAnswer => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-answer", message).retry_after_s(5),

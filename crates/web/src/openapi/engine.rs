@@ -1,6 +1,8 @@
 //! The engine's reports as JSON Schema, written by hand: the engine's types need no schema library for the one place that describes them.
 //! The tests of the parent hold every field here against real reports, both ways.
 
+#![expect(clippy::needless_pass_by_value, reason = "schemas are written where they are used")]
+
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 

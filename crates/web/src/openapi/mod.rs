@@ -188,12 +188,12 @@ mod tests {
         match value {
             Value::Object(map) => {
                 map.values_mut().for_each(strict);
-                if let Some(Value::Object(properties)) = map.get("properties") {
-                    if map.get("x-open") != Some(&Value::Bool(true)) {
-                        let names: Vec<Value> = properties.keys().cloned().map(Value::String).collect();
-                        map.insert("required".to_owned(), Value::Array(names));
-                        map.insert("additionalProperties".to_owned(), Value::Bool(false));
-                    }
+                if let Some(Value::Object(properties)) = map.get("properties")
+                    && map.get("x-open") != Some(&Value::Bool(true))
+                {
+                    let names: Vec<Value> = properties.keys().cloned().map(Value::String).collect();
+                    map.insert("required".to_owned(), Value::Array(names));
+                    map.insert("additionalProperties".to_owned(), Value::Bool(false));
                 }
             }
             Value::Array(list) => list.iter_mut().for_each(strict),

@@ -146,3 +146,53 @@ fn reset(at: EventId) -> Bytes {
 fn alive(at: EventId) -> Bytes {
     format!(": alive\nid: {at}\n\n").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::openapi::samples;
+
+    fn event(number: u64, service: &str) -> Arc<ServerEvent> {
+        Arc::new(ServerEvent { id: EventId { process: 1, number }.to_string(), service: service.to_owned(), ..samples::event() })
+    }
+
+    fn reader(service: Option<&str>, missed: Vec<Arc<ServerEvent>>, reset: bool) -> Reader {
+        let newest = EventId { process: 1, number: 9 };
+        let live = broadcast::channel(1).1;
+        Reader { service: service.map(str::to_owned), subscription: Subscription { missed, reset, newest, live }, at: newest }
+    }
+
+    async fn sent(mut reader: Reader) -> Vec<String> {
+        let (sender, mut receiver) = mpsc::channel(16);
+        assert!(reader.begin(&sender).await);
+        drop(sender);
+        let mut all = Vec::new();
+        while let Some(bytes) = receiver.recv().await {
+            all.push(String::from_utf8(bytes.to_vec()).unwrap());
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn what_was_missed_comes_first_and_in_order() {
+        let all = sent(reader(None, vec![event(7, "shop"), event(8, "blog")], false)).await;
+        assert!(all[0].starts_with("id: 00000001-7\ndata: {") && all[0].ends_with("}\n\n"), "{}", all[0]);
+        assert_eq!(all[0].matches('\n').count(), 3, "one line of data");
+        assert!(all[1].starts_with("id: 00000001-8\n"));
+        assert_eq!(all[2..], [": alive\nid: 00000001-9\n\n"]);
+    }
+
+    #[tokio::test]
+    async fn only_one_service_if_asked_for() {
+        let all = sent(reader(Some("blog"), vec![event(7, "shop"), event(8, "blog")], false)).await;
+        assert_eq!(all.len(), 2);
+        assert!(all[0].contains("\"service\":\"blog\""));
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_said() {
+        assert_eq!(sent(reader(None, vec![event(7, "shop")], true)).await, ["id: 00000001-9\nevent: reset\ndata: {}\n\n"]);
+    }
+}
