@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     preflight,
-    process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec},
+    process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec, reserve},
     router::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, running_proxy, take_back},
     serve::Who,
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
@@ -101,7 +101,12 @@ pub(crate) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc
         leftovers::clear(&folder, &store, note).await?;
     }
     let proxy = running_proxy(&folder.proxy_socket()).await.map_err(|error| RunError::Proxy { reason: error.to_string() })?;
-    let checks = preflight::static_checks(&document.release, &document.dir, folder.path(), proxy.is_some());
+    let checks = preflight::static_checks(
+        &document.release,
+        &document.dir,
+        folder.path(),
+        proxy.is_some() || config.sockets.at(document.release.traffic.listen).is_some(),
+    );
     // A release that is under way is not stopped by a disk that filled up meanwhile: that would leave it without a judge.
     if unfinished.is_none() && checks.iter().any(|check| check.status == CheckStatus::Fail) {
         return Err(RunError::Preflight(checks));
@@ -170,6 +175,7 @@ impl<'a> Preparation<'a> {
     ) -> Result<Self, RunError> {
         let document = &config.document;
         let Ground { folder, store, epoch } = ground;
+        reserve(document.release.traffic.listen.port());
         let launch = Launch {
             state_dir: folder.path().to_owned(),
             document_dir: document.dir.clone(),
@@ -378,7 +384,7 @@ impl<'a> Preparation<'a> {
             socket: self.folder.proxy_socket(),
             table: self.folder.route_table(),
             log: self.folder.log("proxy"),
-            listener: None,
+            listener: self.config.sockets.at(self.config.document.release.traffic.listen),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    Applied, Refused, ServiceState, ServiceStatus, Who,
+    Applied, Refused, Retention, ServiceState, ServiceStatus, Who,
     queue::Queued,
     service::{Ask, Condition, PULSE, Service, empty},
     standing::{self, Standing},
@@ -20,8 +20,8 @@ use super::{
     version,
 };
 use crate::{
-    run::{Document, RunEnd, driver::Driver, start::Stood},
-    store::Serving,
+    run::{Document, RunEnd, driver::Driver, ledger::SharedStore, start::Stood},
+    store::{Serving, StateFolder},
 };
 
 /// A release under way.
@@ -195,7 +195,24 @@ impl Service {
         driver.latch.remove();
         self.last = Some(last);
         let Driver { folder, store, world, keeper, .. } = driver;
+        tokio::task::block_in_place(|| self.forget_the_old(&folder, &store));
         Condition::Standing(Box::new(Standing { stood: Stood { folder, store, world, keeper }, serving, document, arm }))
+    }
+}
+
+impl Service {
+    /// Bounds what the folder holds. Nothing is released right now, so that nobody waits for it.
+    fn forget_the_old(&self, folder: &StateFolder, store: &SharedStore) {
+        let Retention { runs, keep_ms } = self.tools.retention;
+        match store.lock().unwrap_or_else(PoisonError::into_inner).retain(runs, keep_ms, crate::process::now()) {
+            Ok(forgotten) => {
+                for run in forgotten {
+                    // One that is not there any more is as good as removed.
+                    let _ = std::fs::remove_file(folder.latch(run));
+                }
+            }
+            Err(error) => tracing::warn!(service = self.name, %error, "old journals could not be removed"),
+        }
     }
 }
 
