@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     Results,
     equals::{self, Equal, EqualRun},
-    faults::{Fault, FaultRun, Found},
+    faults::{Fault, Found},
 };
 
 /// From the decision to the proof: 50 ms, and one tick of the data plane.
@@ -44,23 +44,20 @@ pub(crate) fn render(faults: &[&'static Fault], results: &Results, runs: u32, jo
     let _ = writeln!(text, "|---|---|---|---|---|---|---|---|---|");
     let mut switched: Vec<u64> = Vec::new();
     for (index, fault) in faults.iter().enumerate() {
-        let of_fault: Vec<&FaultRun> = results.faults.iter().filter(|(of, _)| *of == index).filter_map(|(_, run)| run.as_ref()).collect();
-        let found: Vec<&Found> = of_fault.iter().filter_map(|run| run.found.as_ref()).collect();
+        let found: Vec<&Found> = results.faults.iter().filter(|(of, _)| *of == index).filter_map(|(_, found)| found.as_ref()).collect();
         switched.extend(found.iter().map(|found| found.switched_ms));
         let (row, reached) = row(fault, &found, runs);
         is_ok &= reached;
         let _ = writeln!(text, "{row}");
     }
-    if !switched.is_empty() {
-        switched.sort_unstable();
-        let (median, max) = (switched[switched.len() / 2], switched[switched.len() - 1]);
+    if let (Some(median), Some(max)) = (median(switched.iter().map(|ms| *ms as f64)), switched.iter().max()) {
         let in_time = switched.iter().filter(|ms| **ms <= SWITCH_TARGET_MS).count();
         let reached = in_time * 100 >= switched.len() * 99;
         is_ok &= reached;
         let of = switched.len();
         let _ = writeln!(
             text,
-            "\nFrom the decision to the proof that the canary has no traffic, in {of} releases: median {median} ms, max {max} ms, \
+            "\nFrom the decision to the proof that the canary has no traffic, in {of} releases: median {median:.0} ms, max {max} ms, \
              {in_time} within {SWITCH_TARGET_MS} ms; target 99 of 100: {}.",
             word(reached)
         );
