@@ -22,8 +22,9 @@ seconds before the canary, which is bad from its first request on, is ready. Cri
 `mode: limit` a canary is rolled back if it is surely worse *and* beyond 1.5 times stable (errors also 0.5 percentage points), in `mode: harm`
 if it is surely worse.
 
-- *Failed* are requests of the canary that count as errors, those after the decision included. Of connections that break, stable answers
-  them in the canary's stead, so that users see none.
+- *Failed* are requests of the canary that count as errors, those after the decision included. A request whose connection breaks before the
+  answer began is answered by stable in the canary's stead; *seen by users* are the other failures: answers of the canary that are errors, and
+  answers that break off.
 - *Canary requests* are those that have ended: requests that hang are not among them.
 - *s to the proof of weight 0*: from the proof that the canary has traffic to the proof that it has none.
 - Equal versions go through 60 stages of five seconds with `onInconclusive: advance`, too short to decide anything; what speaks against the
@@ -35,7 +36,8 @@ pub(crate) fn render(faults: &[&'static Fault], results: &Results, runs: u32, jo
     let mut text = String::new();
     let mut is_ok = true;
     // Writing into a String cannot fail.
-    let _ = writeln!(text, "{INTRODUCTION}\nThis run: {runs} releases per fault, {jobs} at the same time.\n");
+    let _ =
+        writeln!(text, "{INTRODUCTION}\nThis run: {runs} releases per fault, {jobs} at the same time (`--runs {runs} --jobs {jobs}`).\n");
     let _ = writeln!(
         text,
         "| fault | found | by | failed canary requests, median (max) | seen by users, median (max) | canary requests, median (max) | \
