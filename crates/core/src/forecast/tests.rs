@@ -177,7 +177,23 @@ fn shares_are_divided_among_the_tests_of_the_same_consequence() {
     // 0.5 and 0.15 in halves (the limit, and the time when the canary serves alone) and 0.1 of 0.75; the warning has a budget
     // of its own.
     assert_eq!(shares, [333.0, 333.0, 100.0, 133.0, 769.0]);
-    assert_eq!(stages[0].tests[3].earliest_ms, Some(5 * MINUTE));
+}
+
+#[test]
+fn what_processes_use_is_decided_by_whole_minutes_unless_it_is_a_guard() {
+    let mut plan = plan(&[500], vec![criterion(Metric::Cpu, Some(1.2), None)]);
+    let least_ms = crate::judge::least_gauge_ms(&SequentialRules::default());
+    plan.analysis.guards.push(Guard { name: "greedy".to_owned(), metric: Metric::Memory, max: 1e9, window_ms: 10_000, min_sample: 0 });
+    let stages = forecast(&plan);
+    let [criterion, guard] = stages[0].tests.as_slice() else { panic!("{stages:?}") };
+    assert_eq!((criterion.earliest_ms, guard.earliest_ms), (Some(least_ms), None));
+    assert_eq!((criterion.alarm_share, guard.alarm_share), (1.0, 0.0));
+    assert!(guard.unforeseen.as_ref().unwrap().contains("as it stands"), "{guard:?}");
+    for (max_hold_ms, said) in [(least_ms, 0), (least_ms - 1, 1)] {
+        plan.steps[0].max_hold_ms = max_hold_ms;
+        let warnings = warnings(&plan);
+        assert!(warnings.len() == said && warnings.iter().all(|one| one.text.contains("after 8m 00s")), "{warnings:?}");
+    }
 }
 
 #[test]

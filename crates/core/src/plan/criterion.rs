@@ -84,7 +84,8 @@ pub enum Severity {
 /// The name of the guard that every release has unless it is switched off by name.
 pub const OUTAGE_GUARD: &str = "outage";
 
-/// A limit that is looked at with every observation and rolls back at once.
+/// A limit that rolls back at once, without patience. The sequential judge weighs rates and latencies as evidence and acts once
+/// the limit is surely broken; every other guard is looked at as it stands, with every observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
     /// Its name in output; unique.
@@ -93,9 +94,10 @@ pub struct Guard {
     pub metric: Metric,
     /// The canary's value may not be above this, in the metric's unit.
     pub max: f64,
-    /// How far it looks back, in milliseconds.
+    /// Unless it is weighed as evidence: how far it looks back, in milliseconds. What processes use is taken as last measured.
     pub window_ms: u64,
-    /// The least number of the canary's requests in the window before it acts.
+    /// Unless it is weighed as evidence: the least number of the canary's requests in the window before it acts. Metrics
+    /// that are not made of requests need none.
     pub min_sample: u64,
 }
 

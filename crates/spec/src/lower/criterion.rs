@@ -186,7 +186,7 @@ fn mode(given: Option<raw::Mode>, metric: Metric, is_compared: bool, judging: Ju
     };
     if !matches!(judging.kind, JudgeKind::Sequential(_)) {
         judging.refuse(path, ", which takes limits as they stand", "leave it out, or write `judge: sequential`", cx);
-    } else if !fit::is_evidence(metric) {
+    } else if !metric.is_evidence() {
         let message = format!("`mode` is for rates and latencies, and {} is none", quote(metric.name()));
         cx.push(cx.error_at_key(path, "meaningless", message).help("leave it out"));
     } else if !is_compared {

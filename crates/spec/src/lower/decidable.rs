@@ -6,7 +6,7 @@
 use serin_core::{
     WeightBps,
     judge::least_gauge_ms,
-    plan::{Analysis, Criterion, JudgeKind, KayentaRules, Metric, OnBreach, Step},
+    plan::{Analysis, Criterion, JudgeKind, KayentaRules, OnBreach, Step},
 };
 
 use super::{Context, criterion::Taken, strategy::Lowered};
@@ -26,7 +26,7 @@ pub(super) fn check(analysis: &Analysis, taken: &Taken, strategy: &Lowered, cx: 
 
 fn gauges(analysis: &Analysis, least_ms: u64, taken: &Taken, strategy: &Lowered, cx: &mut Context<'_>) {
     let is_too_short = |criterion: &Criterion, step: &Step| {
-        let is_gauge = matches!(criterion.metric, Metric::Cpu | Metric::Memory) && criterion.on_breach != OnBreach::Warn;
+        let is_gauge = criterion.metric.is_gauge() && criterion.on_breach != OnBreach::Warn;
         let is_judged = criterion.max.is_some() || criterion.min.is_some() || has_stable(step);
         is_gauge && is_judged && step.max_hold_ms < least_ms
     };

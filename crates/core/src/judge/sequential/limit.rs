@@ -142,7 +142,7 @@ impl LimitTest {
 
     /// The stronger evidence of the two populations; what its share of the limit's budget costs is taken off.
     pub(super) fn ln_e(&self) -> f64 {
-        self.by_weight.weighed(SHARE_BY_WEIGHT).max(self.matched.weighed(1.0 - SHARE_BY_WEIGHT)) - self.penalty()
+        self.by_weight.weighed(SHARE_BY_WEIGHT).max(self.matched.weighed(1.0 - SHARE_BY_WEIGHT)) - restart_penalty(self.restarts)
     }
 
     pub(super) fn verdict(&self, ln_threshold: f64, weight: WeightBps) -> Verdict {
@@ -237,11 +237,6 @@ impl LimitTest {
         if matched { &self.matched } else { &self.by_weight }
     }
 
-    fn penalty(&self) -> f64 {
-        let restarts = f64::from(self.restarts);
-        if self.restarts == 0 { 0.0 } else { (2.0 * (restarts + 1.0) * (restarts + 2.0)).ln() }
-    }
-
     fn forget_stable(&mut self) {
         self.stable_recent.clear();
         if let Ok(fresh) = LimitE::above(self.share) {
@@ -319,6 +314,13 @@ impl RunUp {
         let (events, quiet) = (self.stable.events.min(self.stable.requests) as f64, self.stable.quiet() as f64);
         events * (limit / broken).ln() + quiet * ((1.0 - limit) / (1.0 - broken)).ln()
     }
+}
+
+/// What the evidence of a test loses, in nats, once it has started anew this often: all restarts together spend at most a quarter
+/// more than the test's share of the alarm budget.
+pub(super) fn restart_penalty(restarts: u32) -> f64 {
+    let times = f64::from(restarts);
+    if restarts == 0 { 0.0 } else { (2.0 * (times + 1.0) * (times + 2.0)).ln() }
 }
 
 /// The first bin edge at or above a latency: what is counted as slower surely is.

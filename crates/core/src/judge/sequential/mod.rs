@@ -5,7 +5,8 @@
 //! back share one budget of false alarms, as do those that pause and those that warn. Tests see every observation, also while
 //! a weight is on its way, because requests belong to the weight that assigned them; only PASS waits for the stage.
 //!
-//! What is not a matter of evidence (request rates, restarts) is looked at as it stands, by the threshold judge's rules.
+//! What is not a matter of evidence (request rates, restarts, guards on CPU and memory) is looked at as it stands, by the
+//! threshold judge's rules.
 //!
 //! Verdicts are taken with every observation; their words are renewed when one changes and twice a second.
 
@@ -34,7 +35,7 @@ use self::{
 use super::{Assessment, EvidenceLevel, Verdict, slices::Slices, threshold::ThresholdJudge};
 use crate::{
     Timestamp, WeightBps,
-    plan::{Guard, OnBreach, Plan, SequentialRules},
+    plan::{OnBreach, Plan, SequentialRules},
     traffic::{Arm, Assignment, Observation, OpenCell},
 };
 
@@ -204,7 +205,8 @@ impl Memory {
         let whole = plan.analysis.criteria.iter().map(|criterion| (criterion.clone(), None));
         let own = plan.steps.iter().enumerate().flat_map(|(index, step)| step.criteria.iter().map(move |one| (one.clone(), Some(index))));
         let criteria = whole.chain(own).filter(|(criterion, _)| Rule::is_for(criterion)).map(|(one, step)| Rule::new(one, step, false));
-        let guards = plan.analysis.guards.iter().map(Guard::as_criterion).filter(Rule::is_for).map(|one| Rule::new(one, None, true));
+        let guards = plan.analysis.guards.iter().filter(|guard| Rule::is_for_guard(guard));
+        let guards = guards.map(|guard| Rule::new(guard.as_criterion(), None, true));
         let mut criteria: Vec<Rule> = criteria.chain(guards).collect();
         share_budgets(&mut criteria, rules.alpha);
         // The half-life is a constant above zero.
@@ -327,6 +329,6 @@ fn share_budget(rules: &mut [Rule], on_breach: OnBreach, alpha: f64) {
 
 fn plain_judge(plan: &Plan) -> ThresholdJudge {
     let mut plain = plan.clone();
-    plain.analysis.guards.retain(|guard| !Rule::is_for(&guard.as_criterion()));
+    plain.analysis.guards.retain(|guard| !Rule::is_for_guard(guard));
     ThresholdJudge::new(&plain)
 }

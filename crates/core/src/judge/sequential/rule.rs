@@ -15,7 +15,7 @@ use super::{
 use crate::{
     WeightBps,
     judge::{CriterionAssessment, EvidenceLevel, Verdict},
-    plan::{Combine, Criterion, Metric},
+    plan::{Combine, Criterion, Guard, Metric},
 };
 
 /// A criterion under the sequential judge.
@@ -63,7 +63,12 @@ pub(super) struct Stage {
 impl Rule {
     /// Whether a criterion is judged by evidence; the others are looked at as they stand.
     pub(super) fn is_for(criterion: &Criterion) -> bool {
-        !matches!(criterion.metric, Metric::RequestRate | Metric::Restarts)
+        criterion.metric.is_evidence() || criterion.metric.is_gauge()
+    }
+
+    /// Whether a guard is. Whole minutes of CPU or memory are too slow for what is meant to act at once.
+    pub(super) fn is_for_guard(guard: &Guard) -> bool {
+        guard.metric.is_evidence()
     }
 
     pub(super) fn new(criterion: Criterion, step: Option<usize>, is_guard: bool) -> Self {
@@ -101,7 +106,13 @@ impl Rule {
     }
 
     pub(super) fn begin_retreat(&mut self) {
-        self.limits().for_each(LimitTest::begin_retreat);
+        for test in &mut self.tests {
+            match &mut test.kind {
+                Kind::Limit(test) => test.begin_retreat(),
+                Kind::Gauge(test) => test.begin_retreat(),
+                Kind::Rate(_) | Kind::Latency(_) | Kind::After(_) => {}
+            }
+        }
     }
 
     /// `stage_weight`: the weight of the running stage, if the rule belongs to one that runs.
@@ -176,9 +187,13 @@ impl Rule {
     }
 
     /// During a retreat: whether stable keeps this rule's absolute limits.
-    pub(super) fn stable_keeps(&mut self) -> Option<bool> {
-        let kept: Vec<Option<bool>> = self.limits().map(|limit| limit.stable_keeps()).collect();
-        if kept.contains(&Some(false)) { Some(false) } else { kept.into_iter().flatten().next() }
+    pub(super) fn stable_keeps(&self) -> Option<bool> {
+        let kept = self.tests.iter().filter_map(|test| match &test.kind {
+            Kind::Limit(test) => test.stable_keeps(),
+            Kind::Gauge(test) => test.stable_keeps(),
+            Kind::Rate(_) | Kind::Latency(_) | Kind::After(_) => None,
+        });
+        kept.reduce(|all, one| all && one)
     }
 
     /// What stable shows of an absolute limit that it breaks itself.
@@ -196,13 +211,6 @@ impl Rule {
             Kind::Latency(_) => Family::Latency,
             Kind::Limit(_) | Kind::After(_) => Family::Limits,
             Kind::Gauge(_) => Family::Other,
-        })
-    }
-
-    fn limits(&mut self) -> impl Iterator<Item = &mut LimitTest> {
-        self.tests.iter_mut().filter_map(|test| match &mut test.kind {
-            Kind::Limit(test) => Some(&mut **test),
-            _ => None,
         })
     }
 }
@@ -235,7 +243,7 @@ impl Test {
             Kind::Rate(test) => (test.verdict(ln_threshold), true),
             Kind::Latency(test) => (test.verdict(ln_threshold), true),
             Kind::Limit(test) => (test.verdict(ln_threshold, stage.weight), false),
-            Kind::Gauge(test) => (test.verdict(ln_threshold), test.is_versus_stable()),
+            Kind::Gauge(test) => (test.verdict(ln_threshold, stage.weight), test.is_versus_stable()),
             Kind::After(test) => return test.verdict(ln_threshold, stage.weight),
         };
         let applies = !is_versus_stable || (!stage.weight.is_zero() && stage.weight != WeightBps::FULL);
@@ -275,7 +283,7 @@ fn badness(verdict: Verdict) -> u8 {
 
 fn kinds(criterion: &Criterion) -> Result<Vec<Kind>, ConfigError> {
     let mut kinds = Vec::new();
-    let is_gauge = matches!(criterion.metric, Metric::Cpu | Metric::Memory);
+    let is_gauge = criterion.metric.is_gauge();
     if let Some(max) = criterion.max {
         kinds.push(match is_gauge {
             true => Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::AtMost(max))?)),
@@ -298,7 +306,7 @@ fn kinds(criterion: &Criterion) -> Result<Vec<Kind>, ConfigError> {
     }
     for (ratio, increase) in limits {
         kinds.push(match criterion.metric {
-            Metric::Cpu | Metric::Memory => Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::Stable { ratio, increase })?)),
+            _ if is_gauge => Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::Stable { ratio, increase })?)),
             Metric::Latency(_) | Metric::LatencyAny => Kind::Latency(Box::new(LatencyTest::new(criterion, ratio, increase)?)),
             _ => Kind::Rate(Box::new(RateTest::new(criterion, ratio, increase)?)),
         });

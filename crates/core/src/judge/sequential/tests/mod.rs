@@ -1,5 +1,6 @@
 //! The judge against made-up traffic. Seeds are fixed, so that a failure is one that can be looked at.
 
+mod gauges;
 mod traffic;
 
 use traffic::{Behaviour, HEALTHY, World, criterion, guard, median, plan};

@@ -13,7 +13,7 @@ use crate::{
         Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnBreach, OnInconclusive, OnNoData, Plan,
         RatioMode, RetreatEnd, RetreatPolicy, SequentialRules, Severity, Step, VersusStable,
     },
-    traffic::{Arm, Assignment, Counts, Observation, OpenCell, Outcome, ReplicaCell, TrafficCell},
+    traffic::{Arm, ArmGauges, Assignment, Counts, Observation, OpenCell, Outcome, ReplicaCell, TrafficCell},
 };
 
 pub(super) const TICK_MS: u64 = 50;
@@ -115,6 +115,8 @@ pub(super) struct World {
     pub(super) stable: Behaviour,
     pub(super) canary: Behaviour,
     pub(super) replicas: usize,
+    /// What the processes use, stable's first.
+    pub(super) gauges: [ArmGauges; 2],
     /// What a declared rule sends to the canary, in requests per second, and what becomes of it.
     pub(super) matched: Option<(f64, Behaviour)>,
     pub(super) failed_on_canary: u64,
@@ -137,6 +139,7 @@ impl World {
             stable: HEALTHY,
             canary: HEALTHY,
             replicas: 0,
+            gauges: Default::default(),
             matched: None,
             failed_on_canary: 0,
             requests_on_canary: 0,
@@ -236,6 +239,7 @@ impl World {
         Observation {
             at: Timestamp(self.now_ms),
             cells: cells.collect(),
+            gauges: self.gauges,
             open: self.open(),
             replicas: replicas.collect(),
             ..Observation::default()
