@@ -7,7 +7,7 @@ use super::{Fault, GoodCanary, OVERHEAD_NATS, Pass, Setting, TestForecast, infor
 /// Faults that are looked at, as multiples of the limit.
 const FAULTS: [f64; 2] = [2.0, 4.0];
 /// The part of a limit's alarm share that requests by weight have; the rest is for matched ones.
-const SHARE_BY_WEIGHT: f64 = 0.8;
+const SHARE_BY_WEIGHT: f64 = 0.9;
 /// The pass side gives its bet on half of the limit this part of its capital.
 const HALF_PRIOR: f64 = 0.35;
 /// Clean requests are counted up to here.

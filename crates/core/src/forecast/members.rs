@@ -74,7 +74,8 @@ impl Member<'_> {
         match self.subject {
             Subject::Rate(_) => Some(Family::Errors),
             Subject::Latency(_) => Some(Family::Latency),
-            Subject::Limit { .. } | Subject::After => Some(Family::Limits),
+            Subject::Limit { .. } => Some(Family::Limits),
+            Subject::After => Some(Family::After),
             Subject::Gauge => Some(Family::Other),
             Subject::Plain => None,
         }

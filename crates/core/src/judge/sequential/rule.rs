@@ -209,7 +209,8 @@ impl Rule {
         self.tests.iter().map(|test| match &test.kind {
             Kind::Rate(_) => Family::Errors,
             Kind::Latency(_) => Family::Latency,
-            Kind::Limit(_) | Kind::After(_) => Family::Limits,
+            Kind::Limit(_) => Family::Limits,
+            Kind::After(_) => Family::After,
             Kind::Gauge(_) => Family::Other,
         })
     }

@@ -289,14 +289,16 @@ fn an_outage_after_a_day_at_full_weight_is_found_within_ten_failures() {
     let mut world = World::new(1, default_plan());
     world.warm_up(2_000);
     world.stage(10_000);
-    // A day in observations of ten seconds: the tests do not care how often they are asked.
+    // One request in a tick, so that no failure comes after the decision.
+    world.rps = 20.0;
+    // A day at 1,000 rps with 0.5 % errors in observations of ten seconds: the tests do not care how often they are asked.
     let mut observation = world.observation();
     observation.cells.clear();
     for _ in 0..8_640 {
         observation.at = crate::Timestamp(observation.at.0 + 10_000);
         let mut counts = crate::traffic::Counts::default();
-        counts.by_outcome[0] = 1_990;
-        counts.by_outcome[3] = 10;
+        counts.by_outcome[0] = 9_950;
+        counts.by_outcome[3] = 50;
         observation.cells = vec![crate::traffic::TrafficCell {
             weight: traffic::bps(10_000),
             arm: crate::traffic::Arm::Canary,
@@ -309,9 +311,9 @@ fn an_outage_after_a_day_at_full_weight_is_found_within_ten_failures() {
     world.now_ms = observation.at.0;
     world.canary.errors = 1.0;
     let before = world.failed_on_canary;
-    let (_, broken) = world.run(5_000).expect("found");
+    let (_, broken) = world.run(60_000).expect("found");
     let failed = world.failed_on_canary - before;
-    assert!(failed <= 20, "{failed}: several arrive in one tick");
+    assert!(failed <= 10, "{failed} failures");
     assert_eq!(broken.name, "outage");
 }
 
