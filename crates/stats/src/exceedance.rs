@@ -119,6 +119,11 @@ impl ExceedanceE {
         self.ratio.set_tempering(eta)
     }
 
+    /// Forgets all evidence; thresholds, alternatives and tempering stay.
+    pub fn restart(&mut self) {
+        self.ratio.restart();
+    }
+
     /// `ln E`.
     #[must_use]
     pub fn ln_e(&self) -> f64 {

@@ -90,6 +90,12 @@ impl<const K: usize> LimitE<K> {
         self.seen.add(counts);
     }
 
+    /// Forgets all evidence.
+    pub fn restart(&mut self) {
+        self.mixture.restart();
+        self.seen = ArmCounts::default();
+    }
+
     /// `ln E`.
     #[must_use]
     pub fn ln_e(&self) -> f64 {

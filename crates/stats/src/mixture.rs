@@ -102,6 +102,13 @@ impl<const K: usize> Mixture<K> {
         })
     }
 
+    /// Starts anew with the same stakes: all capital as it was, no event seen.
+    pub(crate) fn restart(&mut self) {
+        let ln_at_once = (-self.ln_first_reserve.exp()).ln_1p();
+        self.ln_capital = self.ln_prior.map(|ln_weight| ln_weight + ln_at_once);
+        self.events = 0;
+    }
+
     /// Events so far.
     pub(crate) fn events(&self) -> u64 {
         self.events
@@ -176,6 +183,21 @@ mod tests {
 
     fn fresh(pace: Pace) -> Mixture<3> {
         Mixture::new(&Stakes { prior: [2.0, 1.0, 1.0], at_once: 0.5, onset_events: 60.0, pace }).unwrap()
+    }
+
+    #[test]
+    fn a_new_start_is_like_a_fresh_one() {
+        for at_once in [0.5, 0.7, 1.0] {
+            let stakes = Stakes { prior: [2.0, 1.0, 1.0], at_once, onset_events: 60.0, pace: Pace::Harmonic };
+            let fresh = Mixture::new(&stakes).unwrap();
+            let mut mixture = fresh.clone();
+            mixture.bet_spread(9, &[1.0, 2.0, 3.0], &[-0.1; 3]);
+            mixture.restart();
+            assert!(mixture.events == 0 && mixture.ln_e().abs() < 1e-12);
+            for (a, b) in mixture.ln_capital.iter().zip(fresh.ln_capital) {
+                assert!((a - b).abs() < 1e-12, "{at_once}");
+            }
+        }
     }
 
     #[test]

@@ -452,7 +452,8 @@ fn a_checkpoint_belongs_to_one_stage() {
     let plan = plan(vec![], vec![]);
     for (step, weight, expected) in [(0, 2_000, 200), (1, 2_000, 0), (0, 2_500, 0)] {
         let mut trial = Trial::new(&plan);
-        trial.restore(&plan, &checkpoint, step, bps(weight));
+        assert!(trial.recall(&checkpoint));
+        trial.resume_stage(&plan, &checkpoint, step, bps(weight));
         assert_eq!(trial.tally().canary_requests(bps(weight)), expected);
     }
 }

@@ -71,6 +71,13 @@ impl AfterTest {
         self.limit = LimitE::above(share.clamp(LEAST_LIMIT, HIGHEST_LIMIT)).ok().map(|test| Limit { test, edge_us });
     }
 
+    /// Evidence against the canary begins anew; the limit stays.
+    pub(super) fn acknowledge(&mut self) {
+        if let Some(limit) = &mut self.limit {
+            limit.test.restart();
+        }
+    }
+
     pub(super) fn observe(&mut self, feed: &Feed<'_>, weight: Option<WeightBps>) {
         self.stable.add(feed.rate_of(self.metric, Population::ByWeight(Arm::Stable)).counts);
         let Some(limit) = self.limit.as_mut().filter(|_| weight == Some(WeightBps::FULL)) else { return };

@@ -102,6 +102,13 @@ impl GaugeTest {
         self.values = [None; 2];
     }
 
+    /// Evidence against the canary begins anew.
+    pub(super) fn acknowledge(&mut self) {
+        if let Ok(fresh) = GaugeE::new(1.0) {
+            self.fail = fresh;
+        }
+    }
+
     pub(super) fn observe(&mut self, observation: &Observation, in_stage: bool, ln_pass: f64) {
         let [stable, canary] = [Arm::Stable, Arm::Canary].map(|arm| self.value(&observation.gauges[arm.index()]));
         self.values = [canary, stable];
@@ -212,9 +219,7 @@ impl GaugeTest {
 
     fn restart(&mut self) {
         self.restarts = self.restarts.saturating_add(1);
-        if let Ok(fresh) = GaugeE::new(1.0) {
-            self.fail = fresh;
-        }
+        self.acknowledge();
         // Warm-up included: the canary had nothing to do meanwhile.
         self.since = None;
         (self.blocks, self.stable_blocks) = (Blocks::new(BlockConfig::default()), Blocks::new(BlockConfig::default()));

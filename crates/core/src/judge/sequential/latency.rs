@@ -80,6 +80,15 @@ impl LatencyTest {
         self.retuned_at = None;
     }
 
+    /// Evidence of slowness begins anew; what is known of stable stays.
+    pub(super) fn acknowledge(&mut self) {
+        for part in &mut self.parts {
+            part.fail.restart();
+            part.seen = [ArmCounts::default(); 2];
+            part.excess = ExcessBlocks::new();
+        }
+    }
+
     /// `past`: stable's latencies from before this observation.
     /// `ln_threshold`: what an alarm of the whole test needs.
     pub(super) fn observe(&mut self, feed: &Feed<'_>, past: &DecayedHistogram, in_stage: bool, ln_pass: f64, ln_threshold: f64) {

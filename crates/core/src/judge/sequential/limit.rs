@@ -121,6 +121,12 @@ impl LimitTest {
         }
     }
 
+    /// Evidence against the canary begins anew.
+    pub(super) fn acknowledge(&mut self) {
+        self.by_weight.restart();
+        self.matched.restart();
+    }
+
     /// From here on only stable is looked at, by what it does without the canary.
     pub(super) fn begin_retreat(&mut self) {
         self.forget_stable();
@@ -239,9 +245,7 @@ impl LimitTest {
 
     fn forget_stable(&mut self) {
         self.stable_recent.clear();
-        if let Ok(fresh) = LimitE::above(self.share) {
-            self.stable = fresh;
-        }
+        self.stable.restart();
     }
 
     fn describe(&self, counts: ArmCounts, alpha: f64) -> String {
@@ -271,17 +275,18 @@ impl LimitTest {
     fn restart(&mut self) {
         self.restarts = self.restarts.saturating_add(1);
         self.forget_stable();
-        for side in [&mut self.by_weight, &mut self.matched] {
-            if let Ok(fresh) = LimitE::above(self.share) {
-                side.fail = fresh;
-                side.units = 0;
-                side.run_up = RunUp::default();
-            }
-        }
+        self.by_weight.restart();
+        self.matched.restart();
     }
 }
 
 impl Side {
+    fn restart(&mut self) {
+        self.fail.restart();
+        self.units = 0;
+        self.run_up = RunUp::default();
+    }
+
     /// `ln E` with the population's share of the limit's budget.
     fn weighed(&self, share: f64) -> f64 {
         if self.units < LEAST_FAILURES { f64::NEG_INFINITY } else { self.fail.ln_e() + share.ln() }

@@ -80,12 +80,19 @@ impl Rule {
         Self { criterion, step, is_guard, tests, acknowledged: 0, unusable }
     }
 
-    /// A person knows that it failed and goes on: what spoke against the canary so far is dealt with. The tests start anew,
-    /// with half of their share of the budget.
-    pub(super) fn acknowledge(&mut self, stage: Option<Stage>, past: &DecayedHistogram) {
-        *self = Self { acknowledged: self.acknowledged.saturating_add(1), ..Self::new(self.criterion.clone(), self.step, self.is_guard) };
-        if let Some(stage) = stage {
-            self.begin_stage(stage.weight, past);
+    /// A person knows that it failed and goes on: what spoke against the canary so far is dealt with. The FAIL sides start
+    /// anew, with half of their share of the budget. What is known of stable stays, and so does the PASS side: a stage passes by
+    /// all that it has seen.
+    pub(super) fn acknowledge(&mut self) {
+        self.acknowledged = self.acknowledged.saturating_add(1);
+        for test in &mut self.tests {
+            match &mut test.kind {
+                Kind::Rate(test) => test.acknowledge(),
+                Kind::Latency(test) => test.acknowledge(),
+                Kind::Limit(test) => test.acknowledge(),
+                Kind::Gauge(test) => test.acknowledge(),
+                Kind::After(test) => test.acknowledge(),
+            }
         }
     }
 
@@ -130,15 +137,15 @@ impl Rule {
     }
 
     /// What the data says at present; `None` if nothing of it applies in this stage.
-    pub(super) fn verdict(&mut self, stage: Stage) -> Option<Verdict> {
+    pub(super) fn verdict(&self, stage: Stage) -> Option<Verdict> {
         if self.unusable.is_some() {
             return Some(Verdict::Unknown);
         }
-        self.tests.iter_mut().filter_map(|test| test.verdict(stage)).max_by_key(|verdict| badness(*verdict))
+        self.tests.iter().filter_map(|test| test.verdict(stage)).max_by_key(|verdict| verdict.badness())
     }
 
     /// The verdict in words. Building them costs more than the verdict.
-    pub(super) fn assess(&mut self, stage: Stage, evidence: &Evidence) -> Option<CriterionAssessment> {
+    pub(super) fn assess(&self, stage: Stage, evidence: &Evidence) -> Option<CriterionAssessment> {
         let verdict = self.verdict(stage)?;
         let criterion = &self.criterion;
         let mut assessment = CriterionAssessment {
@@ -159,7 +166,7 @@ impl Rule {
         }
         let mut texts = Vec::new();
         let mut pressure: Option<f64> = None;
-        for test in &mut self.tests {
+        for test in &self.tests {
             let Some(own) = test.verdict(stage) else { continue };
             let evidence = Evidence { ln_threshold: test.ln_threshold, ln_share: test.ln_share, ..*evidence };
             let [canary, stable] = test.values(stage);
@@ -238,9 +245,9 @@ impl Test {
     }
 
     /// `None` if the test says nothing at this weight. Evidence against the canary stands whatever the weight is now.
-    fn verdict(&mut self, stage: Stage) -> Option<Verdict> {
+    fn verdict(&self, stage: Stage) -> Option<Verdict> {
         let ln_threshold = self.ln_threshold;
-        let (verdict, is_versus_stable) = match &mut self.kind {
+        let (verdict, is_versus_stable) = match &self.kind {
             Kind::Rate(test) => (test.verdict(ln_threshold), true),
             Kind::Latency(test) => (test.verdict(ln_threshold), true),
             Kind::Limit(test) => (test.verdict(ln_threshold, stage.weight), false),
@@ -268,17 +275,6 @@ impl Test {
             Kind::Gauge(test) => test.text(evidence, verdict),
             Kind::After(test) => test.text(evidence, verdict),
         }
-    }
-}
-
-/// What the worse of two verdicts is judged by: both sides of a rule must pass, and a breach is worse than missing data.
-fn badness(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Pass => 0,
-        Verdict::Inconclusive => 1,
-        Verdict::Unknown => 2,
-        Verdict::Environment => 3,
-        Verdict::Fail => 4,
     }
 }
 

@@ -1,10 +1,13 @@
 //! CPU, memory and restarts under the sequential judge.
 
-use super::traffic::{World, criterion, guard, plan};
+use super::{
+    errors,
+    traffic::{World, bps, criterion, guard, plan},
+};
 use crate::{
     Timestamp,
-    judge::Verdict,
-    plan::{Criterion, Guard, Metric},
+    judge::{Checkpoint, Trial, Verdict},
+    plan::{Criterion, Guard, Metric, OnBreach},
     traffic::ArmGauges,
 };
 
@@ -17,6 +20,10 @@ fn cpu(percent: f64) -> ArmGauges {
 
 fn memory(mib: f64) -> ArmGauges {
     ArmGauges { memory_bytes: Some(mib * MIB), ..ArmGauges::default() }
+}
+
+fn restarts(restarts: u64) -> ArmGauges {
+    ArmGauges { restarts: Some(restarts), ..ArmGauges::default() }
 }
 
 /// A stage at 5 % whose processes use this, stable's first; without requests.
@@ -69,4 +76,42 @@ fn a_limit_on_cpu_that_stable_breaks_too_is_the_environment() {
     assert_eq!(world.run(10 * MINUTE), None);
     world.gauges = [cpu(40.0), cpu(90.0)];
     assert_eq!(world.run(60 * MINUTE).expect("found").1.verdict, Verdict::Fail);
+}
+
+#[test]
+fn restarts_are_looked_at_beside_the_evidence() {
+    let crashes = Criterion { on_breach: OnBreach::Pause, ..criterion(Metric::Restarts, Some(0.0), None) };
+    let mut world = World::new(3, plan(vec![errors(), crashes], vec![guard(0.05)]));
+    world.gauges = [restarts(0); 2];
+    world.warm_up(10_000);
+    world.stage(500);
+    world.run_to_pass(1_800_000).expect("passes");
+    let mut restored = Trial::new(&world.plan);
+    let stored = serde_json::to_string(&world.trial.checkpoint()).unwrap();
+    let checkpoint: Checkpoint = serde_json::from_str(&stored).unwrap();
+    assert!(restored.recall(&checkpoint));
+    restored.resume_stage(&world.plan, &checkpoint, 0, bps(500));
+    // What is remembered says nothing of restarts.
+    assert!(!restored.assessment().all_pass(), "{:?}", restored.assessment());
+    let observation = world.observation();
+    restored.observe(&observation);
+    assert!(restored.assessment().all_pass(), "{:?}", restored.assessment());
+    world.gauges[1] = restarts(1);
+    let (ms, broken) = world.run(5_000).expect("found");
+    assert!(broken.name == "restarts" && broken.verdict == Verdict::Fail && ms <= 2_000, "{ms} {broken:?}");
+}
+
+#[test]
+fn stable_keeps_limits_that_are_no_matter_of_evidence() {
+    let crashes = criterion(Metric::Restarts, Some(0.0), None);
+    let mut world = idle(vec![errors(), crashes], vec![], [restarts(0); 2]);
+    world.run(1_000);
+    world.trial.begin_retreat();
+    for (stable, keeps) in [(0, true), (1, false)] {
+        world.gauges[0] = restarts(stable);
+        world.warm_up(1_000);
+        for broken in [None, Some("restarts")] {
+            assert_eq!(world.trial.stable_keeps_limits(broken, Timestamp(world.now_ms)), Some(keeps), "{broken:?}");
+        }
+    }
 }
