@@ -22,7 +22,8 @@ pub(crate) struct Criterion {
     /// under `kayenta`.
     pub(crate) min: Option<NumberOrText>,
     /// How the canary's value may differ from stable's over the same time. It applies in stages below 100 %, where there is a stable to
-    /// compare with. `kayenta` needs it.
+    /// compare with; of rates and latencies `sequential` goes on at 100 %, with half as much again as stable's last known value. `kayenta` needs
+    /// it.
     pub(crate) versus_stable: Option<VersusStable>,
     /// Under `judge: sequential`: when `versusStable` of a rate or latency counts as broken. Default: `limit`.
     pub(crate) mode: Option<Mode>,
