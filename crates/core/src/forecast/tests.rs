@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::plan::{
     Analysis, Combine, Criterion, Expectation, Gate, Guard, OUTAGE_GUARD, OnInconclusive, OnNoData, Quantile, RatioMode, RetreatEnd,
-    RetreatPolicy, Severity, VersusStable,
+    RetreatPolicy, VersusStable,
 };
 
 const MINUTE: u64 = 60_000;
@@ -45,21 +45,7 @@ fn plan(weights: &[u16], criteria: Vec<Criterion>) -> Plan {
 
 fn criterion(metric: Metric, ratio: Option<f64>, increase: Option<f64>) -> Criterion {
     let versus = VersusStable { ratio, increase, decrease: None, combine: Combine::Both };
-    Criterion {
-        name: metric.name().to_owned(),
-        metric,
-        max: None,
-        min: None,
-        versus_stable: (ratio.is_some() || increase.is_some()).then_some(versus),
-        on_breach: OnBreach::Rollback,
-        severity: Severity::Critical,
-        mode: RatioMode::Limit,
-        expected: None,
-        for_ms: 0,
-        consecutive: 1,
-        cumulative: None,
-        min_sample: 0,
-    }
+    Criterion { versus_stable: (ratio.is_some() || increase.is_some()).then_some(versus), ..Criterion::of(metric) }
 }
 
 fn errors() -> Criterion {

@@ -36,6 +36,29 @@ pub struct Criterion {
     pub min_sample: u64,
 }
 
+impl Criterion {
+    /// A criterion of the metric's name without any limit, to which limits are added. It rolls back, is critical, and has no
+    /// patience.
+    #[must_use]
+    pub fn of(metric: Metric) -> Self {
+        Self {
+            name: metric.name().to_owned(),
+            metric,
+            max: None,
+            min: None,
+            versus_stable: None,
+            on_breach: OnBreach::Rollback,
+            severity: Severity::Critical,
+            mode: RatioMode::Limit,
+            expected: None,
+            for_ms: 0,
+            consecutive: 1,
+            cumulative: None,
+            min_sample: 0,
+        }
+    }
+}
+
 /// Limits relative to stable, measured over the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct VersusStable {
@@ -105,20 +128,6 @@ impl Guard {
     /// The guard in a criterion's words: nothing but a `max` that rolls back.
     #[must_use]
     pub fn as_criterion(&self) -> Criterion {
-        Criterion {
-            name: self.name.clone(),
-            metric: self.metric,
-            max: Some(self.max),
-            min: None,
-            versus_stable: None,
-            on_breach: OnBreach::Rollback,
-            severity: Severity::Critical,
-            mode: RatioMode::Limit,
-            expected: None,
-            for_ms: 0,
-            consecutive: 1,
-            cumulative: None,
-            min_sample: self.min_sample,
-        }
+        Criterion { name: self.name.clone(), max: Some(self.max), min_sample: self.min_sample, ..Criterion::of(self.metric) }
     }
 }

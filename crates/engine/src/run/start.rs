@@ -321,10 +321,7 @@ impl<'a> Preparation<'a> {
 
 /// Whether what was seen of the canary still matters.
 fn is_judged(phase: &Phase) -> bool {
-    matches!(
-        phase,
-        Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. } | Phase::NeedsOperator { .. }
-    )
+    matches!(phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. } | Phase::NeedsOperator { .. })
 }
 
 fn workload(document: &Document, launch: &Launch, store: &SharedStore) -> Arc<dyn Workload> {

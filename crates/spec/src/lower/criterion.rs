@@ -16,19 +16,10 @@ pub(super) const MIN_SAMPLE: u64 = 20;
 /// The criteria of a release that names none.
 pub(super) fn defaults(judging: Judging) -> Vec<Criterion> {
     let plain = |metric: Metric, ratio, increase| Criterion {
-        name: metric.name().to_owned(),
-        metric,
-        max: None,
-        min: None,
         versus_stable: Some(VersusStable { ratio: Some(ratio), increase, decrease: None, combine: Combine::Both }),
-        on_breach: OnBreach::Rollback,
-        severity: Severity::Critical,
-        mode: RatioMode::Limit,
         expected: (metric == Metric::ErrorRate).then_some(judging.expect.error_rate).flatten(),
-        for_ms: 0,
-        consecutive: 1,
-        cumulative: None,
         min_sample: MIN_SAMPLE,
+        ..Criterion::of(metric)
     };
     let p99 = Metric::Latency(Quantile::P99);
     match judging.kind {

@@ -6,14 +6,12 @@
 
 use serin_core::{
     Unit,
+    judge::HIGHEST_RATE,
     plan::{Criterion, JudgeKind, Metric, VersusStable},
 };
 
 use super::{Context, judge::Judging};
 use crate::{diagnostic::quote, tree::Path};
-
-/// The largest limit of a rate that the sequential judge can prove broken.
-const HIGHEST_RATE: f64 = 0.98;
 
 /// What of a criterion's limits its judge cannot decide. What is out of range whatever the judge was reported before and is left alone.
 pub(super) fn limits(criterion: &Criterion, judging: Judging, path: &Path, cx: &mut Context<'_>) {
@@ -115,7 +113,10 @@ fn proof(versus: VersusStable, metric: Metric, path: &Path, cx: &mut Context<'_>
     }
     if versus.decrease.is_some() && (metric.is_evidence() || metric.is_gauge()) {
         let (why, help) = if metric.is_gauge() {
-            ("what is shown is only that the canary uses more than it may", "for a limit of the canary alone, write `min`; or write `judge: threshold`")
+            (
+                "what is shown is only that the canary uses more than it may",
+                "for a limit of the canary alone, write `min`; or write `judge: threshold`",
+            )
         } else {
             ("less of it is better, as of every built-in rate and latency", "leave it out, or write `judge: threshold`")
         };

@@ -32,7 +32,7 @@ const PATIENCE_NATS: f64 = 9.0;
 /// Fewer failing requests, or clients where they are sticky, never set off an alarm.
 const LEAST_FAILURES: u64 = 3;
 /// How the limit's share of the alarm is split between requests by weight and matched ones.
-pub(in crate::judge) const SHARE_BY_WEIGHT: f64 = 0.9;
+pub(crate) const SHARE_BY_WEIGHT: f64 = 0.9;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LimitTest {

@@ -24,6 +24,10 @@ mod tests;
 mod words;
 
 pub use self::gauge::least_gauge_ms;
+pub(crate) use self::{
+    latency::{QUANTILES, pass_margin},
+    limit::SHARE_BY_WEIGHT,
+};
 
 use serde::{Deserialize, Serialize};
 use serin_stats::{DEFAULT_HALF_LIFE_MS, DecayedHistogram, Family, ReleaseAlarm};

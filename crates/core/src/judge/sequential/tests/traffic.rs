@@ -10,8 +10,8 @@ use crate::{
     Timestamp, WeightBps,
     judge::{CriterionAssessment, Trial, Verdict},
     plan::{
-        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnBreach, OnInconclusive, OnNoData, Plan,
-        RatioMode, RetreatEnd, RetreatPolicy, SequentialRules, Severity, Step, VersusStable,
+        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, Plan,
+        RetreatEnd, RetreatPolicy, SequentialRules, Step, VersusStable,
     },
     traffic::{Arm, ArmGauges, Assignment, Counts, Observation, OpenCell, Outcome, ReplicaCell, TrafficCell},
 };
@@ -22,27 +22,9 @@ pub(super) fn bps(weight: u16) -> WeightBps {
     WeightBps::new(weight).unwrap()
 }
 
-pub(super) fn criterion(metric: Metric, max: Option<f64>, versus: Option<(f64, Option<f64>)>) -> Criterion {
-    Criterion {
-        name: metric.name().to_owned(),
-        metric,
-        max,
-        min: None,
-        versus_stable: versus.map(|(ratio, increase)| VersusStable {
-            ratio: Some(ratio),
-            increase,
-            decrease: None,
-            combine: Combine::Both,
-        }),
-        on_breach: OnBreach::Rollback,
-        severity: Severity::Critical,
-        mode: RatioMode::Limit,
-        expected: None,
-        for_ms: 0,
-        consecutive: 1,
-        cumulative: None,
-        min_sample: 20,
-    }
+pub(super) fn criterion(metric: Metric, max: Option<f64>, versus_stable: Option<(f64, Option<f64>)>) -> Criterion {
+    let versus = |(ratio, increase)| VersusStable { ratio: Some(ratio), increase, decrease: None, combine: Combine::Both };
+    Criterion { max, versus_stable: versus_stable.map(versus), min_sample: 20, ..Criterion::of(metric) }
 }
 
 pub(super) fn guard(max: f64) -> Guard {
@@ -242,7 +224,6 @@ impl World {
             gauges: self.gauges,
             open: self.open(),
             replicas: replicas.collect(),
-            ..Observation::default()
         }
     }
 
