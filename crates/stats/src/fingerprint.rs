@@ -19,7 +19,8 @@ use crate::ratio::{Batch, RatioConfig, RatioE};
 /// Most classes that are kept apart, known and new together; the last is the one for all the rest.
 pub const MOST_CLASSES: usize = 64;
 
-const LN_TOTAL: f64 = -std::f64::consts::LN_2;
+/// `ln` of the part of the capital that is for the total.
+pub const LN_TOTAL: f64 = -std::f64::consts::LN_2;
 const LN_GROUP: f64 = -2.0 * std::f64::consts::LN_2;
 
 /// Events of one class in a batch.

@@ -84,6 +84,17 @@ impl RateTest {
         self.stage = [ArmCounts::default(); 2];
     }
 
+    /// Evidence of harm begins anew; what is known of stable and its errors stays.
+    pub(super) fn acknowledge(&mut self) {
+        self.total.restart();
+        if self.is_comparing {
+            self.classes = self.fresh_classes().or(self.classes.take());
+        }
+        if let Some(above) = &mut self.above {
+            above.restart();
+        }
+    }
+
     /// `in_stage`: the weight of the stage is proven, so that this counts towards its PASS.
     pub(super) fn observe(&mut self, feed: &Feed<'_>, in_stage: bool, ln_pass: f64) {
         let metric = self.metric;
