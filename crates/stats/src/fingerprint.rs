@@ -204,7 +204,7 @@ mod tests {
         test.update(share(), &[events(9, 5, 0)]);
         assert_eq!(test.classes(), 4);
         // Only the total has bet.
-        let expected = (0.5 * test.ln_e_total().exp() + 0.5).ln();
+        let expected = (0.75 * test.ln_e_total().exp() + 0.25).ln();
         assert!((test.ln_e() - expected).abs() < 1e-12 && test.ln_e_total() > total_before);
     }
 
