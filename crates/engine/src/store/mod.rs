@@ -3,7 +3,8 @@
 //! - `serin.db`: the journal and what belongs to it. WAL with `synchronous=FULL`: an appended entry is on the disk.
 //! - `lock`: held with `flock` by the one process that may write. Others read in short transactions or ask the owner.
 //! - `latch`: written in place and synced when traffic returns to stable, before the journal; see [`Latch`].
-//! - `checkpoint.json`: what the judge has seen, at most a second old; losing it can only make a stage longer.
+//! - `checkpoint.json`: what judge and meter have seen, at most a second old. It is the only place of the sequential judge's evidence:
+//!   see [`CheckpointFile`] for what follows when it is lost.
 
 mod checkpoint;
 mod database;
@@ -11,7 +12,7 @@ mod folder;
 mod latch;
 mod lock;
 
-pub use checkpoint::CheckpointFile;
+pub use checkpoint::{CheckpointFile, NoCheckpoint};
 pub use database::{NewRelease, Reader, ReleaseId, ReleaseRow, Store};
 pub use folder::StateFolder;
 pub use latch::Latch;
