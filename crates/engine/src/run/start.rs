@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serin_core::{
     Timestamp, WeightBps,
     judge::Checkpoint,
-    release::{Check, CheckStatus, Release},
+    release::{Check, CheckStatus, Phase, Release},
     traffic::Arm,
 };
 use serin_proxy::ProxyLink;
@@ -261,6 +261,12 @@ impl<'a> Preparation<'a> {
         };
         let checkpoint = CheckpointFile::new(self.folder.checkpoint());
         let remembered = checkpoint.load::<Remembered>(resumed.row.id);
+        if let Err(reason) = &remembered
+            && is_judged(&resumed.state.phase)
+        {
+            self.note(format!("evidence from before the restart is lost: {reason}"));
+        }
+        let remembered = remembered.ok();
         let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| *at);
         let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial.clone());
         let latched = resumed.latch.is_set();
@@ -401,6 +407,11 @@ impl<'a> Preparation<'a> {
     fn note(&self, text: String) {
         let _ = self.feed.happenings.try_send(Happening::Note(text));
     }
+}
+
+/// Whether what was seen of the canary still matters.
+fn is_judged(phase: &Phase) -> bool {
+    matches!(phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. } | Phase::NeedsOperator { .. })
 }
 
 fn workload(document: &Document, launch: &Launch, store: &SharedStore, stable: Option<Arc<ReplicaSet>>) -> Arc<dyn Workload> {
