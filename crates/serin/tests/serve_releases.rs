@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::{fs, path::Path};
+use std::fs;
 
 use serde_json::{Value, json};
 use serin_testkit::{Document, Load, Site, http, processes, prompt::me, wait};
@@ -306,19 +306,21 @@ fn a_deleted_service_is_gone_but_for_its_journals() {
     let site = Site::new(SERIN);
     let server = site.serve();
     let (document, other) = (document("shop"), document("other"));
-    let loads = [&document, &other].map(|document| load(&site, document));
-    for document in [&document, &other] {
-        let _ = applied(&site, document);
-    }
+    let shop_load = load(&site, &document);
+    let _ = applied(&site, &document);
     site.over("shop", 1);
-    site.over("other", 1);
     site.serving("shop");
-    let [shop_load, other_load] = loads;
+    let own = [site.place().replicas()["v1-1"], processes::proxy(site.place().path()).unwrap()];
+    let other_load = load(&site, &other);
+    let _ = applied(&site, &other);
+    site.over("other", 1);
+    site.serving("other");
     shop_load.stop().assert_nothing_lost();
     let deleted = site.say(&["--output", "json", "delete", "shop", "--reason", "not needed"]).expect_code(0).json();
     let journals = deleted["journals"].as_str().unwrap().to_owned();
     wait::until("the service to be gone", || site.say(&["get", "shop"]).stderr.contains("there is no service called shop").then_some(()));
-    wait::until("its processes to be gone", || running(&site.service_dir("shop")).is_empty().then_some(()));
+    let left = || processes::mentioning(site.place().path()).into_iter().filter(|process| own.contains(&process.pid)).count();
+    wait::until("its processes to be gone", || (left() == 0).then_some(()));
     assert!(std::net::TcpStream::connect(document.listen).is_err(), "it still listens");
     assert!(!site.service_dir("shop").exists());
     let kept = site.say(&["--output", "json", "history", "--state", &journals]).expect_code(0).json_lines();
@@ -331,11 +333,6 @@ fn a_deleted_service_is_gone_but_for_its_journals() {
     assert_eq!(applied(&site, &document)["result"], "created");
     assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "succeeded");
     again.stop().assert_nothing_lost();
-}
-
-/// Processes that belong to a service's folder.
-fn running(folder: &Path) -> Vec<processes::Process> {
-    processes::mentioning(folder)
 }
 
 #[test]
@@ -357,7 +354,8 @@ fn services_of_the_configuration_serve_from_the_start() {
         assert!(status["serving"].as_str().unwrap().ends_with("(declared)"), "{status:#}");
         assert_eq!((version(document).as_str(), &status["last"]), ("v1", &Value::Null));
     }
-    assert_eq!(site.place().replicas().len(), 2, "canaries are not started");
+    let replicas = processes::mentioning(site.place().path()).into_iter().filter(|process| process.replica.is_some()).count();
+    assert_eq!(replicas, 2, "canaries are not started");
     // What was released wins over what is declared, also after a restart.
     let load = load(&site, &first);
     assert_eq!(applied(&site, &first)["result"], "begun");
@@ -387,13 +385,19 @@ fn a_service_that_fails_disturbs_no_other_and_heals() {
     let pids = site.place().replicas();
 
     // A command that does not exist is seen before anything is begun.
-    let missing = late.clone().set("workload.processes.stable.command", json!(["/no/such/program"]));
-    let _ = site.apply(&missing);
+    let missing = late.clone().set("workload.processes.canary.command", json!(["/no/such/program"]));
+    let why = message(&site.apply(&missing).expect_code(3).json());
+    assert!(why.contains("preflight failed") && why.contains("/no/such/program"), "{why}");
+    let _ = site.say(&["get", "late"]).expect_code(2);
+    // One that ends at once is not.
+    let ends = late.clone().set("workload.processes.stable.command", json!(["sh", "-c", "echo no licence; exit 7"]));
+    let ends = ends.set("workload.processes.stable.ready.within", json!("1s"));
+    assert_eq!(site.apply_with(&ends, &["--wait"]).expect_code(1).json_lines()[0]["result"], "created");
     let failed = site.until("late", "failure", |status| status["state"] == "failed");
-    assert!(failed["fault"].as_str().unwrap().contains("/no/such/program"), "{failed:#}");
+    assert!(failed["fault"].as_str().unwrap().contains("the version is healthy"), "{failed:#}");
     let shown = site.say(&["get"]).expect_code(0);
     let row = shown.stdout.lines().find(|line| line.starts_with("late ")).unwrap_or_else(|| panic!("{}", shown.stdout)).to_owned();
-    assert!(row.contains("failed") && row.contains("/no/such/program"), "{row}");
+    assert!(row.contains("failed") && row.contains("exited with code 7"), "{row}");
     let _ = site.say(&["status", "late"]).expect_code(1);
     assert!(refused(&site, &["pause", "late"], 3).contains("nothing was changed"));
 

@@ -153,17 +153,18 @@ impl Service {
         if let Some(queued) = self.queued.as_ref().filter(|queued| queued.document.release.document_hash == *hash) {
             return Ok(Applied::Unchanged { why: format!("{} begins when {} has ended", queued.words(), releasing.words()) });
         }
+        let what = releasing.words();
+        // Before what the document says is looked at: whatever that is, this is not the time.
+        if matches!(releasing.phase(), Phase::Promoting | Phase::Baking { .. } | Phase::Finishing) {
+            return Err(Refused::Conflict(format!(
+                "{what} serves all clients with its new version already; wait for its end, or `serin rollback {}` first",
+                self.name
+            )));
+        }
         let kept = matches!(releasing.phase(), Phase::Retained { .. } | Phase::Retiring);
         let (stable, arm) = if kept { (&releasing.released, Arm::Canary) } else { (&releasing.document, releasing.serving.arm) };
         standing::check(&document, stable, arm, &releasing.driver.folder)?;
-        let what = releasing.words();
         let action = match releasing.phase() {
-            Phase::Promoting | Phase::Baking { .. } | Phase::Finishing => {
-                return Err(Refused::Conflict(format!(
-                    "{what} serves all clients with its new version already; wait for its end, or `serin rollback {}` first",
-                    self.name
-                )));
-            }
             Phase::Retained { .. } => Some(Action::Retire),
             _ if rolls_back || matches!(releasing.phase(), Phase::Retiring) => None,
             _ => Some(Action::Abort),
