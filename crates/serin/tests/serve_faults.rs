@@ -110,7 +110,9 @@ fn stores_that_cannot_be_used_stop_their_services_alone_and_heal() {
     let server = site.serve();
     failed(&site, "newer", "has schema 99");
     schema(&store("newer"), 0);
-    loads.map(|load| load.stop().assert_nothing_lost());
+    for load in loads {
+        load.stop().assert_nothing_lost();
+    }
     let _ = site.say(&["delete", "newer"]).expect_code(0);
     wait::until("the service to be gone", || site.say(&["get", "newer"]).stderr.contains("there is no service called newer").then_some(()));
     assert!(TcpStream::connect(newer.listen).is_err(), "somebody still listens");
@@ -156,8 +158,10 @@ fn a_full_disk_holds_releases_up_and_nothing_else() {
     assert!(status["fault"].as_str().unwrap().contains("full"), "{status:#}");
     let _ = site.say(&["resume", "shop"]);
     let _ = site.say(&["promote", "shop"]);
-    assert_eq!(site.status("shop")["release"]["weight"], 2000, "a step was taken that is not in the journal");
-    assert_eq!(http::get(document.listen, "/", &[]).unwrap().status, 200);
+    assert_eq!(site.status("shop")["release"]["phase"], "promoting", "wanted, and not done");
+    let anybody = || http::get(document.listen, "/", &[]).unwrap().version().to_owned();
+    // Of 200 requests at 20 %, some go to stable.
+    assert!((0..200).any(|_| anybody() == "v1"), "a step was taken that is not in the journal");
     let refused = site.apply(&self::document("other")).expect_code(3);
     assert!(refused.stdout.contains("disk space"), "{}", refused.stdout);
 
@@ -174,7 +178,7 @@ fn a_full_disk_holds_releases_up_and_nothing_else() {
 }
 
 #[test]
-fn a_server_that_starts_on_a_full_disk_takes_canaries_traffic_back_until_there_is_space() {
+fn a_server_that_starts_on_a_full_disk_goes_on_when_there_is_space() {
     let site = Site::new(SERIN);
     let Some(disk) = Disk::mount(&site.place().state()) else { return };
     let server = site.serve();
@@ -185,8 +189,11 @@ fn a_server_that_starts_on_a_full_disk_takes_canaries_traffic_back_until_there_i
     server.kill();
     disk.fill();
     let server = site.serve();
-    failed(&site, "shop", "full");
-    stable_alone(document.listen);
+    // Either it cannot be taken over, or it is and stands still.
+    let status = site.until("shop", "the fault", |status| status["fault"].as_str().is_some_and(|fault| fault.contains("full")));
+    if status["state"] == "failed" {
+        stable_alone(document.listen);
+    }
     assert_eq!(site.place().replicas(), pids);
     disk.free();
     site.until("shop", "its release", |status| status["state"] == "releasing" && status["fault"].is_null());
@@ -199,27 +206,25 @@ fn a_server_that_starts_on_a_full_disk_takes_canaries_traffic_back_until_there_i
 }
 
 #[test]
-fn a_disk_that_becomes_read_only_does_not_keep_traffic_from_going_back() {
+fn a_folder_that_becomes_read_only_does_not_keep_traffic_from_going_back() {
     let site = Site::new(SERIN);
-    let Some(disk) = Disk::mount(&site.place().state()) else { return };
     let server = site.serve();
     let document = document("shop");
     let load = load(&site, &document);
     in_a_stage(&site, &document);
-    // What is open for writing keeps the system from making a disk read-only: it turns so by itself when it breaks, as ext4 does. So the
-    // server is gone when it happens.
+    let Some(frozen) = Frozen::mount(&site.place().state()) else { return };
+    let _ = site.say(&["abort", "shop"]).expect_code(0);
+    stable_alone(document.listen);
+    assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "rolled-back");
     server.kill();
     let proxy = processes::proxy(site.place().path());
-    disk.freeze();
     let refused = site.say(&["serve"]).expect_code(3);
     assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
-    assert_eq!((http::get(document.listen, "/", &[]).unwrap().status, processes::proxy(site.place().path())), (200, proxy));
-    disk.thaw();
-    let server = site.serve();
-    site.until("shop", "its release", |status| status["state"] == "releasing" && status["fault"].is_null());
-    let _ = site.say(&["abort", "shop"]).expect_code(0);
-    site.over("shop", 1);
     stable_alone(document.listen);
+    assert_eq!(processes::proxy(site.place().path()), proxy);
+    drop(frozen);
+    let server = site.serve();
+    assert_eq!(site.serving("shop")["last"]["end"]["result"], "rolled-back");
     load.stop().assert_nothing_lost();
     assert_eq!(server.stop().code, Some(0));
     processes::assert_none_left(site.place().path());
@@ -243,8 +248,6 @@ fn a_server_without_file_descriptors_loses_no_state_and_recovers() {
     let document = document("shop");
     let load = site.place().load(&document, 100, &["--connections", "4"]);
     in_a_stage(&site, &document);
-    let canary = site.place().pids("v1")[0];
-
     let socket = site.place().state().join("api.sock");
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
     let mut held: Vec<UnixStream> = Vec::new();
@@ -259,18 +262,23 @@ fn a_server_without_file_descriptors_loses_no_state_and_recovers() {
         },
         || format!("{} of 80 are used", descriptors()),
     );
-    // A replica that dies now cannot be started again until there are descriptors.
-    processes::signal(canary, rustix::process::Signal::KILL);
-    assert_eq!(http::get(document.listen, "/", &[]).unwrap().status, 200);
+    // A proxy that dies now cannot be started again until there are descriptors. Its socket is there, so clients wait.
+    let old = processes::proxy(site.place().path()).unwrap();
+    processes::signal(old, rustix::process::Signal::KILL);
+    let another = || processes::proxy(site.place().path()).filter(|pid| *pid != old);
+    wait::until("the proxy to be missed", || (server.stderr().contains("the proxy does not start") || another().is_some()).then_some(()));
     drop(held);
-    let status = site.until("shop", "its release", |status| status["state"] == "releasing" && status["release"]["arms"][1]["status"]["ready"] == 1);
+    wait::until("another proxy", another);
+    let status = site.until("shop", "its release", |status| status["state"] == "releasing" && status["fault"].is_null());
     assert_eq!(status["release"]["weight"], 2000, "{status:#}");
     let _ = site.say(&["promote", "shop"]).expect_code(0);
     let status = site.over("shop", 1);
     assert_eq!(status["last"]["end"]["result"], "succeeded", "{status:#}");
     let numbers: Vec<_> = site.journal("shop").iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
-    load.stop().assert_nothing_lost();
+    let report = load.stop();
+    assert_eq!(report.count("lost.connect"), 0, "connections were refused: {:#}", report.value);
+    assert!(report.count("lost_total") <= 8, "more than what was in flight when the proxy was killed: {:#}", report.value);
     assert_eq!(server.stop().code, Some(0));
     processes::assert_none_left(site.place().path());
 }
@@ -291,8 +299,7 @@ impl Disk {
             Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
             Err(error) => error.to_string(),
         };
-        assert!(std::env::var_os("SERIN_TESTBED").is_none(), "no small disk can be mounted, which needs root: {why}");
-        println!("left out: no small disk can be mounted, which needs root: {why}");
+        left_out(&why);
         None
     }
 
@@ -313,18 +320,6 @@ impl Disk {
     fn free(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
-
-    fn freeze(&self) {
-        wait::until("the disk to be read-only", || self.remount("ro").then_some(()));
-    }
-
-    fn thaw(&self) {
-        assert!(self.remount("rw"));
-    }
-
-    fn remount(&self, how: &str) -> bool {
-        Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.place).output().unwrap().status.success()
-    }
 }
 
 impl Drop for Disk {
@@ -332,4 +327,36 @@ impl Drop for Disk {
         // Lazily: what still uses it is killed with the place.
         let _ = Command::new("umount").arg("-l").arg(&self.place).output();
     }
+}
+
+/// A folder through which nothing can be written any more, for whoever comes by its path; files that are open stay so.
+struct Frozen {
+    place: PathBuf,
+}
+
+impl Frozen {
+    /// `None`, said loudly, where that is not allowed; under `cargo xtask test` it must be.
+    fn mount(place: &Path) -> Option<Self> {
+        let mount = |args: &[&str]| Command::new("mount").args(args).arg(place).output().unwrap();
+        let bound = mount(&["--bind", place.to_str().unwrap()]);
+        if !bound.status.success() {
+            left_out(&String::from_utf8_lossy(&bound.stderr));
+            return None;
+        }
+        let frozen = Self { place: place.to_owned() };
+        let output = mount(&["-o", "remount,bind,ro"]);
+        assert!(output.status.success(), "{output:?}");
+        Some(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.place).output();
+    }
+}
+
+fn left_out(why: &str) {
+    assert!(std::env::var_os("SERIN_TESTBED").is_none(), "nothing can be mounted here, which needs root: {why}");
+    println!("left out: nothing can be mounted here, which needs root: {why}");
 }
