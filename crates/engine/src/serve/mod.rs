@@ -5,11 +5,12 @@
 //!
 //! - `server`: the services by name, and what can be asked of them.
 //! - `service`: one service and the conditions that it can be in. `opening`: how it begins, `standing`: between releases, `releasing`: during
-//!   them, `version`: which version serves, `queue`: the document that waits.
+//!   them, `version`: which version serves, `queue`: the document that waits, `leftovers`: what runs of one that could not be opened.
 //! - `events`: what happened lately, over all services.
 //! - `status`: how a service is, as data.
 
 mod events;
+mod leftovers;
 mod opening;
 mod queue;
 mod releasing;

@@ -10,6 +10,7 @@ use serin_core::traffic::{Arm, by_arm};
 use tokio::sync::mpsc;
 
 use super::{
+    queue::Queued,
     releasing::Releasing,
     service::{Condition, Down, Tools},
     standing::Standing,
@@ -43,6 +44,8 @@ pub(super) struct Opened {
 struct Fault {
     text: String,
     passes: bool,
+    /// Whether nothing is known that serves.
+    blank: bool,
 }
 
 /// Opens a service: a release that was under way goes on, otherwise the version that served serves.
@@ -50,9 +53,8 @@ pub(super) async fn open(name: String, path: PathBuf, tools: Tools, declared: Op
     let down = declared.clone();
     match try_open(&name, path, &tools, declared).await {
         Ok(opened) => opened,
-        Err(Fault { text, passes }) => {
-            tracing::error!(service = name, "{text}");
-            Opened { condition: Condition::Down(Down { fault: text, passes, declared: down }), last: None }
+        Err(Fault { text, passes, blank }) => {
+            Opened { condition: Condition::Down(Down { fault: text, passes, blank, declared: down }), last: None }
         }
     }
 }
@@ -99,17 +101,17 @@ async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Doc
         Ok(Some(found)) => found,
         Ok(None) => {
             let text = format!("the folder {} says of no version that it serves; apply a document", folder.path().display());
-            return Err(Fault { text, passes: false });
+            return Err(Fault { text, passes: false, blank: true });
         }
         Err(error) => {
             // What cannot be understood does not pass; a lock that is held or a disk that is full may.
             let passes = !matches!(error, StoreError::Damaged { .. } | StoreError::Newer { .. } | StoreError::PathTooLong { .. });
-            return Err(Fault { text: distrust(&folder, error).await.to_string(), passes });
+            return Err(Fault { text: distrust(&folder, error).await.to_string(), passes, blank: false });
         }
     };
     let proxy = match running_proxy(&folder.proxy_socket()).await {
         Ok(proxy) => proxy,
-        Err(error) => return Err(Fault { text: RunError::Proxy { reason: error.to_string() }.to_string(), passes: true }),
+        Err(error) => return Err(RunError::Proxy { reason: error.to_string() }.into()),
     };
     let document = reread(&serving.document_name, &serving.document)?;
     let epoch = store.epoch();
@@ -159,7 +161,15 @@ impl Found {
                 store.set_serving(&serving)?;
                 serving
             }
-            (None, None) => return Ok(None),
+            // It died after it was created and before it was recorded what serves.
+            (None, None) => match Queued::kept(folder) {
+                Some(queued) => {
+                    let serving = version::declared(&queued.document);
+                    store.set_serving(&serving)?;
+                    serving
+                }
+                None => return Ok(None),
+            },
         };
         let Some(row) = store.unfinished()? else {
             let last = last_run(&store, None)?;
@@ -173,7 +183,8 @@ impl Found {
         // It came to its end and died before that was recorded: over is over.
         let end = RunEnd::of(&state);
         let serving = match end {
-            RunEnd::Succeeded => Serving {
+            // What a later run brought counts.
+            RunEnd::Succeeded if serving.release.is_none_or(|release| release < row.id) => Serving {
                 release: Some(row.id),
                 arm: Arm::Canary,
                 document_name: row.document_name.clone(),
@@ -223,17 +234,18 @@ fn reread(origin: &str, text: &str) -> Result<Document, Fault> {
     Document::reread(origin, text.to_owned()).map_err(|diagnostics| Fault {
         text: format!("this version of serin does not accept the document that is in service: {diagnostics}; put the older version back"),
         passes: false,
+        blank: false,
     })
 }
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        Self { text: error.to_string(), passes: true }
+        Self { text: error.to_string(), passes: true, blank: false }
     }
 }
 
 impl From<RunError> for Fault {
     fn from(error: RunError) -> Self {
-        Self { text: error.to_string(), passes: true }
+        Self { text: error.to_string(), passes: true, blank: false }
     }
 }

@@ -9,15 +9,17 @@ use std::{
     time::Duration,
 };
 
-use serin_core::release::{Action, Command, Entry};
+use serin_core::release::{Action, CheckStatus, Command, Entry};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Applied, EventId, Refused, Retention, Run, ServiceStatus, Subscription, Who,
     events::Events,
+    queue::Queued,
     service::{self, Ask, Handle, Tools},
 };
 use crate::{
+    preflight,
     process::reserve,
     run::Document,
     store::{Lock, Reader, ReleaseId, ReleaseRow, StateFolder, StoreError},
@@ -122,6 +124,10 @@ impl Server {
         match known {
             Some(handle) => self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?,
             None => {
+                let checks = preflight::static_checks(&document.release, &document.dir, &self.inner.folder, false);
+                if checks.iter().any(|check| check.status == CheckStatus::Fail) {
+                    return Err(Refused::Preflight(checks));
+                }
                 let handle = self.create(&document)?;
                 self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?.map(|_| Applied::Created)
             }
@@ -236,6 +242,10 @@ impl Server {
             let Ok(name) = entry.file_name().into_string() else { continue };
             if StateFolder::existing(&entry.path()).is_some() {
                 let handle = service::find_again(&name, entry.path(), self.inner.tools.clone());
+                self.lock().insert(name, handle);
+            } else if let Some(queued) = StateFolder::at(&entry.path()).ok().and_then(|folder| Queued::kept(&folder)) {
+                // It was created, and the server died before there was more than that.
+                let handle = service::create(entry.path(), queued.document, self.inner.tools.clone());
                 self.lock().insert(name, handle);
             }
         }

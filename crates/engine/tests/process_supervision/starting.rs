@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use serin_core::traffic::Arm;
+use serin_core::traffic::{Arm, by_arm};
 use serin_engine::process::{LaunchContext, Phase, ReplicaSet, WorkloadFailure, load_spec};
 use serin_spec::validated::{EnvValue, LoadCommand};
 
@@ -145,7 +145,8 @@ async fn the_load_command_counts_as_ready_when_it_runs_and_is_restarted() {
     let bench = Bench::new();
     let command = ["/bin/sh", "-c", "echo {{url}} >> urls; [ $(wc -l < urls) -gt 1 ] && sleep 1000"].map(str::to_owned).to_vec();
     let dir = bench.path("");
-    let ctx = LaunchContext { state_dir: &dir, document_dir: &dir, serin_exe: "/serin".as_ref(), previous: &[] };
+    let names = by_arm(|arm| arm.to_string());
+    let ctx = LaunchContext { state_dir: &dir, document_dir: &dir, serin_exe: "/serin".as_ref(), previous: &[], names: &names };
     let mut spec = load_spec(&LoadCommand { command, env: Default::default() }, "http://127.0.0.1:1", &ctx).unwrap();
     spec.restart.backoff_ms = 10;
     let set = ReplicaSet::start(vec![spec], Vec::new(), bench.ledger.clone());
