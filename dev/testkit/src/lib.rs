@@ -15,6 +15,7 @@ pub mod prompt;
 mod release;
 pub mod schema;
 pub mod terminal;
+pub mod torture;
 pub mod wait;
 
 pub use document::Document;
