@@ -12,6 +12,7 @@ mod daemon;
 mod dice;
 mod findings;
 pub mod kills;
+pub mod many;
 
 mod traffic;
 pub mod usage;
