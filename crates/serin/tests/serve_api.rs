@@ -128,7 +128,7 @@ fn everyone_may_do_what_their_token_says_and_stands_in_the_journal() {
     }
     assert_eq!(api.ask(None, "GET", "/healthz", "").status, 200);
     let _ = api.say("root", &["delete", "shop"]).expect_code(0);
-    load.stop();
+    let _ = load.stop();
     assert_eq!(server.stop().code, Some(0));
     processes::assert_none_left(api.site.place().path());
 }
