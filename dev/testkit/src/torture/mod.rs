@@ -6,7 +6,6 @@
 //! - `usage`: what processes use, and which of them hold a listening socket.
 //! - `kills`, `aborts`, `many`: the campaigns. `findings`: what came of one.
 
-
 pub mod api;
 mod daemon;
 mod dice;
