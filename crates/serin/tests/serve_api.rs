@@ -128,7 +128,7 @@ fn everyone_may_do_what_their_token_says_and_stands_in_the_journal() {
     }
     assert_eq!(api.ask(None, "GET", "/healthz", "").status, 200);
     let _ = api.say("root", &["delete", "shop"]).expect_code(0);
-    load.stop();
+    let _ = load.stop();
     assert_eq!(server.stop().code, Some(0));
     processes::assert_none_left(api.site.place().path());
 }
@@ -275,7 +275,8 @@ impl Stream {
             let line = self.next();
             let Some(data) = line.strip_prefix("data: ").filter(|data| data.starts_with('{')) else { continue };
             let event: Value = serde_json::from_str(data).unwrap();
-            let id = event["id"].as_str().unwrap().to_owned();
+            // A reset has none.
+            let Some(id) = event["id"].as_str().map(str::to_owned) else { continue };
             self.seen.push(id.clone());
             let found = event["entry"]["event"]["type"].as_str().unwrap_or_default().to_owned();
             self.kinds.push(found.clone());
@@ -307,7 +308,8 @@ fn prometheus_sees_the_release_and_how_fast_traffic_went_back() {
     }
     wait::until("a measured share", || {
         let text = page().text();
-        let measured = text.lines().find_map(|line| line.strip_prefix("serin_release_weight_measured_ratio{service=\"shop\"} ")?.parse().ok());
+        let measured =
+            text.lines().find_map(|line| line.strip_prefix("serin_release_weight_measured_ratio{service=\"shop\"} ")?.parse().ok());
         measured.filter(|share: &f64| *share > 0.0 && *share < 0.6)
     });
     let _ = api.say("ci", &["abort", "shop"]).expect_code(0);
@@ -333,7 +335,8 @@ fn secrets_are_nowhere() {
     };
     let _ = api.site.write("secret.txt", OF_FILE);
     let environment = json!({"TOKEN": {"env": "PLANTED"}, "KEY": {"file": "secret.txt"}});
-    let document = document("shop").set("workload.processes.canary.env", environment.clone()).set("workload.processes.stable.env", environment);
+    let document =
+        document("shop").set("workload.processes.canary.env", environment.clone()).set("workload.processes.stable.env", environment);
     let load = load(&api.site, &document);
     let mut said = Vec::new();
     let mut keep = |finished: Finished| said.extend([finished.stdout, finished.stderr]);
@@ -359,10 +362,13 @@ fn secrets_are_nowhere() {
     let file = api.site.write("ends.yaml", &ends.text());
     keep(api.say("root", &["apply", &file]));
     api.site.over("shop", 2);
-    for verb in [&["get", "shop"][..], &["explain", "shop"], &["history", "shop"], &["--output", "json", "history", "shop"], &["get", "-h"]] {
+    for verb in [&["get", "shop"][..], &["explain", "shop"], &["history", "shop"], &["--output", "json", "history", "shop"], &["get", "-h"]]
+    {
         keep(api.say("ann", verb));
     }
-    for path in ["/v1/services/shop/runs/1/journal", "/v1/services/shop/runs/2/journal", "/v1/services/shop", "/metrics", "/v1/openapi.json"] {
+    for path in
+        ["/v1/services/shop/runs/1/journal", "/v1/services/shop/runs/2/journal", "/v1/services/shop", "/metrics", "/v1/openapi.json"]
+    {
         said.push(api.ask(Some("root"), "GET", path, "").text());
     }
     load.stop().assert_nothing_lost();

@@ -139,7 +139,11 @@ fn a_state_folder_that_another_server_has_is_refused() {
     let site = Site::new(SERIN);
     let server = site.serve();
     let refused = site.say(&["serve"]).expect_code(3);
-    assert!(refused.stderr.contains("is in use by another serin process") && refused.stderr.contains(&server.pid().to_string()), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("is in use by another serin process") && refused.stderr.contains(&server.pid().to_string()),
+        "{}",
+        refused.stderr
+    );
     assert!(site.read("/v1/services").is_some(), "the first one's socket was taken away");
 }
 

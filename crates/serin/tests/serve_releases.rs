@@ -70,7 +70,10 @@ fn one_release_after_another() {
     let before = (site.place().replicas(), processes::proxy(site.place().path()));
     let wrong = site.apply(&first.clone().versions("v1", "v3")).expect_code(2);
     let why = message(&wrong.json());
-    assert!(why.contains("stable in the document is not the version that serves (command differ)") && why.contains("word for word"), "{why}");
+    assert!(
+        why.contains("stable in the document is not the version that serves (command differ)") && why.contains("word for word"),
+        "{why}"
+    );
     let mut moved = first.clone().versions("v2", "v3");
     moved.value["spec"]["traffic"]["embedded"]["listen"] = json!(serin_testkit::free_address().to_string());
     let why = message(&site.apply(&moved).expect_code(2).json());
@@ -79,7 +82,9 @@ fn one_release_after_another() {
     assert_eq!(site.serving("shop")["last"]["number"], 1);
 
     let second = first.clone().versions("v2", "v3");
-    assert_eq!(applied(&site, &second)["result"], "begun");
+    let gate = site.apply_with(&second, &["--wait"]).expect_code(0).json_lines();
+    assert_eq!(gate[0]["result"], "begun");
+    assert!(gate.iter().any(|line| line["entry"]["event"]["type"] == "succeeded"), "{gate:?}");
     let status = site.over("shop", 2);
     assert_eq!(status["last"]["end"]["result"], "succeeded", "{status:#}");
     site.serving("shop");
@@ -121,6 +126,8 @@ fn what_was_rolled_back_stays_back_until_somebody_retries() {
     let why = again["why"].as_str().unwrap();
     assert!(again["result"] == "unchanged" && why.contains("rolled back") && why.contains("`serin retry shop`"), "{again}");
     assert_eq!(site.serving("shop")["last"]["number"], 1);
+    let gate = site.apply_with(&document, &["--wait"]).expect_code(4);
+    assert_eq!(gate.json()["result"], "unchanged", "a pipeline that runs once more takes a rollback for a success");
 
     let _ = site.say(&["retry", "shop", "--reason", "repaired"]).expect_code(0);
     let began = site.until("shop", "run 2", |status| status["release"]["run"] == 2);
@@ -230,7 +237,10 @@ fn a_newer_document_is_refused_in_the_bake_and_ends_the_retention() {
         // The one names what was stable, the other what serves: neither may begin now.
         let code = refused.code;
         let why = message(&refused.json());
-        assert!(code == 3 && why.contains("serves all clients with its new version already") && why.contains("serin rollback shop"), "{code} {why}");
+        assert!(
+            code == 3 && why.contains("serves all clients with its new version already") && why.contains("serin rollback shop"),
+            "{code} {why}"
+        );
     }
     assert_eq!(site.status("shop")["queued"], Value::Null);
     let _ = site.say(&["rollback", "shop"]).expect_code(0);
@@ -253,7 +263,8 @@ fn people_act_by_the_name_of_the_service_and_the_journal_knows_them() {
     let site = Site::new(SERIN);
     let _server = site.serve();
     let gate = json!({"weight": 30, "hold": "100ms", "minRequests": 5, "gate": "manual"});
-    let document = document("shop").set("strategy.canary.stages", json!([{"weight": 10, "hold": "10m"}, gate, {"weight": 60, "hold": "10m"}]));
+    let document =
+        document("shop").set("strategy.canary.stages", json!([{"weight": 10, "hold": "10m"}, gate, {"weight": 60, "hold": "10m"}]));
     let load = load(&site, &document);
     let _ = applied(&site, &document);
     site.stage("shop", 1);
@@ -270,12 +281,9 @@ fn people_act_by_the_name_of_the_service_and_the_journal_knows_them() {
     let status = site.over("shop", 1);
     assert_eq!(status["last"]["end"]["result"], "succeeded", "{status:#}");
     let (by, because) = (me("tester"), "because");
-    for (kind, who, why) in [
-        ("paused", "by", "reason"),
-        ("resumed", "by", "reason"),
-        ("overridden", "by", "reason"),
-        ("promoted-by-person", "by", "reason"),
-    ] {
+    for (kind, who, why) in
+        [("paused", "by", "reason"), ("resumed", "by", "reason"), ("overridden", "by", "reason"), ("promoted-by-person", "by", "reason")]
+    {
         let found = site.journaled("shop", kind);
         let found = found.first().unwrap_or_else(|| panic!("no {kind}: {:#?}", site.journal("shop")));
         assert_eq!((found[who].as_str(), found[why].as_str()), (Some(by.as_str()), Some(because)), "{found}");
@@ -369,7 +377,8 @@ fn services_of_the_configuration_serve_from_the_start() {
     assert_eq!(server.stop().code, Some(0));
     processes::assert_none_left(site.place().path());
 
-    let broken = site.write("broken.yaml", &json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Server", "spec": {"service": []}}).to_string());
+    let broken =
+        site.write("broken.yaml", &json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Server", "spec": {"service": []}}).to_string());
     let refused = site.say(&["serve", "--config", &broken]).expect_code(2);
     assert!(refused.stderr.contains("service"), "{}", refused.stderr);
 }

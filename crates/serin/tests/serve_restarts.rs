@@ -94,7 +94,8 @@ fn killed_between_releases_and_in_a_stage() {
     assert_eq!(version(&first), "v3");
     let journal = site.journal("shop");
     whole(&journal);
-    let entered = |step: u64| journal.iter().filter(|entry| entry["event"]["type"] == "stage-entered" && entry["event"]["step"] == step).count();
+    let entered =
+        |step: u64| journal.iter().filter(|entry| entry["event"]["type"] == "stage-entered" && entry["event"]["step"] == step).count();
     assert_eq!((entered(0), entered(1)), (1, 1), "a stage was begun anew");
     load.stop().assert_nothing_lost();
 }

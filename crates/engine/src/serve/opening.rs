@@ -54,7 +54,7 @@ pub(super) async fn open(name: String, path: PathBuf, tools: Tools, declared: Op
     match try_open(&name, path, &tools, declared).await {
         Ok(opened) => opened,
         Err(Fault { text, passes, blank }) => {
-            Opened { condition: Condition::Down(Down { fault: text, passes, blank, declared: down }), last: None }
+            Opened { condition: Condition::Down(Box::new(Down { fault: text, passes, blank, declared: down })), last: None }
         }
     }
 }

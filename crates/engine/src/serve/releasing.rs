@@ -147,7 +147,11 @@ impl Service {
         if *hash == releasing.released.release.document_hash && self.queued.is_none() {
             let (what, name) = (releasing.words(), &self.name);
             return Ok(Applied::Unchanged {
-                why: if rolls_back { format!("{what}; `serin retry {name}` releases it once more after that") } else { format!("{what} is under way already") },
+                why: if rolls_back {
+                    format!("{what}; `serin retry {name}` releases it once more after that")
+                } else {
+                    format!("{what} is under way already")
+                },
             });
         }
         if let Some(queued) = self.queued.as_ref().filter(|queued| queued.document.release.document_hash == *hash) {

@@ -149,7 +149,7 @@ pub(super) struct Service {
 
 /// What a service is doing.
 pub(super) enum Condition {
-    Down(Down),
+    Down(Box<Down>),
     Standing(Box<Standing>),
     Releasing(Box<Releasing>),
     Gone,
@@ -171,7 +171,7 @@ impl Service {
         let mut condition = self.open(declared).await;
         loop {
             condition = match condition {
-                Condition::Down(down) => self.down(down).await,
+                Condition::Down(down) => self.down(*down).await,
                 Condition::Standing(standing) => self.stand(*standing).await,
                 Condition::Releasing(releasing) => self.release(*releasing).await,
                 Condition::Gone => return,
