@@ -87,7 +87,7 @@ pub fn behave(app: SocketAddr, changes: &serde_json::Value) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");

@@ -17,6 +17,7 @@ mod release;
 pub mod schema;
 mod server;
 pub mod terminal;
+pub mod torture;
 pub mod wait;
 
 pub use document::Document;

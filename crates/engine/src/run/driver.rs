@@ -223,8 +223,7 @@ impl Driver {
         let Fresh { cells, replicas } = self.meter.take(stats);
         self.recent.add(now, &cells);
         let gauges = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)).gauges);
-        let (in_flight, open) = (stats.in_flight, stats.open.clone());
-        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, in_flight, open, replicas }), now);
+        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, open: stats.open.clone(), replicas }), now);
         if (stats.epoch, stats.version) == self.world.router.version() {
             for target in self.release.plan().targets.clone() {
                 self.release.handle(Input::RouterSeen { target, weight: stats.weight }, now);

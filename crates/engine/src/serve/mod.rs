@@ -37,6 +37,15 @@ pub struct Who {
     pub reason: Option<String>,
 }
 
+/// How much of the past is kept, per service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Runs whose journals are kept, at least 1.
+    pub runs: u32,
+    /// How long they are kept, in milliseconds.
+    pub keep_ms: u64,
+}
+
 /// What became of a document that was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {

@@ -79,7 +79,14 @@ pub(super) fn feed(name: &str, tools: &Tools, run: Option<i64>) -> Feed {
 /// What a release of a service is started with.
 pub(super) fn config(document: Document, folder: &StateFolder, tools: &Tools) -> RunConfig {
     let state = folder.path().to_owned();
-    RunConfig { document, state, serin_exe: tools.serin_exe.clone(), keep_serving: true, operator_patience: None }
+    RunConfig {
+        document,
+        state,
+        serin_exe: tools.serin_exe.clone(),
+        keep_serving: true,
+        operator_patience: None,
+        sockets: tools.sockets.clone(),
+    }
 }
 
 /// The names of both versions' processes while a run is under way.
@@ -111,7 +118,8 @@ async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Doc
     let ground = Ground { folder, store: Arc::new(Mutex::new(store)), epoch };
     if let Some(row) = unfinished {
         let released = reread(&row.document_name, &row.document)?;
-        let checks = preflight::static_checks(&released.release, &released.dir, ground.folder.path(), proxy.is_some());
+        let held = proxy.is_some() || tools.sockets.at(released.release.traffic.listen).is_some();
+        let checks = preflight::static_checks(&released.release, &released.dir, ground.folder.path(), held);
         let config = config(released, &ground.folder, tools);
         let (feed, names, run) = (feed(name, tools, Some(row.id.0)), names(&serving, row.id.0), row.id.0);
         let preparation = Preparation::new(&config, &feed, ground, names, None, checks, None)?;
@@ -121,7 +129,8 @@ async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Doc
         return Ok(Opened { condition: Condition::Releasing(Box::new(releasing)), last });
     }
     clear_leftovers(&ground, &serving).await;
-    let checks = preflight::static_checks(&document.release, &document.dir, ground.folder.path(), proxy.is_some());
+    let held = proxy.is_some() || tools.sockets.at(document.release.traffic.listen).is_some();
+    let checks = preflight::static_checks(&document.release, &document.dir, ground.folder.path(), held);
     let config = config(document, &ground.folder, tools);
     let feed = feed(name, tools, None);
     let arm = serving.arm;

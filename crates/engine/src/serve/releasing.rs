@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Applied, Refused, ServiceState, ServiceStatus, Who,
+    Applied, Refused, Retention, ServiceState, ServiceStatus, Who,
     queue::Queued,
     service::{Ask, Condition, PULSE, Service, empty},
     standing::{self, Standing},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     run::{Document, RunEnd, driver::Driver, ledger::SharedStore, start::Stood},
-    store::{ReleaseId, Serving, StoreError},
+    store::{ReleaseId, Serving, StateFolder, StoreError},
 };
 
 /// A release under way.
@@ -218,11 +218,26 @@ impl Service {
         driver.latch.remove();
         self.last = Some(last);
         let Driver { folder, store, world, keeper, .. } = driver;
+        tokio::task::block_in_place(|| self.forget_the_old(&folder, &store));
         Condition::Standing(Box::new(Standing { stood: Stood { folder, store, world, keeper }, serving, document, arm }))
     }
 }
 
 impl Service {
+    /// Bounds what the folder holds. Nothing is released right now, so that nobody waits for it.
+    fn forget_the_old(&self, folder: &StateFolder, store: &SharedStore) {
+        let Retention { runs, keep_ms } = self.tools.retention;
+        match store.lock().unwrap_or_else(PoisonError::into_inner).retain(runs, keep_ms, crate::process::now()) {
+            Ok(forgotten) => {
+                for run in forgotten {
+                    // One that is not there any more is as good as removed.
+                    let _ = std::fs::remove_file(folder.latch(run));
+                }
+            }
+            Err(error) => tracing::warn!(service = self.name, %error, "old journals could not be removed"),
+        }
+    }
+
     /// Records the end of the last release, if that is still to be done: before another one begins, so that what serves is always what the
     /// newest brought.
     pub(super) fn record_end(&mut self, store: &SharedStore) -> Result<(), StoreError> {

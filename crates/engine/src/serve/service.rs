@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::Retention;
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
     events::Events,
@@ -27,7 +28,7 @@ use super::{
     standing::{self, Standing},
     status::LastRun,
 };
-use crate::{run::Document, store::StateFolder};
+use crate::{run::Document, store::StateFolder, systemd::Sockets};
 
 const ASKS: usize = 64;
 /// How often a service that is down tries again.
@@ -42,6 +43,8 @@ pub(super) const PULSE: Duration = Duration::from_secs(1);
 pub(super) struct Tools {
     pub(super) serin_exe: PathBuf,
     pub(super) events: Arc<Events>,
+    pub(super) sockets: Sockets,
+    pub(super) retention: Retention,
 }
 
 /// How a service is reached.

@@ -1,0 +1,23 @@
+//! Campaigns against a real `serin serve`: what must hold whatever is done to it. Short ones are tests, long ones are started with
+//! `cargo xtask torture`.
+//!
+//! - `daemon`: the server, which may be killed and started again, and what it is asked. `api`: HTTP over its unix socket.
+//! - `traffic`: requests of which each is remembered on its own, because a rule about single requests cannot be told from sums.
+//! - `usage`: what processes use, and which of them hold a listening socket.
+//! - `kills`, `aborts`, `many`: the campaigns. `findings`: what came of one.
+
+
+pub mod api;
+mod daemon;
+mod dice;
+mod findings;
+pub mod kills;
+pub mod many;
+
+mod traffic;
+pub mod usage;
+
+pub use daemon::Daemon;
+pub use dice::Dice;
+pub use findings::{Findings, quantile};
+pub use traffic::{Clock, Outcome, Shot, Traffic};
