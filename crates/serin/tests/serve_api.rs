@@ -358,7 +358,7 @@ fn secrets_are_nowhere() {
     keep(api.say("ci", &["abort", "shop"]));
     api.site.over("shop", 1);
     let _ = api.site.serving("shop");
-    let ends = document.clone().set("workload.processes.canary.command", json!(["sh", "-c", "exit 3"]));
+    let ends = document.set("workload.processes.canary.command", json!(["sh", "-c", "exit 3"]));
     let file = api.site.write("ends.yaml", &ends.text());
     keep(api.say("root", &["apply", &file]));
     api.site.over("shop", 2);
