@@ -257,5 +257,5 @@ async fn until<T>(attempt: impl AsyncFn() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, retry).await.expect("the condition comes true")
+    tokio::time::timeout(DEADLINE, retry).await.unwrap()
 }

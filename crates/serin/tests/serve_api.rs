@@ -7,7 +7,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -234,6 +234,7 @@ fn number(id: &str) -> u64 {
 /// An event stream, read as it comes.
 struct Stream {
     from: BufReader<TcpStream>,
+    opened: Instant,
     /// Every event so far.
     seen: Vec<String>,
     /// The types of the journal entries among them.
@@ -252,7 +253,7 @@ impl Stream {
         let after = after.map_or_else(String::new, |id| format!("last-event-id: {id}\r\n"));
         let (token, listen) = (api.token("ann"), api.listen);
         write!(stream, "GET /v1/events?service=shop HTTP/1.1\r\nhost: {listen}\r\nauthorization: Bearer {token}\r\n{after}\r\n").unwrap();
-        let mut opened = Self { from: BufReader::new(stream), seen: Vec::new(), kinds: Vec::new() };
+        let mut opened = Self { from: BufReader::new(stream), opened: Instant::now(), seen: Vec::new(), kinds: Vec::new() };
         opened.line("HTTP/1.1 200 OK");
         // Sent once the subscription is there: nothing after it can be missed.
         opened.line(": serin");
@@ -260,6 +261,8 @@ impl Stream {
     }
 
     fn next(&mut self) -> String {
+        // Signs of life would keep it waiting for ever.
+        assert!(self.opened.elapsed() < wait::PATIENCE, "waited in vain; seen: {:?} {:?}", self.seen, self.kinds);
         let mut line = String::new();
         assert_ne!(self.from.read_line(&mut line).unwrap(), 0, "the stream ended");
         line.trim_end().to_owned()
@@ -275,7 +278,8 @@ impl Stream {
             let line = self.next();
             let Some(data) = line.strip_prefix("data: ").filter(|data| data.starts_with('{')) else { continue };
             let event: Value = serde_json::from_str(data).unwrap();
-            let id = event["id"].as_str().unwrap().to_owned();
+            // A reset has none.
+            let Some(id) = event["id"].as_str().map(str::to_owned) else { continue };
             self.seen.push(id.clone());
             let found = event["entry"]["event"]["type"].as_str().unwrap_or_default().to_owned();
             self.kinds.push(found.clone());
@@ -357,7 +361,7 @@ fn secrets_are_nowhere() {
     keep(api.say("ci", &["abort", "shop"]));
     api.site.over("shop", 1);
     let _ = api.site.serving("shop");
-    let ends = document.clone().set("workload.processes.canary.command", json!(["sh", "-c", "exit 3"]));
+    let ends = document.set("workload.processes.canary.command", json!(["sh", "-c", "exit 3"]));
     let file = api.site.write("ends.yaml", &ends.text());
     keep(api.say("root", &["apply", &file]));
     api.site.over("shop", 2);

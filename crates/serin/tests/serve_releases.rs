@@ -82,7 +82,9 @@ fn one_release_after_another() {
     assert_eq!(site.serving("shop")["last"]["number"], 1);
 
     let second = first.clone().versions("v2", "v3");
-    assert_eq!(applied(&site, &second)["result"], "begun");
+    let gate = site.apply_with(&second, &["--wait"]).expect_code(0).json_lines();
+    assert_eq!(gate[0]["result"], "begun");
+    assert!(gate.iter().any(|line| line["entry"]["event"]["type"] == "succeeded"), "{gate:?}");
     let status = site.over("shop", 2);
     assert_eq!(status["last"]["end"]["result"], "succeeded", "{status:#}");
     site.serving("shop");
@@ -124,6 +126,8 @@ fn what_was_rolled_back_stays_back_until_somebody_retries() {
     let why = again["why"].as_str().unwrap();
     assert!(again["result"] == "unchanged" && why.contains("rolled back") && why.contains("`serin retry shop`"), "{again}");
     assert_eq!(site.serving("shop")["last"]["number"], 1);
+    let gate = site.apply_with(&document, &["--wait"]).expect_code(4);
+    assert_eq!(gate.json()["result"], "unchanged", "a pipeline that runs once more takes a rollback for a success");
 
     let _ = site.say(&["retry", "shop", "--reason", "repaired"]).expect_code(0);
     let began = site.until("shop", "run 2", |status| status["release"]["run"] == 2);

@@ -357,7 +357,7 @@ fn upgraded_with_a_release_in_flight() {
     assert_eq!(running(&site), before);
     succeeded(&site, 1);
     // The next release, and the next proxy, are of the new binary.
-    let second = document.clone().versions("v2", "v3");
+    let second = document.versions("v2", "v3");
     assert_eq!(apply(&site, &second)["result"], "begun");
     succeeded(&site, 2);
     kill_proxy(&site);

@@ -243,10 +243,8 @@ impl Service {
                 if let Err(error) = store.end(id, RunEnd::Refused.word(), now, told.as_deref()) {
                     tracing::error!(service = self.name, %error, "a release that could not begin could not be ended");
                 }
-                (
-                    Condition::Down(Box::new(Down { fault: fault.clone(), passes: true, blank: false, declared: None })),
-                    Some(Refused::Conflict(fault)),
-                )
+                let down = Down { fault: fault.clone(), passes: true, blank: false, declared: None };
+                (Condition::Down(Box::new(down)), Some(Refused::Conflict(fault)))
             }
         }
     }

@@ -1,6 +1,9 @@
 //! What verbs that ask a server share: a runtime, a client, and exit codes for what goes wrong.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use http::StatusCode;
 use serin_engine::{
@@ -18,6 +21,8 @@ use crate::{
 
 /// How often a release that is waited for is looked at, beside its events.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long a server may be away, for an upgrade say, before nobody waits for its release any more.
+const AWAY: Duration = Duration::from_secs(300);
 
 /// Asks a server, and says what went wrong if it does not answer or says no.
 ///
@@ -83,12 +88,18 @@ pub(super) async fn service(client: &Client, name: &str) -> Result<ServiceStatus
 pub(super) async fn wait(client: &Client, name: &str, newer_than: Option<i64>, output: Output) -> anyhow::Result<u8> {
     let mut events = Events::open(client.clone(), Some(name)).await?;
     let mut look = tokio::time::interval(LOOK);
+    let mut answered = Instant::now();
     loop {
         tokio::select! {
             happened = events.next() => show(&happened, output)?,
             _ = look.tick() => {
-                // A server that is being restarted answers again in a moment.
-                let Ok(status) = service(client, name).await else { continue };
+                let status = match service(client, name).await {
+                    Ok(status) => status,
+                    Err(error) if !may_pass(&error) || answered.elapsed() >= AWAY => return Err(error.into()),
+                    // A server that is being restarted answers again in a moment.
+                    Err(_) => continue,
+                };
+                answered = Instant::now();
                 let Some(code) = ended(&status) else { continue };
                 let last = status.last.as_ref().map_or(0, |last| last.number);
                 if status.state == ServiceState::Serving && newer_than.is_some_and(|number| last <= number) {
@@ -98,6 +109,15 @@ pub(super) async fn wait(client: &Client, name: &str, newer_than: Option<i64>, o
                 return Ok(code);
             }
         }
+    }
+}
+
+/// Whether asking once more may help: not if the service is gone, or the token is not good any more.
+fn may_pass(error: &ClientError) -> bool {
+    match error {
+        ClientError::Nobody { .. } | ClientError::Lost(_) => true,
+        ClientError::Refused(status, _) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+        ClientError::Usage(_) | ClientError::Version { .. } => false,
     }
 }
 
