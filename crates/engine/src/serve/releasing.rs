@@ -1,6 +1,6 @@
 //! A service while a release of it is carried out.
 
-use std::sync::PoisonError;
+use std::{sync::PoisonError, time::Duration};
 
 use serin_core::{
     release::{Action, Command, Phase},
@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
     queue::Queued,
-    service::{Ask, Condition, PULSE, Service, empty},
+    service::{Ask, Condition, Service, empty},
     standing::{self, Standing},
     status::LastRun,
     version,
@@ -23,6 +23,10 @@ use crate::{
     run::{Document, RunEnd, driver::Driver, start::Stood},
     store::Serving,
 };
+
+/// How often the whole status is published unasked. Who wants it asks; this is what is shown if there is no answer, and the report of a
+/// release takes its time.
+const PULSE: Duration = Duration::from_secs(5);
 
 /// A release under way.
 pub(super) struct Releasing {
