@@ -1,6 +1,12 @@
 //! What `/proc` says about processes. Elsewhere than on Linux it says nothing: callers treat that as "not found".
 
-use std::{fs, io::Read, path::PathBuf};
+use std::{
+    fs,
+    io::Read,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// The largest environment searched for a marker, in bytes.
 const MAX_ENVIRON_BYTES: u64 = 1024 * 1024;
@@ -30,6 +36,37 @@ pub(super) fn read(pid: u32) -> Option<ProcStat> {
 pub(super) fn all() -> Vec<ProcStat> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter_map(read).collect()
+}
+
+/// All processes at one moment.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// When.
+    pub(super) at: Instant,
+    pub(super) processes: Vec<ProcStat>,
+}
+
+/// The newest look.
+#[derive(Debug, Default)]
+struct Looks(Mutex<Option<Arc<Look>>>);
+
+/// All processes, as anyone in this process saw them at most `age` ago. However many ask: the machine is looked at once in that time.
+pub(super) fn recent(age: Duration) -> Arc<Look> {
+    static LOOKS: Looks = Looks(Mutex::new(None));
+    LOOKS.recent(age)
+}
+
+impl Looks {
+    fn recent(&self, age: Duration) -> Arc<Look> {
+        // Held while looking, so that those who ask at the same time wait for the one look.
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() <= age) {
+            return Arc::clone(look);
+        }
+        let look = Arc::new(Look { at: Instant::now(), processes: all() });
+        *last = Some(Arc::clone(&look));
+        look
+    }
 }
 
 /// What tells this boot of the machine from others; empty where that is unknown.
@@ -77,6 +114,15 @@ mod tests {
         for broken in ["", "71", "71 (a", "71 (a) S 1", "x (a) S 1 70 70 0 -1 4194560 1 2 3 4 150 50 5 6 20 0 1 0 98765 1000 321"] {
             assert_eq!(parse(broken), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn a_look_is_shared_until_it_is_too_old() {
+        let looks = Looks::default();
+        let first = looks.recent(Duration::ZERO);
+        assert!(Arc::ptr_eq(&first, &looks.recent(Duration::from_secs(3_600))));
+        while first.at.elapsed().is_zero() {}
+        assert!(looks.recent(Duration::ZERO).at > first.at);
     }
 
     #[cfg(target_os = "linux")]

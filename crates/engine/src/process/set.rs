@@ -1,10 +1,6 @@
 //! All replicas of one version (or the load command): one task each, and one that measures what they use.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -18,6 +14,8 @@ use super::{
 
 /// How often processor and memory use are measured.
 const USAGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How old a look at the machine's processes may be to be shared: short enough that every set sees a newer one each time.
+const LOOK_AGE: Duration = Duration::from_millis(900);
 
 /// Supervised replicas. End it with [`stop`](Self::stop) or [`detach`](Self::detach): dropped without either it leaves the
 /// processes running, as a crash would, and logs a warning.
@@ -95,9 +93,9 @@ async fn measure(status: Arc<watch::Sender<ReplicaSetStatus>>) {
         if groups.is_empty() {
             continue;
         }
-        // One look at all processes of the machine serves all replicas.
-        let Ok(processes) = tokio::task::spawn_blocking(proc_stat::all).await else { continue };
-        let usages = sampler.sample(&processes, groups, Instant::now());
+        // One look at all processes of the machine serves all replicas, those of other sets included.
+        let Ok(look) = tokio::task::spawn_blocking(|| proc_stat::recent(LOOK_AGE)).await else { continue };
+        let usages = sampler.sample(&look.processes, groups, look.at);
         status.send_if_modified(|status| {
             let mut changed = false;
             for replica in &mut status.replicas {

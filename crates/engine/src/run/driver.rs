@@ -37,8 +37,14 @@ use crate::{
     workload,
 };
 
+/// How often somebody who watches is told how things are.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// How often the release looks after itself when nobody watches: a server has hundreds of them. Whatever happens wakes it at once.
+const UNWATCHED_EVERY: Duration = Duration::from_secs(1);
+/// Between two checkpoints while there is news.
 const CHECKPOINT_MS: u64 = 1_000;
+/// The same while only time passes: what is lost with an older one is time for which a stage has been held, and it is held longer then.
+const QUIET_CHECKPOINT_MS: u64 = 10_000;
 /// Between two attempts to write a journal that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
 /// Lines of the final report's timeline; the journal has them all.
@@ -65,6 +71,8 @@ pub(crate) struct Driver {
     load_start: Option<Load>,
     checkpoint: CheckpointFile,
     checkpoint_at: Timestamp,
+    /// Something was seen or decided since the last checkpoint.
+    has_news: bool,
     checkpoint_task: Option<JoinHandle<()>>,
     metered: bool,
     linked: bool,
@@ -106,6 +114,7 @@ impl Driver {
             load_start: load,
             checkpoint,
             checkpoint_at: Timestamp(0),
+            has_news: true,
             checkpoint_task: None,
             linked: false,
             recent: RecentTraffic::default(),
@@ -127,7 +136,8 @@ impl Driver {
         if !self.linked {
             link.mark_changed();
         }
-        let mut pulse = interval(STATUS_EVERY);
+        let pulse_every = if self.is_watched() { STATUS_EVERY } else { UNWATCHED_EVERY };
+        let mut pulse = interval(pulse_every);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut operator_since: Option<Timestamp> = None;
         let mut interrupted = false;
@@ -145,7 +155,7 @@ impl Driver {
             }
             // The pulse ticks anyway: a deadline farther away needs no timer of its own.
             let wake_in =
-                deadline.until.map_or(STATUS_EVERY, |until| Duration::from_millis(until.ms_since(now))).max(Duration::from_millis(1));
+                deadline.until.map_or(pulse_every, |until| Duration::from_millis(until.ms_since(now))).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
                 Some(()) = interrupts.recv() => {
@@ -222,8 +232,11 @@ impl Driver {
         let now = self.clock.now();
         let Fresh { cells, replicas } = self.meter.take(stats);
         self.recent.add(now, &cells);
-        let gauges = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)).gauges);
+        self.has_news |= !cells.is_empty() || !replicas.is_empty() || !stats.open.is_empty();
+        let arms = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)));
+        let gauges = serin_core::traffic::by_arm(|arm| arms[arm.index()].gauges);
         self.release.handle(Input::Observed(Observation { at: now, cells, gauges, open: stats.open.clone(), replicas }), now);
+        self.release.handle(Input::WorkloadSeen(workload::seen(&arms[0], &arms[1])), now);
         if (stats.epoch, stats.version) == self.world.router.version() {
             for target in self.release.plan().targets.clone() {
                 self.release.handle(Input::RouterSeen { target, weight: stats.weight }, now);
@@ -248,8 +261,10 @@ impl Driver {
         let now = self.clock.now();
         let [stable, canary] = self.arms();
         self.release.handle(Input::WorkloadSeen(workload::seen(&stable, &canary)), now);
-        if now.ms_since(self.checkpoint_at) >= CHECKPOINT_MS && self.metered {
+        let every_ms = if self.has_news { CHECKPOINT_MS } else { QUIET_CHECKPOINT_MS };
+        if now.ms_since(self.checkpoint_at) >= every_ms && self.metered {
             self.checkpoint_at = now;
+            self.has_news = false;
             self.save_checkpoint(now);
         }
         self.publish();
@@ -274,9 +289,13 @@ impl Driver {
         serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, stats.as_deref()))
     }
 
+    /// Nobody may look: a server asks when somebody does.
+    fn is_watched(&self) -> bool {
+        self.feed.status.receiver_count() > 0 || self.status.receiver_count() > 0
+    }
+
     fn publish(&self) {
-        // Nobody may look: a server asks when somebody does.
-        if self.feed.status.receiver_count() == 0 && self.status.receiver_count() == 0 {
+        if !self.is_watched() {
             return;
         }
         let report = self.report();
@@ -372,6 +391,7 @@ impl Driver {
 
     /// What a durable entry means for the shell.
     fn written(&mut self, entry: serin_core::release::Entry) {
+        self.has_news = true;
         if matches!(entry.event, Event::PreflightPassed { .. } | Event::TakenOver { .. }) {
             self.start_load();
         }

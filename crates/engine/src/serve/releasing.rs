@@ -1,6 +1,6 @@
 //! A service while a release of it is carried out.
 
-use std::sync::PoisonError;
+use std::{sync::PoisonError, time::Duration};
 
 use serin_core::{
     Timestamp,
@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Applied, Refused, Retention, ServiceState, ServiceStatus, Who,
     queue::Queued,
-    service::{Ask, Condition, PULSE, Service, empty},
+    service::{Ask, Condition, Service, empty},
     standing::{self, Standing},
     status::LastRun,
     version,
@@ -24,6 +24,10 @@ use crate::{
     run::{Document, RunEnd, driver::Driver, ledger::SharedStore, start::Stood},
     store::{ReleaseId, Serving, StateFolder, StoreError},
 };
+
+/// How often the whole status is published unasked. Who wants it asks; this is what is shown if there is no answer, and the report of a
+/// release takes its time.
+const PULSE: Duration = Duration::from_secs(5);
 
 /// A release under way.
 pub(super) struct Releasing {

@@ -56,7 +56,7 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// As last published, at most about a second ago.
+    /// As last published: what it is doing is always right, numbers are some seconds old.
     pub(super) fn status(&self) -> ServiceStatus {
         self.status.borrow().clone()
     }

@@ -23,11 +23,13 @@ const MOST_TOLD: usize = 40;
 
 impl Findings {
     /// A number that people want to know.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers are passed as they are")]
     pub fn tell(&mut self, what: &str, measured: impl ToString) {
         self.rows.push(Row { what: what.to_owned(), measured: measured.to_string(), target: None });
     }
 
     /// A number with a target, and whether it was reached.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers are passed as they are")]
     pub fn aim(&mut self, what: &str, measured: impl ToString, target: &str, is_reached: bool) {
         self.rows.push(Row { what: what.to_owned(), measured: measured.to_string(), target: Some((target.to_owned(), is_reached)) });
     }
@@ -89,6 +91,7 @@ impl Findings {
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
-    let rank = (q * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.max(1) - 1).copied()
+    // The smallest one that enough of them do not exceed: by counting, which needs no rounding.
+    let enough = q * sorted.len() as f64;
+    (1_u32..).zip(&sorted).find(|(count, _)| f64::from(*count) >= enough).map(|(_, value)| *value)
 }

@@ -127,7 +127,10 @@ pub fn run(serin: &str, options: Options) -> Findings {
                 }
             }
             if number % 50 == 49 {
-                eprintln!("{} of {} kills", number + 1, options.kills);
+                #[expect(clippy::print_stderr, reason = "whoever waits for half an hour wants to see that it goes on")]
+                {
+                    eprintln!("{} of {} kills", number + 1, options.kills);
+                }
             }
         }
         is_over.store(true, Relaxed);
@@ -198,7 +201,7 @@ impl Grim<'_> {
                 let held = || daemon::holds(control, self.targets[target]).unwrap_or(false);
                 let pid = self.until("control to hold the socket", || self.proxy_of(target).filter(|_| held()), daemon)?;
                 let begun_us = self.clock.now_us();
-                self.end(pid, daemon)?;
+                self.end(pid)?;
                 Ok(vec![death(Some(target), begun_us)])
             }
             Victim::Both => {
@@ -206,7 +209,7 @@ impl Grim<'_> {
                 let Some(pid) = self.proxy_of(target) else { return Ok(Vec::new()) };
                 processes::signal(pid, Signal::KILL);
                 daemon.kill();
-                self.end(pid, daemon)?;
+                self.end(pid)?;
                 self.revive(daemon, dice);
                 // The socket is gone too: until somebody listens again, clients are refused.
                 let listen = self.targets[target];
@@ -231,9 +234,16 @@ impl Grim<'_> {
     }
 
     /// Kills a process and returns when it is gone, with its sockets.
-    fn end(&self, pid: u32, daemon: &mut Daemon) -> Result<(), String> {
+    fn end(&self, pid: u32) -> Result<(), String> {
         processes::signal(pid, Signal::KILL);
-        self.until("a killed proxy to be gone", || (!usage::runs(pid)).then_some(()), daemon)
+        let end = Instant::now() + PATIENCE;
+        while usage::runs(pid) {
+            if Instant::now() >= end {
+                return Err(format!("the proxy {pid} outlives SIGKILL"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn everyone(&self, what: &str, holds: impl Fn(&str, usize) -> bool) -> Result<(), String> {

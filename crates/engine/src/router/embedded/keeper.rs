@@ -14,12 +14,13 @@
 //! by one that looks under both ([`running_proxy`]).
 //!
 //! A proxy that has nothing to say is quiet for a second at a time. Whoever judges wants to see time pass, so the last counters
-//! are repeated every [`REPEAT_EVERY`] as long as the proxy is heard of and has no request open.
+//! are repeated every [`REPEAT_EVERY`] as long as the proxy is heard of and has no request open. All keepers of a process do so in the
+//! same moments: hundreds of quiet services wake it four times a second, not each of them at a time of its own.
 
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -286,7 +287,7 @@ impl Worker {
     async fn attend(&self, current: &ProxyLink, asks: &mut mpsc::Receiver<Ask>) -> Attended {
         let mut stats = current.stats();
         let mut heard = Instant::now();
-        let mut repeat_at = heard + REPEAT_EVERY;
+        let mut repeat_at = next_beat(heard);
         loop {
             tokio::select! {
                 changed = stats.changed() => {
@@ -296,14 +297,14 @@ impl Worker {
                     let latest = stats.borrow_and_update().clone();
                     self.stats.send_replace(latest);
                     heard = Instant::now();
-                    repeat_at = heard + REPEAT_EVERY;
+                    repeat_at = next_beat(heard);
                 }
                 () = sleep_until(repeat_at) => {
                     let latest = stats.borrow().clone();
                     if heard.elapsed() < REPEAT_LIMIT && latest.as_ref().is_some_and(|stats| stats.open.is_empty()) {
                         self.stats.send_replace(latest);
                     }
-                    repeat_at = Instant::now() + REPEAT_EVERY;
+                    repeat_at = next_beat(Instant::now());
                 }
                 () = current.closed() => return Attended::Broke,
                 asked = asks.recv() => return match asked {
@@ -407,6 +408,14 @@ impl Worker {
     }
 }
 
+/// The first common moment for repeats that is not much sooner than [`REPEAT_EVERY`] after `now`: half of it to one and a half.
+fn next_beat(now: Instant) -> Instant {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let beats = (now.saturating_duration_since(*FIRST) + REPEAT_EVERY / 2).as_millis() / REPEAT_EVERY.as_millis();
+    // Enough for 30 years.
+    *FIRST + REPEAT_EVERY * (u32::try_from(beats).unwrap_or(u32::MAX - 1) + 1)
+}
+
 /// Why the proxy was not attended to any longer.
 enum Attended {
     Broke,
@@ -468,4 +477,21 @@ fn retire(mut process: ProxyProcess, told: bool) {
             process.kill().await;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_of_all_keepers_fall_together() {
+        let start = Instant::now() + Duration::from_secs(3);
+        let beat = next_beat(start);
+        for ms in 0..600 {
+            let now = start + Duration::from_millis(ms);
+            let next = next_beat(now);
+            assert!(next >= now + REPEAT_EVERY / 2 && next <= now + REPEAT_EVERY * 3 / 2 + Duration::from_millis(1), "{ms}");
+            assert_eq!(next.duration_since(beat).as_millis() % REPEAT_EVERY.as_millis(), 0, "{ms}");
+        }
+    }
 }
