@@ -250,7 +250,7 @@ fn a_newer_document_is_refused_in_the_bake_and_ends_the_retention() {
     let second = second.set("traffic.embedded.listen", json!(first.listen.to_string()));
     let _ = applied(&site, &second);
     site.until("shop", "the old version to be kept", |status| status["release"]["phase"] == "retained");
-    let third = second.clone().versions("v2", "v3");
+    let third = second.versions("v2", "v3");
     assert_eq!(applied(&site, &third)["result"], "supersedes");
     site.until("shop", "run 3", |status| status["last"]["number"] == 2 && status["release"]["phase"] == "retained");
     assert_eq!(version(&first), "v3");
