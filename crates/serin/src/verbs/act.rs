@@ -17,9 +17,12 @@ use crate::{
     server::ServerArg,
 };
 
+const EXIT_CODES: &str = "Exit codes: 0 accepted, 2 refused or nothing runs here; it is said why.
+With a service: 1 the server does not answer, 2 no such service or usage, 3 its state forbids it.";
+
 /// Where the release runs, and why it is acted on.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 accepted, 2 refused or nothing runs here; it is said why.")]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Args {
     /// A service of a server. Without it: the release that `serin run` carries out with this state folder.
     service: Option<String>,
@@ -34,7 +37,7 @@ pub(crate) struct Args {
 
 /// A weight to set by hand.
 #[derive(Debug, clap::Args)]
-#[command(allow_missing_positional = true)]
+#[command(allow_missing_positional = true, after_help = EXIT_CODES)]
 pub(crate) struct WeightArgs {
     /// A service of a server. Without it: the release that `serin run` carries out with this state folder.
     service: Option<String>,
