@@ -15,7 +15,7 @@ pub enum ApiError {
         listen: SocketAddr,
     },
     /// Nobody could ask anything.
-    #[error("the API on {listen} needs tokens; `serin token new` makes one")]
+    #[error("the API on {listen} needs tokens; `serin token NAME` makes one")]
     NoTokens {
         /// The address.
         listen: SocketAddr,

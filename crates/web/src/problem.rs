@@ -56,7 +56,7 @@ impl Problem {
     pub(crate) fn unauthenticated(shown: bool) -> Self {
         let message = if shown { "the token is not known" } else { "a token is needed" };
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
-            .hint("send `Authorization: Bearer TOKEN`; `serin token new` makes a token, and its hash goes into the daemon's configuration")
+            .hint("send `Authorization: Bearer TOKEN`; `serin token NAME` makes a token, and its hash goes into the daemon's configuration")
     }
 
     pub(crate) fn stranger() -> Self {

@@ -48,7 +48,7 @@ pub struct NoRandomness(String);
 
 /// Not a token's hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected `sha256:` and 64 hexadecimal digits; `serin token new` prints a token and its hash")]
+#[error("expected `sha256:` and 64 hexadecimal digits; `serin token NAME` prints a token and its hash")]
 pub struct NotAHash;
 
 /// Makes a token.

@@ -14,6 +14,7 @@ use serin_core::{
     release::{Action, Command, Effect, EffectId, Event, Input, Output, Phase, Refusal, Release, narrate},
     traffic::{Arm, Observation},
 };
+use serin_proxy::{ProxyLink, protocol::Stats};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -68,6 +69,10 @@ pub(crate) struct Driver {
     pub(crate) control: Option<JoinHandle<()>>,
     pub(crate) status: watch::Sender<Option<StatusReport>>,
     commands: mpsc::Receiver<Asked>,
+    /// What was seen of these must outlast [`drive`](Self::drive), which a server stops and calls again for every question: a link that
+    /// looks new each time would have the table sent each time.
+    stats: watch::Receiver<Option<Arc<Stats>>>,
+    link: watch::Receiver<Option<Arc<ProxyLink>>>,
     load_start: Option<Load>,
     checkpoint: CheckpointFile,
     checkpoint_at: Timestamp,
@@ -94,6 +99,9 @@ impl Driver {
         let Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen } = started;
         let (commands_in, commands) = mpsc::channel(32);
         let (status, status_out) = watch::channel(None);
+        let (stats, mut link) = (world.stats.clone(), keeper.link());
+        // An adopted proxy still serves the table of the owner before: the first link counts as a change.
+        link.mark_changed();
         Self {
             folder,
             store,
@@ -111,6 +119,8 @@ impl Driver {
             control: control.map(|listener| tokio::spawn(socket::serve(listener, status_out, commands_in))),
             status,
             commands,
+            stats,
+            link,
             load_start: load,
             checkpoint,
             checkpoint_at: Timestamp(0),
@@ -130,12 +140,6 @@ impl Driver {
 
     /// Drives the release to its end.
     pub(crate) async fn drive(&mut self, interrupts: &mut mpsc::Receiver<()>, operator_patience: Option<Duration>) -> RunEnd {
-        let mut stats = self.world.stats.clone();
-        let mut link = self.keeper.link();
-        // An adopted proxy still serves the table of the owner before: the first link counts as a change.
-        if !self.linked {
-            link.mark_changed();
-        }
         let pulse_every = if self.is_watched() { STATUS_EVERY } else { UNWATCHED_EVERY };
         let mut pulse = interval(pulse_every);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -167,13 +171,16 @@ impl Driver {
                 }
                 Some(asked) = self.commands.recv() => self.command(asked),
                 Some(input) = self.answers.1.recv() => self.answer(input),
-                Ok(()) = stats.changed() => {
-                    let latest = stats.borrow_and_update().clone();
+                Ok(()) = self.stats.changed() => {
+                    let latest = self.stats.borrow_and_update().clone();
                     if let Some(latest) = latest {
                         self.observe(&latest);
                     }
                 }
-                Ok(()) = link.changed() => self.relink(link.borrow_and_update().is_some()),
+                Ok(()) = self.link.changed() => {
+                    let linked = self.link.borrow_and_update().is_some();
+                    self.relink(linked);
+                }
                 _ = pulse.tick() => self.pulse(),
                 () = sleep_until(Instant::now() + wake_in) => self.release.handle(Input::Tick, self.clock.now()),
             }
@@ -222,7 +229,7 @@ impl Driver {
         self.release.handle(input, self.clock.now());
     }
 
-    fn observe(&mut self, stats: &serin_proxy::protocol::Stats) {
+    fn observe(&mut self, stats: &Stats) {
         if self.handed_over {
             return;
         }

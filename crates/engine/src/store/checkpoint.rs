@@ -3,8 +3,17 @@
 //! Losing it loses evidence: of a canary that was about to be found guilty nothing is known any more, what stable did is
 //! forgotten, and the running stage counts from zero. A release goes on all the same, since a judge without a past is worth more
 //! than none, and people are told.
+//!
+//! A server with hundreds of releases writes hundreds of these per second. Making and deleting a file each time would be most of what it
+//! costs, so the file and its spare change places, and the spare is written over.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_core::Timestamp;
@@ -78,8 +87,8 @@ impl CheckpointFile {
         let fresh = self.path.with_extension("new");
         let text = serde_json::to_vec(&Content { release: release.0, at, data })
             .map_err(|error| StoreError::io("cannot write", &self.path, error.into()))?;
-        fs::write(&fresh, text)
-            .and_then(|()| fs::rename(&fresh, &self.path))
+        write_over(&fresh, &text)
+            .and_then(|()| exchange(&fresh, &self.path))
             .map_err(|error| StoreError::io("cannot write", &self.path, error))
     }
 
@@ -99,6 +108,21 @@ impl CheckpointFile {
         }
         let content: Content<T> = serde_json::from_slice(&text).map_err(|source| NoCheckpoint::NotUnderstood { path: path(), source })?;
         Ok((content.at, content.data))
+    }
+}
+
+fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = File::options().create(true).write(true).truncate(false).open(path)?;
+    file.write_all(text)?;
+    file.set_len(text.len() as u64)
+}
+
+/// The new file takes the place of the old one, which becomes the next spare.
+fn exchange(fresh: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, fresh, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        // The first one, or a file system that cannot do it.
+        Err(_) => fs::rename(fresh, path),
     }
 }
 
@@ -123,5 +147,16 @@ mod tests {
         fs::remove_file(folder.path().join("checkpoint.json")).unwrap();
         fs::create_dir(folder.path().join("checkpoint.json")).unwrap();
         assert!(matches!(load(), Err(NoCheckpoint::Unreadable { .. })));
+    }
+
+    #[test]
+    fn the_newest_is_read_whatever_was_longer_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = CheckpointFile::new(dir.path().join("checkpoint.json"));
+        for (at, text) in [(1, "a long one, longer than all others"), (2, "short"), (3, "another"), (4, "")] {
+            file.save(ReleaseId(1), Timestamp(at), &text).unwrap();
+            assert_eq!(file.load::<String>(ReleaseId(1)).unwrap(), (Timestamp(at), text.to_owned()));
+        }
+        assert!(fs::read_dir(dir.path()).unwrap().count() <= 2, "one spare");
     }
 }

@@ -267,7 +267,8 @@ impl Faulty<'_> {
                 return Ok(entries);
             }
             if Instant::now() >= end {
-                return Err(format!("waited in vain for {what}: {:?}", entries.last()));
+                let told: Vec<&str> = entries.iter().filter_map(|entry| entry["text"].as_str()).collect();
+                return Err(format!("waited in vain for {what}: {told:?}"));
             }
             thread::sleep(Duration::from_millis(50));
         }

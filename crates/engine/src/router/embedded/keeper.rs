@@ -14,7 +14,8 @@
 //! by one that looks under both ([`running_proxy`]).
 //!
 //! A proxy that has nothing to say is quiet for a second at a time. Whoever judges wants to see time pass, so the last counters
-//! are repeated every [`REPEAT_EVERY`] as long as the proxy is heard of and has no request open. All keepers of a process do so in the
+//! are repeated every [`REPEAT_EVERY`] for [`REPEAT_LIMIT`] after the last news, as long as no request is open; from then on a proxy's
+//! sign of life each second is enough. All keepers of a process do so in the
 //! same moments: hundreds of quiet services wake it four times a second, not each of them at a time of its own.
 
 use std::{
@@ -36,7 +37,8 @@ use super::proxy_process::{ProxyProcess, Role};
 
 /// How often counters that did not change are given again.
 const REPEAT_EVERY: Duration = Duration::from_millis(250);
-/// A proxy that was not heard of for so long may have died or hang: what it said last says nothing about now.
+/// Counters that are older are not repeated: nothing is decided in a hurry where nothing happens, and a proxy that was not heard of for
+/// so long may have died or hang.
 const REPEAT_LIMIT: Duration = Duration::from_millis(2_500);
 /// Time for requests in flight in a proxy that is replaced, in milliseconds.
 const REPLACED_DRAIN_MS: u64 = 30_000;
@@ -286,8 +288,8 @@ impl Worker {
     /// Passes counters on until the link breaks or somebody asks for something.
     async fn attend(&self, current: &ProxyLink, asks: &mut mpsc::Receiver<Ask>) -> Attended {
         let mut stats = current.stats();
-        let mut heard = Instant::now();
-        let mut repeat_at = next_beat(heard);
+        let mut news_at = Instant::now();
+        let mut repeat_at = next_beat(news_at);
         loop {
             tokio::select! {
                 changed = stats.changed() => {
@@ -295,13 +297,16 @@ impl Worker {
                         return Attended::Broke;
                     }
                     let latest = stats.borrow_and_update().clone();
-                    self.stats.send_replace(latest);
-                    heard = Instant::now();
-                    repeat_at = next_beat(heard);
+                    let now = Instant::now();
+                    let before = self.stats.send_replace(latest.clone());
+                    if before != latest {
+                        news_at = now;
+                    }
+                    repeat_at = next_beat(now);
                 }
-                () = sleep_until(repeat_at) => {
+                () = sleep_until(repeat_at), if news_at.elapsed() < REPEAT_LIMIT => {
                     let latest = stats.borrow().clone();
-                    if heard.elapsed() < REPEAT_LIMIT && latest.as_ref().is_some_and(|stats| stats.open.is_empty()) {
+                    if latest.as_ref().is_some_and(|stats| stats.open.is_empty()) {
                         self.stats.send_replace(latest);
                     }
                     repeat_at = next_beat(Instant::now());
