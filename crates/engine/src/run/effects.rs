@@ -118,6 +118,9 @@ impl World {
 
     async fn deploy(&self) -> Result<(), Fault> {
         let _one_at_a_time = self.canary.deploying.lock().await;
+        if self.canary.unwanted.load(Ordering::SeqCst) {
+            return Err(Fault { text: "the canary is no longer wanted".to_owned(), retryable: false });
+        }
         let started = timeout(Duration::from_millis(self.deploy_timeout_ms), self.workload.start(Arm::Canary)).await;
         match started {
             Ok(Ok(())) => {}

@@ -3,7 +3,10 @@
 //! A new release that cannot begin stops again what was started for it. An interrupted one that cannot be taken over leaves
 //! everything running: what serves now is worth more than tidiness.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serin_core::{
@@ -17,6 +20,7 @@ use serin_spec::validated::Workload as WorkloadSpec;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, watch},
+    time::timeout,
 };
 
 use super::{
@@ -36,6 +40,9 @@ use crate::{
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
     workload::{ExternalWorkload, Launch, ProcessesWorkload, Workload},
 };
+
+/// How long stable's clients wait for a canary that has to be started as well, after everything was down.
+const CANARY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the judge and the meter remember, written every second.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -328,8 +335,14 @@ impl<'a> Preparation<'a> {
         if proxy.is_none() {
             // Nothing serves at the moment, so nothing is gained by sending clients to replicas that are not up yet. A
             // stable that does not come up is for the release to judge.
-            self.note("the proxy is gone as well: waiting for stable before serving again".to_owned());
-            let _ = self.workload.start(Arm::Stable).await;
+            self.note("the proxy is gone as well: waiting for the versions before serving again".to_owned());
+            // The canary gets its share back as soon as somebody judges it: not before it can answer.
+            let canary_comes_back = !resumed.weight().is_zero() && canary.is_some();
+            let stable = self.workload.start(Arm::Stable);
+            match canary_comes_back {
+                true => drop(tokio::join!(stable, timeout(CANARY_PATIENCE, self.workload.start(Arm::Canary)))),
+                false => drop(stable.await),
+            }
         }
         let (links, router) = self.router(Arm::Stable)?;
         match &proxy {

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use serin_core::traffic::{Arm, by_arm};
+use serin_core::{
+    release::Phase,
+    traffic::{Arm, by_arm},
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -20,7 +23,7 @@ use super::{
 use crate::{
     preflight,
     process::{kill_leftover, leftover},
-    router::running_proxy,
+    router::{running_proxy, take_back},
     run::{
         Document, Feed, Happening, RunConfig, RunEnd, RunError,
         driver::Driver,
@@ -97,7 +100,7 @@ pub(super) fn names(serving: &Serving, run: i64) -> [String; 2] {
 async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Document>) -> Result<Opened, Fault> {
     let folder = StateFolder::create(&path)?;
     let found = tokio::task::block_in_place(|| Found::read(&folder, declared));
-    let Found { store, serving, unfinished, last } = match found {
+    let found = match found {
         Ok(Some(found)) => found,
         Ok(None) => {
             let text = format!("the folder {} says of no version that it serves; apply a document", folder.path().display());
@@ -109,6 +112,18 @@ async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Doc
             return Err(Fault { text: distrust(&folder, error).await.to_string(), passes, blank: false });
         }
     };
+    let (socket, is_judged) = (folder.proxy_socket(), found.is_judged);
+    let opened = go_on(name, folder, tools, found).await;
+    if opened.is_err() && is_judged {
+        // Nobody judges the canary until this passes, so it gets no traffic either.
+        take_back(&socket).await;
+    }
+    opened
+}
+
+/// From what the folder remembers to what serves.
+async fn go_on(name: &str, folder: StateFolder, tools: &Tools, found: Found) -> Result<Opened, Fault> {
+    let Found { store, serving, unfinished, last, is_replaced, .. } = found;
     let proxy = match running_proxy(&folder.proxy_socket()).await {
         Ok(proxy) => proxy,
         Err(error) => return Err(RunError::Proxy { reason: error.to_string() }.into()),
@@ -128,7 +143,8 @@ async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Doc
         let releasing = Releasing { driver, serving, document, released: config.document, run };
         return Ok(Opened { condition: Condition::Releasing(Box::new(releasing)), last });
     }
-    clear_leftovers(&ground, &serving).await;
+    // What runs of a declared version that was never up is not what its correction describes, although it has the same name.
+    clear_leftovers(&ground, (!is_replaced).then_some(&serving)).await;
     let held = proxy.is_some() || tools.sockets.at(document.release.traffic.listen).is_some();
     let checks = preflight::static_checks(&document.release, &document.dir, ground.folder.path(), held);
     let config = config(document, &ground.folder, tools);
@@ -146,18 +162,24 @@ struct Found {
     serving: Serving,
     unfinished: Option<ReleaseRow>,
     last: Option<LastRun>,
+    /// The version that was declared before was never up, and another one takes its place.
+    is_replaced: bool,
+    /// A release is under way whose canary may have traffic that needs a judge.
+    is_judged: bool,
 }
 
 impl Found {
     /// `None` if it was never said which version serves.
     fn read(folder: &StateFolder, declared: Option<Document>) -> Result<Option<Self>, StoreError> {
         let mut store = Store::open(folder)?;
+        let mut is_replaced = false;
         let serving = match (store.serving()?, declared) {
             (Some(serving), None) => serving,
             // Declared anew before it was ever up, or known from an earlier server: what was proven counts.
             (Some(serving), Some(_)) if serving.release.is_some() => serving,
-            (_, Some(document)) => {
+            (before, Some(document)) => {
                 let serving = version::declared(&document);
+                is_replaced = before.is_some_and(|before| before != serving);
                 store.set_serving(&serving)?;
                 serving
             }
@@ -173,12 +195,12 @@ impl Found {
         };
         let Some(row) = store.unfinished()? else {
             let last = last_run(&store, None)?;
-            return Ok(Some(Self { store, serving, unfinished: None, last }));
+            return Ok(Some(Self { store, serving, unfinished: None, last, is_replaced, is_judged: false }));
         };
         let state = store.journal(row.id)?.state();
         if !state.is_final() {
             let last = last_run(&store, Some(&row))?;
-            return Ok(Some(Self { store, serving, unfinished: Some(row), last }));
+            return Ok(Some(Self { store, serving, unfinished: Some(row), last, is_replaced, is_judged: is_judged(&state.phase) }));
         }
         // It came to its end and died before that was recorded: over is over.
         let end = RunEnd::of(&state);
@@ -196,8 +218,13 @@ impl Found {
         let told = serde_json::to_string(&end).ok();
         store.end_with(row.id, end.word(), state.ended_at.unwrap_or(state.at), told.as_deref(), Some(&serving))?;
         let last = last_run(&store, None)?;
-        Ok(Some(Self { store, serving, unfinished: None, last }))
+        Ok(Some(Self { store, serving, unfinished: None, last, is_replaced, is_judged: false }))
     }
+}
+
+/// Phases in which a canary without a judge gets no traffic. After the bake judging is over, and before a stage there is none.
+fn is_judged(phase: &Phase) -> bool {
+    matches!(phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. })
 }
 
 /// The newest run that is over.
@@ -214,11 +241,12 @@ fn last_run(store: &Store, under_way: Option<&ReleaseRow>) -> Result<Option<Last
 }
 
 /// Ends what still runs of versions that nobody wants any more.
-async fn clear_leftovers(ground: &Ground, serving: &Serving) {
+async fn clear_leftovers(ground: &Ground, serving: Option<&Serving>) {
     let lock = || ground.store.lock().unwrap_or_else(PoisonError::into_inner);
     let records = lock().processes().unwrap_or_default();
-    let mine = format!("{}-", version::process_name(serving.version));
-    for record in records.into_iter().filter(|record| !record.id.starts_with(&mine)) {
+    let mine = serving.map(|serving| format!("{}-", version::process_name(serving.version)));
+    let is_mine = |id: &str| mine.as_ref().is_some_and(|mine| id.starts_with(mine));
+    for record in records.into_iter().filter(|record| !is_mine(&record.id)) {
         if leftover(&record) {
             tracing::warn!(replica = record.id, pid = record.pid, "stopping a process of an earlier release");
         }

@@ -1,6 +1,9 @@
 //! A service while a release of it is carried out.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use serin_core::{
     Timestamp,
@@ -72,6 +75,22 @@ impl Releasing {
     /// Whether this document is being released.
     pub(super) fn is_of(&self, document: &Document) -> bool {
         document.release.document_hash == self.driver.row.document_hash
+    }
+
+    /// Whether it is not being taken back for something newer.
+    pub(super) fn has_just_begun(&self) -> bool {
+        self.driver.release.state().rollback.is_none()
+    }
+
+    /// Whether taking the traffic back would send it to nobody. Only people who know that may decide it.
+    fn would_lose_all(&self) -> bool {
+        let stats = self.driver.world.stats.borrow().clone();
+        let stable = self.driver.world.workload.arm(Arm::Stable, stats.as_deref());
+        match self.phase() {
+            Phase::NeedsOperator { .. } => true,
+            Phase::Retained { .. } | Phase::Retiring => false,
+            _ => stable.ready == Some(0) && self.driver.release.state().canary_has_traffic(),
+        }
     }
 
     fn phase(&self) -> &Phase {
@@ -169,6 +188,12 @@ impl Service {
                 self.name
             )));
         }
+        if releasing.would_lose_all() {
+            return Err(Refused::Conflict(format!(
+                "{what}: stable has no ready replica that could take the traffic back; repair it, or `serin abort {}` first",
+                self.name
+            )));
+        }
         let kept = matches!(releasing.phase(), Phase::Retained { .. } | Phase::Retiring);
         let (stable, arm) = if kept { (&releasing.released, Arm::Canary) } else { (&releasing.document, releasing.serving.arm) };
         standing::check(&document, stable, arm, &releasing.driver.folder)?;
@@ -222,6 +247,13 @@ impl Service {
         driver.latch.remove();
         self.last = Some(last);
         let Driver { folder, store, world, keeper, .. } = driver;
+        // Usually stopped already; not so if the proxy was away for long while the release ended.
+        let (lost, stopping) = (if arm == Arm::Stable { Arm::Canary } else { Arm::Stable }, Arc::clone(&world));
+        tokio::spawn(async move {
+            if let Err(error) = stopping.workload.stop(lost).await {
+                tracing::error!(arm = %lost, %error, "could not be stopped");
+            }
+        });
         tokio::task::block_in_place(|| self.forget_the_old(&folder, &store));
         Condition::Standing(Box::new(Standing { stood: Stood { folder, store, world, keeper }, serving, document, arm }))
     }

@@ -257,7 +257,7 @@ impl Service {
         {
             self.queued = Queued::kept(&folder);
             // A process that died between the record of a run and this file.
-            let begun = |queued: &Queued| matches!(&condition, Condition::Releasing(releasing) if releasing.is_of(&queued.document));
+            let begun = |queued: &Queued| matches!(&condition, Condition::Releasing(releasing) if releasing.is_of(&queued.document) && releasing.has_just_begun());
             if self.queued.take_if(|queued| begun(queued)).is_some() {
                 Queued::forget(&folder);
             }

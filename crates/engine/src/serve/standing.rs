@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use serin_core::{
@@ -11,7 +12,7 @@ use serin_core::{
 };
 use tokio::{
     sync::oneshot,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{
@@ -33,6 +34,9 @@ use crate::{
     },
     store::{NewRelease, ReleaseRow, Serving, StateFolder, StoreError},
 };
+
+/// Between two attempts to begin a queued release while the store cannot be written.
+const STORE_RETRY: Duration = Duration::from_secs(5);
 
 /// One version that serves.
 pub(super) struct Standing {
@@ -88,11 +92,18 @@ impl Service {
         link.mark_changed();
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut queued_after = Instant::now();
         loop {
-            if let Some(queued) = self.queued.take() {
+            if Instant::now() >= queued_after
+                && let Some(queued) = self.queued.take()
+            {
                 let words = queued.words();
-                match self.begin(standing, queued.document, queued.who).await {
+                match self.begin(standing, queued.document.clone(), queued.who.clone()).await {
                     (condition @ Condition::Releasing(_), _) => return condition,
+                    (Condition::Standing(back), Some(Refused::Store(error))) => {
+                        self.note(format!("{words} cannot begin yet: {error}"));
+                        (self.queued, queued_after, standing) = (Some(queued), Instant::now() + STORE_RETRY, *back);
+                    }
                     (Condition::Standing(back), refused) => {
                         let why = refused.map_or_else(String::new, |refused| refused.to_string());
                         self.note(format!("{words} cannot begin: {why}"));
@@ -210,7 +221,10 @@ impl Service {
         let (checks, row, epoch) = match begun {
             Ok(begun) => begun,
             Err(refused) => {
-                Queued::forget(&standing.stood.folder);
+                // A store that fails may work again: a restart finds the document where it was kept.
+                if !matches!(refused, Refused::Store(_)) {
+                    Queued::forget(&standing.stood.folder);
+                }
                 return (Condition::Standing(Box::new(standing)), Some(refused));
             }
         };
