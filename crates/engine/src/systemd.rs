@@ -3,9 +3,16 @@
 //! Everything here does nothing where there is no systemd, or where the unit does not ask for it.
 //!
 //! Sockets that systemd opened outlive every process of the service, also a restart in which all of them end: clients wait in
-//! their queue meanwhile. Their names are those of `FileDescriptorName=` in the socket unit.
+//! their queue meanwhile. Services find theirs by its address.
 
-use std::{collections::BTreeMap, io, net::TcpListener, os::unix::net::UnixListener, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+    sync::Arc,
+    time::Duration,
+};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -50,14 +57,31 @@ pub fn listeners() -> Result<Vec<(String, Listener)>, io::Error> {
     Ok(found)
 }
 
-/// The TCP sockets among these by name. The others are dropped, which closes them.
-#[must_use]
-pub fn tcp_by_name(listeners: Vec<(String, Listener)>) -> BTreeMap<String, TcpListener> {
-    let tcp = |(name, listener)| match listener {
-        Listener::Tcp(listener) => Some((name, listener)),
-        Listener::Unix(_) => None,
-    };
-    listeners.into_iter().filter_map(tcp).collect()
+/// The TCP sockets that somebody else opened for the services, found by their addresses. Clones are the same sockets.
+#[derive(Debug, Clone, Default)]
+pub struct Sockets(Arc<BTreeMap<SocketAddr, Arc<TcpListener>>>);
+
+impl Sockets {
+    /// The TCP sockets among these. The others are dropped, which closes them.
+    #[must_use]
+    pub fn among(listeners: Vec<(String, Listener)>) -> Self {
+        let tcp = |(_, listener)| match listener {
+            Listener::Tcp(listener) => Some((listener.local_addr().ok()?, Arc::new(listener))),
+            Listener::Unix(_) => None,
+        };
+        Self(Arc::new(listeners.into_iter().filter_map(tcp).collect()))
+    }
+
+    /// The socket that listens at this very address.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Option<Arc<TcpListener>> {
+        self.0.get(&address).cloned()
+    }
+
+    /// Every address that a socket listens at.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.keys().copied()
+    }
 }
 
 /// Says that the service is up: units that wait for it start, and from here on the watchdog counts.
@@ -121,10 +145,13 @@ mod tests {
         assert_eq!(name(Some("shop::api"), 1), "LISTEN_FD_4");
         assert_eq!(name(None, 0), "LISTEN_FD_3");
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let unix = UnixListener::bind(dir.path().join("api.sock")).unwrap();
         let all = vec![("api".to_owned(), Listener::Unix(unix)), ("shop".to_owned(), Listener::Tcp(tcp))];
-        assert_eq!(tcp_by_name(all).into_keys().collect::<Vec<_>>(), ["shop"]);
+        let sockets = Sockets::among(all);
+        assert_eq!(sockets.addresses().collect::<Vec<_>>(), [address]);
+        assert!(sockets.at(address).is_some());
     }
 
     #[test]

@@ -73,6 +73,16 @@ impl Recording {
     }
 }
 
+/// Two recordings as one, in CSV.
+fn one_after_the_other(first: &Recording, second: &Recording) -> String {
+    let mut text = first.csv();
+    for line in second.csv().lines().skip(1) {
+        let (at, rest) = line.split_once(',').unwrap();
+        let _ = writeln!(text, "{},{rest}", at.parse::<u64>().unwrap() + first.rows * STEP_S);
+    }
+    text
+}
+
 /// A document with this analysis, in YAML.
 fn document(analysis: &str) -> String {
     format!(
@@ -206,18 +216,42 @@ fn a_change_of_weight_begins_a_stage_of_the_same_trial() {
     prompt.write("release.yaml", &document(JUDGES[0]));
     let light = Recording { rows: 60, ..Recording::equal() };
     let heavy = Recording { weight: 25, rows: 120, ..Recording::equal() };
-    let mut text = light.csv();
-    for line in heavy.csv().lines().skip(1) {
-        let (at, rest) = line.split_once(',').unwrap();
-        let _ = writeln!(text, "{},{rest}", at.parse::<u64>().unwrap() + 600);
-    }
-    prompt.write("data.csv", &text);
+    prompt.write("data.csv", &one_after_the_other(&light, &heavy));
     let judged = analyze(&prompt, &["data.csv", "--release", "release.yaml"], 0);
     let weights: Vec<_> = judged["changes"].as_array().unwrap().iter().filter_map(|change| change["weight_bps"].as_u64()).collect();
     assert_eq!(weights, [500, 2_500]);
     let finished = prompt.run(&["analyze", "data.csv", "--release", "release.yaml"]).expect_code(0);
     assert!(finished.stdout.contains("10m 00s  canary at 25 %"), "{}", finished.stdout);
     assert!(finished.stdout.contains("verdict: pass: every criterion is kept"), "{}", finished.stdout);
+}
+
+#[test]
+fn a_limit_that_both_arms_broke_is_no_pass_although_it_is_kept_again() {
+    let prompt = prompt();
+    let trouble = Recording { rows: 30, errors: [2_000, 2_000], ..Recording::equal() };
+    let calm = Recording { rows: 240, errors: [0, 0], ..Recording::equal() };
+    prompt.write("data.csv", &one_after_the_other(&trouble, &calm));
+    for (analysis, name) in [
+        ("{judge: sequential, criteria: [{metric: error-rate, max: 5%}]}", "error-rate"),
+        ("{judge: threshold, interval: 10s, window: 60s, criteria: [{metric: error-rate, max: 5%}]}", "error-rate"),
+        ("{judge: sequential, criteria: [{metric: error-rate, max: 5%, onBreach: warn}]}", "outage"),
+    ] {
+        prompt.write("release.yaml", &document(analysis));
+        let judged = analyze(&prompt, &["data.csv", "--release", "release.yaml"], 5);
+        let end = &judged["final"];
+        assert_eq!(end["criteria"][0]["verdict"], "pass", "{analysis}: what counts is that it was not always: {end}");
+        assert_eq!((&end["verdict"], &end["decided_by"]["criterion"]), (&json!("environment"), &json!(name)), "{analysis}: {end}");
+    }
+    let finished = prompt.run(&["analyze", "data.csv", "--release", "release.yaml"]).expect_code(5);
+    assert!(finished.stdout.contains("verdict: environment: both versions broke a limit, after "), "{}", finished.stdout);
+
+    // A failure is the graver word, and limits that only warn stop nothing.
+    let faulty = Recording { rows: 240, errors: [0, 1_000], ..Recording::equal() };
+    prompt.write("faulty.csv", &one_after_the_other(&trouble, &faulty));
+    assert_eq!(analyze(&prompt, &["faulty.csv", "--release", "release.yaml"], 4)["final"]["verdict"], "fail");
+    let warns = "{judge: sequential, criteria: [{metric: error-rate, max: 5%, onBreach: warn}], guards: [{name: outage, off: true}]}";
+    prompt.write("release.yaml", &document(warns));
+    assert_eq!(analyze(&prompt, &["data.csv", "--release", "release.yaml"], 0)["final"]["verdict"], "pass");
 }
 
 #[test]

@@ -260,8 +260,8 @@ on rollback: all traffic to stable first, then the canary is drained and stopped
 what the expected traffic can decide (rough: half or twice the time is common):
   add analysis.expect.rps to see times
   stage at 5 %, held 10m 00s and at most 30m 00s:
-    error-rate, at most 5 %: 10 % about 340 requests; 20 % about 51 requests; an outage 3 failures; a canary at half of the limit passes: about 510 requests; a clean canary passes: about 89 requests
-    outage (guard), at most 5 %: 10 % about 340 requests; 20 % about 51 requests; an outage 3 failures
+    error-rate, at most 5 %: 10 % about 340 requests; 20 % about 50 requests; an outage 3 failures; a canary at half of the limit passes: about 510 requests; a clean canary passes: about 89 requests
+    outage (guard), at most 5 %: 10 % about 340 requests; 20 % about 50 requests; an outage 3 failures
   stage at 50 %, held 10m 00s and at most 30m 00s: the same
   bake at 100 %, held 5m 00s and at most 15m 00s: the same";
     let hash = data.json()["document_hash"].as_str().unwrap().to_owned();

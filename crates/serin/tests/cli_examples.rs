@@ -55,8 +55,7 @@ fn quickstart_bad_rolls_back_by_itself() {
     let listen = free_address().to_string();
     let ended = start(&place, &copy(&place, "quickstart-bad/release.yaml", &[("127.0.0.1:8080", &listen)])).end_of_all();
     assert_eq!(ended.code, Some(4), "{}", ended.story());
-    let kind = &ended.last["report"]["end"]["cause"]["kind"];
-    assert!(kind["criterion"]["name"] == "error-rate" || kind["criterion"]["name"] == "latency-p99", "{kind}");
+    assert!(["error-rate", "latency-any", "outage"].contains(&ended.decided_by().as_str()), "{}", ended.story());
     assert_eq!(ended.events("bake-started").len(), 0);
     assert_eq!(ended.last["report"]["own_errors"], json!(0));
     processes::assert_none_left(place.path());
@@ -114,6 +113,8 @@ fn nginx_twice_behind_the_proxy() {
         // Shorter, but as the example is otherwise.
         ("hold: 15s", "hold: 3s".to_owned()),
         ("bake: 15s", "bake: 2s".to_owned()),
+        // The tests beside it starve the servers.
+        ("max: 200ms", "max: 2s".to_owned()),
     ];
     let changes: Vec<_> = changes.iter().map(|(old, new)| (*old, &**new)).collect();
     let file = copy(&place, "nginx/release.yaml", &changes);

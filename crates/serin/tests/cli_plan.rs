@@ -44,7 +44,7 @@ fn faults_and_passes_have_times_if_the_rate_is_known() {
     let expected = [
         "stage at 5 %, 100 req/s × 5 %, held 10m 00s and at most 30m 00s:",
         "error-rate: 2× errors at 0.5 % about 14 min, beyond the hold; 5× errors at 0.5 % about 80 s; an outage 4 failures; an equal canary passes: about 9 min",
-        "1.5× errors at 0.5 % (about 79 min) cannot be decided within this stage; make it longer or heavier",
+        "1.5× errors at 0.5 % (about 81 min) cannot be decided within this stage; make it longer or heavier",
         "stage at 50 %, 100 req/s × 50 %, held 10m 00s and at most 30m 00s:",
         "bake at 100 %, 100 req/s × 100 %, held 10m 00s and at most 30m 00s:",
     ];

@@ -45,7 +45,7 @@ fn written(state: &Path, name: &str, length: u64, outcome: Option<&str>) {
     let new = NewRelease { name, document_hash: "hash", document_name: "release.yaml", document: "no document" };
     let row = store.begin(new, Timestamp(1_000)).unwrap();
     let event = |seq| match seq {
-        1 => Event::Began { release: name.to_owned() },
+        1 => Event::Began { release: name.to_owned(), by: None, reason: None },
         seq => Event::Warned { text: format!("warning {seq}") },
     };
     let entries: Vec<Entry> = (1..=length).map(|seq| Entry { seq, epoch: 1, at: Timestamp(1_000 + seq), event: event(seq) }).collect();

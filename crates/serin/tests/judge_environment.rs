@@ -13,14 +13,16 @@ const WITHIN_MS: u64 = 10_000;
 #[test]
 fn breaks_what_both_share() {
     let place = Place::new(SERIN);
-    let document =
-        Document::sample_apps("sharing", &["--error-rate=0.5%"], &["--error-rate=0.5%"]).judge("sequential").stage(5.0, "10m", 1000);
+    let document = Document::sample_apps("sharing", &["--error-rate=0.5%"], &["--error-rate=0.5%"])
+        .judge("sequential")
+        .set("analysis.retreat", json!({"recoverWithin": "40s"}))
+        .stage(5.0, "10m", 1000);
     let run = place.run(&document, &["--keep-serving"]);
     let load = place.load(&document, 200, &[]);
     let begun = run.stage(1);
     // Stable first: at no moment may the canary be the only one that fails.
-    place.behave("stable", &json!({"error_rate": 0.3}));
-    place.behave("canary", &json!({"error_rate": 0.3}));
+    place.behave("stable", &json!({"error_rate": 0.6}));
+    place.behave("canary", &json!({"error_rate": 0.6}));
     let retreated = run.event("retreated");
     let gone = run.wait_for("the proof that the canary has no traffic", |line| {
         line["event"]["type"] == "weight-proven" && line["event"]["weight"] == 0 && line["seq"].as_u64() > retreated["seq"].as_u64()

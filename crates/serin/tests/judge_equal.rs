@@ -43,13 +43,19 @@ fn has(run: &Release, kind: &str) -> bool {
     !run.events(kind).is_empty()
 }
 
-#[test]
-fn are_never_told_apart() {
+/// A whole release of equal versions.
+fn equal() -> Ended {
     let place = Place::new(SERIN);
     let document = equals("equal", "2%", &json!({}));
     let run = place.run(&document, &["--keep-serving"]);
     let load = place.load(&document, RPS, &[]);
-    let ended = run.end_under(load);
+    run.end_under(load)
+}
+
+#[test]
+fn are_never_told_apart() {
+    // The judge may be wrong once in a hundred releases; twice in a row is a defect.
+    let ended = Some(equal()).filter(|ended| ended.code == Some(0)).unwrap_or_else(equal);
     assert_succeeded(&ended);
     // Not a test of nothing: both failed often enough to be told apart by a judge that looks too often.
     let errors = |arm: usize| ended.last["report"]["totals"][arm]["errors"].as_u64().unwrap();
@@ -65,8 +71,8 @@ fn share_an_outage() {
     let load = place.load(&document, RPS, &[]);
     run.stage(OUTAGE_STAGE);
     // Stable first: at no moment may the canary be the only one that fails.
-    place.behave("stable", &json!({"error_rate": 0.2}));
-    place.behave("canary", &json!({"error_rate": 0.2}));
+    place.behave("stable", &json!({"error_rate": 0.6}));
+    place.behave("canary", &json!({"error_rate": 0.6}));
     let since = Instant::now();
     wait::until("the end of the outage", || {
         // Within `recoverWithin` a recovery would speak against the canary.
@@ -87,4 +93,5 @@ fn share_an_outage() {
     });
     let ended = run.end_under(load);
     assert_succeeded(&ended);
+    assert!(!ended.events("retreated").is_empty(), "nothing was shared: {}", ended.story());
 }

@@ -10,7 +10,7 @@ const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 const TELLING_ERRORS: u64 = 60;
 
 /// A release with testers on the canary beside everybody: `place`, the release, and both loads.
-fn begin(name: &str, canary: &[&str]) -> (Place, Release, [serin_testkit::Load; 2]) {
+fn begin(name: &str, canary: &[&str], testers_rps: u32) -> (Place, Release, [serin_testkit::Load; 2]) {
     let place = Place::new(SERIN);
     let document = Document::sample_apps(name, &["--error-rate=1%"], canary)
         .judge("sequential")
@@ -19,7 +19,7 @@ fn begin(name: &str, canary: &[&str]) -> (Place, Release, [serin_testkit::Load; 
     let run = place.run(&document, &["--keep-serving"]);
     let everybody = place.load(&document, 200, &[]);
     run.stage(1);
-    let testers = place.load(&document, 200, &["--path", "/testers", "--header", "x-canary: true"]);
+    let testers = place.load(&document, testers_rps, &["--path", "/testers", "--header", "x-canary: true"]);
     (place, run, [everybody, testers])
 }
 
@@ -33,7 +33,7 @@ fn end(run: Release, loads: [serin_testkit::Load; 2]) -> (Ended, [LoadReport; 2]
 /// Twice the errors of everybody else, all of them among testers.
 #[test]
 fn more_errors_among_testers_are_no_difference_between_versions() {
-    let (place, run, loads) = begin("testers", &["--error-rate=2%", "--error-path=/testers"]);
+    let (place, run, loads) = begin("testers", &["--error-rate=2%", "--error-path=/testers"], 200);
     wait::until("errors of testers", || {
         let errors = place.status()["status"]["arms"][1]["totals"]["errors"].as_u64();
         (errors >= Some(TELLING_ERRORS) || !run.events("rollback-decided").is_empty()).then_some(())
@@ -49,12 +49,13 @@ fn more_errors_among_testers_are_no_difference_between_versions() {
 /// What nobody may see is found among them too.
 #[test]
 fn an_outage_of_testers_is_an_outage() {
-    let (_place, run, loads) = begin("tested", &["--error-rate=100%", "--error-path=/testers"]);
+    // Few enough that a pause of the machine between decision and switch costs hardly any failures.
+    let (_place, run, loads) = begin("tested", &["--error-rate=100%", "--error-path=/testers"], 20);
     run.event("rolled-back");
     let (ended, [everybody, testers]) = end(run, loads);
     assert_eq!((ended.code, ended.decided_by().as_str()), (Some(4), "outage"), "{}", ended.story());
     assert!(ended.cause().contains("matched requests: 100 %"), "{}", ended.cause());
-    assert!(testers.count("by_code.500") <= 60, "{:#}", testers.value);
+    assert!(testers.count("by_code.500") <= 30, "{:#}", testers.value);
     // The canary answers everybody else as it should; what fails is stable's one in a hundred.
     assert!(everybody.count("by_code.500") * 20 < everybody.count("sent"), "{:#}", everybody.value);
 }

@@ -29,11 +29,12 @@ fn counts_now(place: &Place) -> Option<[u64; 4]> {
 #[test]
 fn evidence_outlives_the_control_process() {
     let place = Place::new(SERIN);
-    let document = Document::sample_apps("killed", &["--error-rate=2%"], &["--error-rate=6%"])
+    // At 50 % with a clean stable a verdict takes twelve failures, whatever the luck.
+    let document = Document::sample_apps("killed", &[], &["--error-rate=1%"])
         .judge("sequential")
         .criteria(json!([{"metric": "error-rate", "versusStable": {"ratio": 1.5}}]))
         .set("analysis.guards", json!([{"name": "outage", "off": true}]))
-        .stage(10.0, "10m", 1000);
+        .stage(50.0, "10m", 1000);
     let load = place.load(&document, 200, &[]);
     let run = place.run(&document, &["--keep-serving"]);
     run.stage(1);
@@ -59,5 +60,5 @@ fn evidence_outlives_the_control_process() {
     }
     // All that failed on the canary is in the evidence, what failed before the kill too.
     assert!(told[0] + 3 >= ended.canary_errors(), "{} of {} failures count: {}", told[0], ended.canary_errors(), ended.cause());
-    assert!(ended.canary_errors() <= 80, "{} failed requests: {}", ended.canary_errors(), ended.cause());
+    assert!(ended.canary_errors() <= 40, "{} failed requests: {}", ended.canary_errors(), ended.cause());
 }

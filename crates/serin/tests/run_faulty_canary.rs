@@ -11,7 +11,7 @@ fn lenient(canary: &[&str]) -> Document {
     Document::sample_apps("faulty", &[], canary)
         .criteria(json!([{"metric": "request-rate", "max": "1000000rps"}]))
         .set("analysis.guards", json!([{"name": "outage", "off": true}]))
-        .set("traffic.embedded.timeouts", json!({"connect": "500ms", "response": "1s"}))
+        .set("traffic.embedded.timeouts", json!({"connect": "2s", "response": "3s"}))
         .set("workload.processes.canary.restart", json!({"backoff": "50ms", "maxBackoff": "100ms", "limit": 2, "window": "1m"}))
         .stage(20.0, "40s", 20)
 }
@@ -52,7 +52,7 @@ fn assert_got_no_traffic(ended: &Ended) {
 
 #[test]
 fn never_becomes_ready() {
-    let document = lenient(&["--never-ready"]).set("workload.processes.canary.ready.within", json!("1s"));
+    let document = lenient(&["--never-ready"]).set("workload.processes.canary.ready.within", json!("3s"));
     let ended = rolled_back(&document);
     assert_cause(&ended, &["canary-1", "not ready", "503"]);
     assert_got_no_traffic(&ended);

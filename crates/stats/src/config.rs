@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Rates above this leave no room for "more": neither a limit nor a bet lies beyond it.
+pub const HIGHEST_RATE: f64 = 0.98;
+
 /// A parameter outside its range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConfigError {

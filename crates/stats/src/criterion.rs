@@ -113,6 +113,13 @@ impl RatioCriterion {
         self.test.set_tempering(eta)
     }
 
+    /// Forgets all evidence; what is known of stable's rate, the alternatives and the tempering stay.
+    pub fn restart(&mut self) {
+        self.test.restart();
+        self.evidence = RatioEvidence::new();
+        self.seen = [ArmCounts::default(); 2];
+    }
+
     /// Whether this sets off the alarm: `ln E` at least `ln_threshold`, at least three canary events, and in limit mode an
     /// estimate at or beyond every given limit.
     #[must_use]

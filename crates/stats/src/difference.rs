@@ -112,6 +112,11 @@ impl DiffE {
         Ok(Self { null, difference, offsets, stable, mixture, bets: [NO_BET; 4], computed_at: None, computed_for: 0.0 })
     }
 
+    /// Forgets all evidence; what is known of stable's rate stays.
+    pub fn restart(&mut self) {
+        self.mixture.restart();
+    }
+
     /// Scores a batch with bets that were fixed before it, then adds its stable part to the past.
     /// At weight 0 or 1 it only does the latter.
     pub fn update(&mut self, batch: ArmsBatch) {

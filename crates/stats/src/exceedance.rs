@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, require, require_open_unit};
+use crate::config::{ConfigError, HIGHEST_RATE, require, require_open_unit};
 use crate::decayed::{DecayedHistogram, whole_us};
 use crate::exact;
 use crate::histogram::{bin_bounds_us, bin_of_us};
@@ -24,10 +24,8 @@ use crate::ratio::{ALTERNATIVES, Batch, FAIL_PRIOR, FAIL_RATIOS, ONSET_EVENTS, R
 
 /// Slowdowns of the alternatives, for a tolerance of 1.2.
 const SLOWDOWNS: [f64; ALTERNATIVES] = [1.2, 1.5, 2.0, 3.0, 5.0, 10.0];
-/// The canary's probability of an exceedance is capped here.
-const HIGHEST_RATE: f64 = 0.98;
 /// An equal canary is not expected to be rarer above `lam1 tau` than this part of stable above `tau`.
-const LOWEST_PASS_RATIO: f64 = 0.02;
+pub const LOWEST_PASS_RATIO: f64 = 0.02;
 /// So many past requests must be expected above the quantile before anything is coded.
 const LEAST_EXCEEDANCES: f64 = 5.0;
 
@@ -117,6 +115,11 @@ impl ExceedanceE {
     /// If `eta` is not in (0, 1].
     pub fn set_tempering(&mut self, eta: f64) -> Result<(), ConfigError> {
         self.ratio.set_tempering(eta)
+    }
+
+    /// Forgets all evidence; thresholds, alternatives and tempering stay.
+    pub fn restart(&mut self) {
+        self.ratio.restart();
     }
 
     /// `ln E`.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::exact;
 
 /// Length of a block in milliseconds.
-const BLOCK_MS: u64 = 10_000;
+pub const BLOCK_MS: u64 = 10_000;
 /// Blocks with an excess that an alarm needs at least.
 pub const LEAST_BLOCKS: u32 = 3;
 

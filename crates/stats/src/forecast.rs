@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ArmCounts, ConfigError, Share, require, require_open_unit, require_positive};
+use crate::config::{ArmCounts, ConfigError, HIGHEST_RATE, Share, require, require_open_unit, require_positive};
 use crate::limit::LimitE;
-use crate::ratio::{Batch, RatioConfig, RatioE, ln_z};
+use crate::ratio::{Batch, FAIL_PRIOR, FAIL_RATIOS, ONSET_EVENTS, RatioConfig, RatioE, ln_z};
 
 /// Nats that the mixture and the overshoot cost beyond the threshold.
 const OVERHEAD_NATS: f64 = 1.5;
@@ -87,17 +87,20 @@ pub fn forecast(outlook: &Outlook, truth: f64, rho1: f64) -> Result<Forecast, Co
 /// If the threshold is not a finite number above 0.
 pub fn least_failures(weight: Share, ln_threshold: f64) -> Result<Option<u32>, ConfigError> {
     require_positive("threshold in nats", ln_threshold)?;
-    let mut test = RatioE::new(&RatioConfig::fail(1.0, 1.5))?;
-    if !weight.is_split() {
-        return Ok(None);
-    }
-    for failures in 1..=MOST_FAILURES {
-        test.update(Batch { canary_events: 1, stable_events: 0, weight });
-        if test.ln_e() >= ln_threshold {
-            return Ok(Some(failures));
-        }
-    }
-    Ok(None)
+    count_failures(RatioE::new(&RatioConfig::fail(1.0, 1.5))?, weight, ln_threshold)
+}
+
+/// The same for a latency test, of slow requests of the canary in a row where stable has `rate` of them (0.5 for the median): a
+/// canary is at most [`HIGHEST_RATE`] slow, so that small ratios are all that can be bet on.
+///
+/// # Errors
+/// If the rate is not strictly between 0 and 1, or the threshold is not a finite number above 0.
+pub fn least_exceedances(rate: f64, weight: Share, ln_threshold: f64) -> Result<Option<u32>, ConfigError> {
+    require_positive("threshold in nats", ln_threshold)?;
+    let highest = (HIGHEST_RATE / require_open_unit("rate", rate)?).max(1.0);
+    let alternatives = FAIL_RATIOS.map(|ratio| ratio.min(highest));
+    let config = RatioConfig { rho0: 1.0, alternatives, prior: FAIL_PRIOR, at_once: 0.5, onset_events: ONSET_EVENTS };
+    count_failures(RatioE::new(&config)?, weight, ln_threshold)
 }
 
 /// The same for a LimitE of this limit that has already seen `before`.
@@ -117,12 +120,34 @@ pub fn least_failures_of_limit(limit: f64, before: ArmCounts, ln_threshold: f64)
     Ok(None)
 }
 
+fn count_failures(mut test: RatioE, weight: Share, ln_threshold: f64) -> Result<Option<u32>, ConfigError> {
+    if !weight.is_split() {
+        return Ok(None);
+    }
+    for failures in 1..=MOST_FAILURES {
+        test.update(Batch { canary_events: 1, stable_events: 0, weight });
+        if test.ln_e() >= ln_threshold {
+            return Ok(Some(failures));
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn share(weight: f64) -> Share {
         Share::new(weight).unwrap()
+    }
+
+    #[test]
+    fn slow_requests_in_a_row_prove_little_where_half_of_stable_is_slow() {
+        let (weight, needed) = (share(0.05), 100_f64.ln());
+        let [median, p90, p99] = [0.5, 0.1, 0.01].map(|rate| least_exceedances(rate, weight, needed).unwrap().unwrap());
+        assert!(p99 <= 4 && p90 <= p99 + 1 && median > 2 * p90, "{median} {p90} {p99}");
+        assert_eq!(least_exceedances(0.5, Share::ALL, needed).unwrap(), None);
+        assert!(least_exceedances(1.0, weight, needed).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ArmCounts, ConfigError, require_open_unit};
+use crate::config::{ArmCounts, ConfigError, HIGHEST_RATE, require_open_unit};
 use crate::exact;
 use crate::log_domain::ln_power;
 use crate::mixture::{Mixture, Pace, Stakes};
@@ -24,7 +24,9 @@ const FAIL_PRIOR: [f64; ALTERNATIVES] = [2.5, 1.5, 1.5, 1.0, 1.5, 1.5];
 /// Alternatives of the PASS side as multiples of the limit, with their prior.
 const PASS_MULTIPLES: [f64; 3] = [0.75, 0.5, 0.2];
 const PASS_PRIOR: [f64; 3] = [0.25, 0.35, 0.4];
-const HIGHEST_RATE: f64 = 0.99;
+/// The part of the PASS side's capital that bets on half of the limit.
+pub const HALF_OF_LIMIT_PRIOR: f64 = PASS_PRIOR[1];
+const HIGHEST_BET: f64 = 0.99;
 
 /// Evidence that a rate is above a limit ([`LimitE::above`]) or below it ([`LimitE::below`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,9 +50,9 @@ impl LimitE {
     /// # Errors
     /// If `limit` is not between 0 and 0.98: a limit that only a complete outage exceeds cannot be tested like this.
     pub fn above(limit: f64) -> Result<Self, ConfigError> {
-        let in_range = limit > 0.0 && limit <= 0.98;
+        let in_range = limit > 0.0 && limit <= HIGHEST_RATE;
         crate::config::require(in_range, "limit", limit, "a rate above 0 and at most 0.98")?;
-        let rates = FAIL_MULTIPLES.map(|multiple| (limit * multiple).min(HIGHEST_RATE));
+        let rates = FAIL_MULTIPLES.map(|multiple| (limit * multiple).min(HIGHEST_BET));
         Self::with(limit, &rates, &Stakes { prior: FAIL_PRIOR, at_once: 0.5, onset_events: ONSET_EVENTS, pace: Pace::Logarithmic })
     }
 }
@@ -88,6 +90,12 @@ impl<const K: usize> LimitE<K> {
         let ln_quiet = self.ln_success.map(|ln_success| ln_power(successes, ln_success));
         self.mixture.bet_spread(failures, &self.ln_failure, &ln_quiet);
         self.seen.add(counts);
+    }
+
+    /// Forgets all evidence.
+    pub fn restart(&mut self) {
+        self.mixture.restart();
+        self.seen = ArmCounts::default();
     }
 
     /// `ln E`.

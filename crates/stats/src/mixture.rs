@@ -21,11 +21,10 @@ use crate::log_domain::{ln_power, log_add_exp};
 const MOST_PIECES: u64 = 32;
 
 /// How the reserve falls with the number of events `n`, in units of the onset scale `n0`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Pace {
     /// `R = (1 - pi0) n0/(n + n0)`: the hazard of an onset after `n` events is `1/(n + n0)`, and `R'` falls like `1/n^2`.
-    #[default]
     Harmonic,
     /// `R = (1 - pi0)/(1 + ln(1 + n/n0))`: `R'` falls like `1/(n ln^2 n)`, about the slowest that still adds up to a finite sum.
     Logarithmic,
@@ -76,8 +75,6 @@ pub(crate) struct Mixture<const K: usize> {
     ln_first_reserve: f64,
     #[serde(with = "exact")]
     onset_events: f64,
-    /// Absent in what was stored before there was a choice.
-    #[serde(default)]
     pace: Pace,
     events: u64,
 }
@@ -100,6 +97,13 @@ impl<const K: usize> Mixture<K> {
             pace: stakes.pace,
             events: 0,
         })
+    }
+
+    /// Starts anew with the same stakes: all capital as it was, no event seen.
+    pub(crate) fn restart(&mut self) {
+        let ln_at_once = (-self.ln_first_reserve.exp()).ln_1p();
+        self.ln_capital = self.ln_prior.map(|ln_weight| ln_weight + ln_at_once);
+        self.events = 0;
     }
 
     /// Events so far.
@@ -179,6 +183,21 @@ mod tests {
     }
 
     #[test]
+    fn a_new_start_is_like_a_fresh_one() {
+        for at_once in [0.5, 0.7, 1.0] {
+            let stakes = Stakes { prior: [2.0, 1.0, 1.0], at_once, onset_events: 60.0, pace: Pace::Harmonic };
+            let fresh = Mixture::new(&stakes).unwrap();
+            let mut mixture = fresh.clone();
+            mixture.bet_spread(9, &[1.0, 2.0, 3.0], &[-0.1; 3]);
+            mixture.restart();
+            assert!(mixture.events == 0 && mixture.ln_e().abs() < 1e-12);
+            for (a, b) in mixture.ln_capital.iter().zip(fresh.ln_capital) {
+                assert!((a - b).abs() < 1e-12, "{at_once}");
+            }
+        }
+    }
+
+    #[test]
     fn it_starts_at_one_and_moving_the_reserve_changes_nothing() {
         for pace in PACES {
             let mut mixture = fresh(pace);
@@ -220,13 +239,6 @@ mod tests {
             let moved = mixture.ln_reserve() + pace.ln_released(1e9, 1.0, 60.0);
             assert!((moved - expected.ln()).abs() < 1e-8, "{pace:?}: {moved}");
         }
-    }
-
-    #[test]
-    fn what_was_stored_before_there_was_a_choice_goes_on_as_it_was() {
-        let mut stored = serde_json::to_value(fresh(Pace::Harmonic)).unwrap();
-        assert!(stored.as_object_mut().unwrap().remove("pace").is_some());
-        assert_eq!(serde_json::from_value::<Mixture<3>>(stored).unwrap(), fresh(Pace::Harmonic));
     }
 
     #[test]

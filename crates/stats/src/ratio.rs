@@ -132,6 +132,11 @@ impl<const K: usize> RatioE<K> {
         self.mixture.bet(&self.ln_factors(batch));
     }
 
+    /// Forgets all evidence; alternatives and tempering stay.
+    pub fn restart(&mut self) {
+        self.mixture.restart();
+    }
+
     /// `ln E`. FAIL (or PASS) when it is at least `ln(1/alpha)`.
     #[must_use]
     pub fn ln_e(&self) -> f64 {

@@ -7,11 +7,10 @@
 use crate::parts::GRID;
 use crate::summary::Cell;
 use crate::table::Table;
+use crate::traffic::TICK_S;
 
 /// Time that a decision takes to reach the route table where it does not come from the built-in proxy, charged to ours.
 const ACTUATION_S: f64 = 0.25;
-/// Length of a tick of the built-in proxy; what the targets charge.
-pub(crate) const TICK_S: f64 = 0.05;
 
 const OTHERS: [&str; 11] = ["F60x5", "F10x1", "Argo5m", "Argo1m", "seed1m", "seed5m", "zpeek", "kayenta", "GBook", "LM", "E15"];
 const FAULTS: [&str; 5] = ["1.5x", "2x", "5x", "+5%", "outage"];

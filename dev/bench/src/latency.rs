@@ -7,7 +7,7 @@ use anyhow::Result;
 use serin_stats::{DEFAULT_HALF_LIFE_MS, DecayedHistogram, Histogram, Share, bin_of_us, normal_quantile};
 
 use crate::random::{Counts, Random};
-use crate::traffic::WEIGHT;
+use crate::traffic::{BEFORE_S, TICKS, WEIGHT};
 
 /// Median in microseconds.
 const P50_US: f64 = 50_000.0;
@@ -15,10 +15,6 @@ const P50_US: f64 = 50_000.0;
 pub(crate) const P99_US: f64 = 321_000.0;
 /// How long a hanging request takes.
 const HANG_US: f64 = 10_000_000.0;
-/// Ticks per second.
-pub(crate) const TICKS: u8 = 20;
-/// Seconds of stable traffic that are known before the stage.
-const BEFORE_S: u32 = 600;
 
 /// What is wrong with the canary.
 #[derive(Debug, Clone, Copy, PartialEq)]

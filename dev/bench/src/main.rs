@@ -14,6 +14,7 @@ mod summary;
 mod table;
 mod targets;
 mod traffic;
+mod wiring;
 
 use std::process::ExitCode;
 use std::thread;
@@ -98,7 +99,11 @@ fn detect(args: &Detect) -> Result<bool> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&Document { seed: bench.seed, runs, targets: &targets, cells: &found.cells })?);
     } else {
-        println!("seed {}, {runs} runs a cell; {} for equal arms in 5.1 and 5.5\n", bench.seed, bench.healthy_runs());
+        println!(
+            "seed {}, {runs} runs a cell; {} for equal arms in 5.1 and 5.5 (not under private bursts)\n",
+            bench.seed,
+            bench.healthy_runs()
+        );
         print!("{}", found.text);
         print!("{}", comparison::draw(&found.cells));
         print!("{}", targets::draw(&targets));

@@ -15,6 +15,20 @@ pub(crate) const STAGE_S: u32 = 1_800;
 /// The canary's share unless a part says otherwise.
 pub(crate) const WEIGHT: f64 = 0.05;
 
+/// Seconds of stable traffic that are known before the stage.
+pub(crate) const BEFORE_S: u32 = 600;
+/// Ticks of the built-in proxy in a second: how often it reports its counts.
+pub(crate) const TICKS: u8 = 20;
+/// Length of a tick in seconds.
+pub(crate) const TICK_S: f64 = 0.05;
+
+/// The events of each tick that has any, with the moment of its end in seconds; `events` in order of time.
+pub(crate) fn by_tick(events: &[Event]) -> impl Iterator<Item = (f64, &[Event])> {
+    let tick = |event: &Event| (event.at_s * f64::from(TICKS)).floor();
+    let end_s = move |events: &[Event]| events.first().map_or(0.0, |first| (tick(first) + 1.0) / f64::from(TICKS));
+    events.chunk_by(move |a, b| tick(a) == tick(b)).map(move |events| (end_s(events), events))
+}
+
 /// What the traffic of one second is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rates {
@@ -183,6 +197,14 @@ mod tests {
             assert!((outcome.failed / expected_s - 1.0).abs() < 0.2, "{outcome:?}");
         }
         assert_eq!(outcomes.iter().map(|outcome| outcome.decided_s).collect::<Vec<_>>(), [Some(300.0), Some(600.0), None, Some(450.5)]);
+    }
+
+    #[test]
+    fn ticks_have_their_length_and_end_after_their_events() {
+        assert!((f64::from(TICKS) * TICK_S - 1.0).abs() < 1e-12);
+        let events = [7.01, 7.04, 7.33, 7.34, 7.36].map(|at_s| Event { at_s, is_canary: true });
+        let ticks: Vec<(f64, usize)> = by_tick(&events).map(|(end_s, events)| (end_s, events.len())).collect();
+        assert_eq!(ticks, [(7.05, 2), (7.35, 2), (7.4, 1)]);
     }
 
     #[test]

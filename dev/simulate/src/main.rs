@@ -64,8 +64,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool> {
     if let Some(seed) = args.seed {
         let cut = Cut { allowed: allowed(args.only.as_deref())?, horizon_percent: args.horizon };
-        print!("{}", report::story(seed, cut, None));
-        return Ok(world::live(scenario::Scenario::new(seed, cut), false).end.is_ok());
+        let (story, held) = report::story(seed, cut, None);
+        print!("{story}");
+        return Ok(held);
     }
     let threads = args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let started = Instant::now();

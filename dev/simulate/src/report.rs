@@ -107,13 +107,13 @@ pub(crate) fn broken(results: &Results) -> String {
     }
     if let Some((seed, broken)) = results.broken.first_key_value() {
         let (cut, broken) = shrink::shrink(*seed, broken);
-        text += &story(*seed, cut, Some(&broken));
+        text += &story(*seed, cut, Some(&broken)).0;
     }
     text
 }
 
-/// What happened in one run, and how to see it again.
-pub(crate) fn story(seed: u64, cut: Cut, broken: Option<&Broken>) -> String {
+/// What happened in one run, and how to see it again; with whether every rule held in it.
+pub(crate) fn story(seed: u64, cut: Cut, broken: Option<&Broken>) -> (String, bool) {
     let scenario = Scenario::new(seed, cut);
     let kinds: Vec<String> = scenario.kinds().iter().map(|kind| format!("{kind:?}")).collect();
     let outcome = world::live(scenario, true);
@@ -126,14 +126,42 @@ pub(crate) fn story(seed: u64, cut: Cut, broken: Option<&Broken>) -> String {
         (Ok(end), None) => format!("no rule is broken: {end:?}"),
     };
     let _ = writeln!(text, "{end}");
-    let only = if cut == Cut::NONE { String::new() } else { format!(" --only {} --horizon {}", kinds.join(","), cut.horizon_percent) };
-    let _ = writeln!(text, "again: cargo xtask simulate --seed {seed}{only}");
-    text
+    let _ = writeln!(text, "again: cargo xtask simulate {}", arguments(seed, cut, &kinds.join(",")));
+    (text, outcome.end.is_ok())
+}
+
+/// The arguments that lead to the same run, also if no kind of fault is left.
+fn arguments(seed: u64, cut: Cut, kinds: &str) -> String {
+    let cut = if cut == Cut::NONE { String::new() } else { format!(" --only={kinds} --horizon {}", cut.horizon_percent) };
+    format!("--seed {seed}{cut}")
 }
 
 fn clipped(line: &str) -> String {
     match line.char_indices().nth(LONGEST_LINE) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{Args, allowed, scenario::Kinds};
+
+    #[test]
+    fn the_way_to_a_run_leads_to_it() {
+        let scenario = Scenario::new(1, Cut::NONE);
+        let kind = scenario.kinds()[0];
+        for cut in
+            [Cut::NONE, Cut { allowed: Kinds::NONE, horizon_percent: 75 }, Cut { allowed: Kinds::NONE.with(kind), horizon_percent: 100 }]
+        {
+            let kinds: Vec<String> = Scenario::new(1, cut).kinds().iter().map(|kind| format!("{kind:?}")).collect();
+            let line = arguments(1, cut, &kinds.join(","));
+            let args = Args::try_parse_from(std::iter::once("serin-simulate").chain(line.split(' '))).unwrap();
+            assert_eq!((args.seed, args.horizon), (Some(1), cut.horizon_percent), "{line}");
+            assert_eq!(allowed(args.only.as_deref()).unwrap(), cut.allowed, "{line}");
+        }
     }
 }

@@ -22,6 +22,12 @@ impl Document {
         Self::of(name, &json!({"processes": {"stable": sample_app("v1", stable), "canary": sample_app("v2", canary)}}))
     }
 
+    /// The same document for other versions of the sample app: what a service's next release says.
+    #[must_use]
+    pub fn versions(self, stable: &str, canary: &str) -> Self {
+        self.set("workload.processes.stable", sample_app(stable, &[])).set("workload.processes.canary", sample_app(canary, &[]))
+    }
+
     /// Both versions as servers that run already.
     #[must_use]
     pub fn external(name: &str, stable: SocketAddr, canary: SocketAddr) -> Self {

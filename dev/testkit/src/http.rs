@@ -52,11 +52,26 @@ pub fn get(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Resu
 /// # Errors
 /// If there is no complete answer.
 pub fn request(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+    let stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
+    exchange(stream, &server.to_string(), method, path, headers, body)
+}
+
+/// Any request on a connection of any kind, which is used up.
+///
+/// # Errors
+/// If there is no complete answer.
+pub fn exchange(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     let further: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\ncontent-length: {length}\r\n{further}\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n{further}\r\n")?;
     stream.write_all(body)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;

@@ -1,12 +1,13 @@
 //! What end-to-end tests share: releases in temporary folders, real load beside them, and checks that nothing is left.
 //!
-//! A test makes a [`Place`], writes a [`Document`] into it and starts `serin run` there. Every process that comes of it, however
+//! A test makes a [`Place`], writes a [`Document`] into it and starts `serin run` there; or a [`Site`] for a [`Server`]. Every process that comes of it, however
 //! far removed, is found by the place's folder in its environment, and dropping the place kills what is left, also after a
 //! panic. Waiting is for conditions, in [`wait`] alone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests: what goes wrong ends the test")]
 
 mod document;
 pub mod http;
+mod knocking;
 mod load;
 mod place;
 mod ports;
@@ -14,12 +15,15 @@ pub mod processes;
 pub mod prompt;
 mod release;
 pub mod schema;
+mod server;
 pub mod terminal;
 pub mod torture;
 pub mod wait;
 
 pub use document::Document;
+pub use knocking::Knocking;
 pub use load::{Load, LoadReport};
 pub use place::Place;
 pub use ports::free_address;
 pub use release::{Ended, Release};
+pub use server::{Server, ServerEnd, Site};

@@ -5,9 +5,10 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-/// Below the range from which the system takes ports for outgoing connections, so that nothing takes one meanwhile.
+/// Below the range from which the system takes ports for outgoing connections, and below the ports that Serin gives to replicas
+/// (20,000 on), so that nothing takes one meanwhile.
 const FIRST: u16 = 12_000;
-const COUNT: u16 = 18_000;
+const COUNT: u16 = 8_000;
 
 /// A free address on loopback. Not given twice by one process, and unlikely by two.
 ///

@@ -51,6 +51,23 @@ pub fn proxy(folder: &Path) -> Option<u32> {
     mentioning(folder).into_iter().find(|process| process.command.split(' ').nth(1) == Some("proxy")).map(|process| process.pid)
 }
 
+/// Whether a process holds the socket that listens at this address of IPv4.
+///
+/// # Panics
+/// If the address is of IPv6.
+#[must_use]
+pub fn holds_listener(pid: u32, address: SocketAddr) -> bool {
+    let SocketAddr::V4(v4) = address else { panic!("{address} is not of IPv4") };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    // Local address, state (0A: listening) and inode.
+    let Some(row) = rows.find(|row| row.get(1) == Some(&local.as_str()) && row.get(3) == Some(&"0A")) else { return false };
+    let socket = format!("socket:[{}]", row[9]);
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == socket.as_str()))
+}
+
 /// Waits until nothing of the folder runs.
 ///
 /// # Panics

@@ -34,3 +34,17 @@ pub fn until_or<T>(what: &str, patience: Duration, mut condition: impl FnMut() -
         thread::sleep(POLL);
     }
 }
+
+/// Asks again and again, with a pause after each time, until there is an answer; `None` if there is none in time.
+pub fn paced<T>(pause: Duration, patience: Duration, mut question: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(value) = question() {
+            return Some(value);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        thread::sleep(pause);
+    }
+}

@@ -5,7 +5,30 @@
 
 use std::env;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Arguments for another program, which declares (and refuses) them.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct HandedOn {
+    /// Handed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WHAT")]
+    pub(crate) what: Vec<String>,
+}
+
+/// Runs cargo without input, its output passed through; `what` names it in the error.
+///
+/// # Errors
+/// If it cannot be started, or fails.
+pub(crate) fn run(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.stdin(Stdio::null()).status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("{what} failed: {status}");
+    }
+    Ok(())
+}
 
 /// A cargo command in the repository's root.
 pub(crate) fn cargo(root: &Path, args: &[&str]) -> Command {
@@ -32,7 +55,28 @@ fn is_about_this_tool(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: HandedOn,
+    }
+
+    #[test]
+    fn everything_is_handed_on() {
+        for given in [vec!["detect", "--quick", "--part", "5.1", "--help"], vec!["--seeds", "5", "--json", "--help"]] {
+            let line = Line::try_parse_from(std::iter::once("xtask").chain(given.iter().copied())).unwrap();
+            assert_eq!(line.args.what, given);
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_failed() {
+        assert_eq!(run(&mut Command::new("false"), "the build").unwrap_err().to_string(), "the build failed: exit status: 1");
+    }
 
     #[test]
     fn only_variables_about_the_run_package_are_taken_away() {

@@ -37,12 +37,12 @@ enum Task {
     Generate,
     /// Check the tree against the project's own rules
     Tidy,
-    /// Measure, with a release build
-    Bench(bench::Args),
-    /// Simulate releases on bad days, with a release build; --mutations tests the rules
-    Simulate(simulate::Args),
-    /// Do bad things to a real server, with a release build
-    Torture(torture::Args),
+    /// Measure, with a release build: `detect` or `release`, and its options
+    Bench(cargo::HandedOn),
+    /// Simulate releases on bad days, with a release build; --mutations [NAME …] tests the rules
+    Simulate(cargo::HandedOn),
+    /// Do bad things to a real server, with a release build: `kills`, `aborts` or `many`, and its options
+    Torture(cargo::HandedOn),
 }
 
 fn main() -> ExitCode {

@@ -1,22 +1,21 @@
 //! Latency against stable: how often a quantile of stable is exceeded. Rough, since nothing is known of stable's latencies.
 
-use serin_stats::{RatioMode, Share, information, normal_quantile};
+use serin_stats::{HIGHEST_RATE, LOWEST_PASS_RATIO, RatioMode, Share, information, normal_quantile};
 
 use super::{
     Fault, GoodCanary, OVERHEAD_NATS, Pass, Setting, TestForecast,
     information::{difference_gain, normal_tail, ratio_gain},
     members::{Limits, Member},
 };
-use crate::plan::{Metric, Quantile};
+use crate::{
+    judge::{QUANTILES, pass_margin},
+    plan::{Metric, Quantile},
+};
 
 /// Slowdowns that are looked at.
 const SLOWDOWNS: [f64; 3] = [1.5, 2.0, 5.0];
 /// Standard deviation of ln(latency): P99 is 6.4 times the median.
 const SPREAD: f64 = 0.8;
-/// Nothing exceeds an edge more often than this.
-const HIGHEST_RATE: f64 = 0.98;
-/// A passing canary is not expected to be rarer beyond the tolerance than this part of stable.
-const LOWEST_PASS_RATIO: f64 = 0.02;
 /// The smallest slowdown that is bet on, beyond the tolerance.
 const SMALLEST_STEP: f64 = 1.2;
 
@@ -25,10 +24,7 @@ pub(super) fn of(blank: TestForecast, limits: &Limits, member: &Member<'_>, sett
         let unforeseen = "depends on stable's latency, which is not known before the release".to_owned();
         return TestForecast { unforeseen: Some(unforeseen), ..blank };
     };
-    let quantiles: &[Quantile] = match &member.metric {
-        Metric::Latency(quantile) => std::slice::from_ref(quantile),
-        _ => &[Quantile::P50, Quantile::P90, Quantile::P99],
-    };
+    let quantiles = quantiles(&member.metric);
     let threshold = threshold(member);
     let needs = |times: f64| {
         let gains = quantiles.iter().map(|quantile| gain(*quantile, times, tolerance, member.mode, setting.weight));
@@ -38,7 +34,7 @@ pub(super) fn of(blank: TestForecast, limits: &Limits, member: &Member<'_>, sett
     let to_pass = quantiles.iter().map(|quantile| requests_to_pass(*quantile, tolerance, setting)).fold(0.0, f64::max);
     TestForecast {
         faults: SLOWDOWNS.into_iter().map(needs).collect(),
-        least_failures: serin_stats::least_failures(setting.weight, threshold).ok().flatten(),
+        least_failures: least_failures(quantiles, setting.weight, threshold),
         passes: vec![Pass { canary: GoodCanary::Equal, needs: setting.estimate(to_pass) }],
         ..blank
     }
@@ -46,7 +42,22 @@ pub(super) fn of(blank: TestForecast, limits: &Limits, member: &Member<'_>, sett
 
 /// What `ln E` of one quantile has to reach: `latency-any` shares its part among three.
 pub(super) fn threshold(member: &Member<'_>) -> f64 {
-    member.ln_threshold + if member.metric == Metric::LatencyAny { 3_f64.ln() } else { 0.0 }
+    member.ln_threshold + if member.metric == Metric::LatencyAny { (QUANTILES.len() as f64).ln() } else { 0.0 }
+}
+
+/// The least number of slow requests of the canary in a row that can decide. How much more than stable's exceedances is bet on
+/// is bounded: where half of stable's requests are slow, nothing can be more than about twice as often.
+pub(super) fn least_failures(quantiles: &[Quantile], weight: Share, threshold: f64) -> Option<u32> {
+    let least = |quantile: &Quantile| serin_stats::least_exceedances(1.0 - quantile.q(), weight, threshold).ok().flatten();
+    quantiles.iter().filter_map(least).min()
+}
+
+/// The quantiles that a test is about.
+pub(super) fn quantiles(metric: &Metric) -> &[Quantile] {
+    match metric {
+        Metric::Latency(quantile) => std::slice::from_ref(quantile),
+        _ => &QUANTILES,
+    }
 }
 
 /// Nats per canary request of a canary that takes `times` as long as stable; at most 0 if that is tolerated.
@@ -67,20 +78,10 @@ fn requests_to_pass(quantile: Quantile, tolerance: f64, setting: &Setting) -> f6
     let ratio = (exceeding(quantile, tolerance) / rate).clamp(LOWEST_PASS_RATIO, 1.0);
     let nats = setting.half_pass_nats();
     let by_ratio = nats / information(rate, setting.weight, ratio, 1.0);
-    by_ratio.min(nats / difference_gain(setting.weight, margin(quantile), [rate; 2], [rate * ratio, rate]))
+    by_ratio.min(nats / difference_gain(setting.weight, pass_margin(quantile), [rate; 2], [rate * ratio, rate]))
 }
 
 /// How often stable exceeds `times` its quantile.
 fn exceeding(quantile: Quantile, times: f64) -> f64 {
     normal_tail(normal_quantile(quantile.q()) + times.ln() / SPREAD)
-}
-
-/// The margin of the pass side.
-fn margin(quantile: Quantile) -> f64 {
-    match quantile {
-        Quantile::P50 => 0.05,
-        Quantile::P90 => 0.02,
-        Quantile::P95 => 0.01,
-        Quantile::P99 => 0.005,
-    }
 }

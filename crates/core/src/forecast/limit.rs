@@ -1,15 +1,12 @@
 //! Absolute limits: the canary's own rate of errors, or of requests slower than a limit.
 
-use serin_stats::{ArmCounts, LimitE, least_failures_of_limit};
+use serin_stats::{ArmCounts, HALF_OF_LIMIT_PRIOR, LimitE, least_failures_of_limit};
 
 use super::{Fault, GoodCanary, OVERHEAD_NATS, Pass, Setting, TestForecast, information::divergence, members::Member};
+use crate::judge::SHARE_BY_WEIGHT;
 
 /// Faults that are looked at, as multiples of the limit.
 const FAULTS: [f64; 2] = [2.0, 4.0];
-/// The part of a limit's alarm share that requests by weight have; the rest is for matched ones.
-const SHARE_BY_WEIGHT: f64 = 0.8;
-/// The pass side gives its bet on half of the limit this part of its capital.
-const HALF_PRIOR: f64 = 0.35;
 /// Clean requests are counted up to here.
 const MOST_REQUESTS: u64 = 1 << 40;
 
@@ -21,7 +18,7 @@ pub(super) fn of(blank: TestForecast, limit: f64, member: &Member<'_>, setting: 
     };
     let mut passes = Vec::new();
     if !member.is_guard {
-        let half = ((1.0 / setting.beta).ln() - HALF_PRIOR.ln()) / divergence(limit / 2.0, limit);
+        let half = ((1.0 / setting.beta).ln() - HALF_OF_LIMIT_PRIOR.ln()) / divergence(limit / 2.0, limit);
         passes.push(Pass { canary: GoodCanary::HalfOfLimit, needs: setting.estimate(half) });
         let clean = clean_requests(limit, setting.beta);
         passes.extend(clean.map(|clean| Pass { canary: GoodCanary::Clean, needs: setting.estimate(clean as f64) }));

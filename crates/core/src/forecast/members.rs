@@ -3,7 +3,7 @@
 //! As the sequential judge has them: a criterion with an absolute limit and one against stable is two tests, and so is
 //! `combine: either`; what compares rates or latencies has one more, for the time when the canary serves alone. Criteria that
 //! roll back share one budget with the guards; those that pause and those that warn have budgets of their own (ANALYSIS 2.9).
-//! Request rates and restarts are looked at as they stand and need no budget.
+//! Request rates, restarts, and guards on CPU and memory are looked at as they stand and need no budget.
 
 use serin_stats::{Family, RatioMode, ReleaseAlarm, Share};
 
@@ -28,7 +28,7 @@ pub(super) enum Subject {
     Limit { max: f64, share: f64 },
     /// The canary alone at 100 %, against what stable was before. It only ever accuses, by numbers that nobody knows yet.
     After,
-    /// CPU or memory.
+    /// A criterion on CPU or memory.
     Gauge,
     /// No test.
     Plain,
@@ -74,7 +74,8 @@ impl Member<'_> {
         match self.subject {
             Subject::Rate(_) => Some(Family::Errors),
             Subject::Latency(_) => Some(Family::Latency),
-            Subject::Limit { .. } | Subject::After => Some(Family::Limits),
+            Subject::Limit { .. } => Some(Family::Limits),
+            Subject::After => Some(Family::After),
             Subject::Gauge => Some(Family::Other),
             Subject::Plain => None,
         }
@@ -107,7 +108,7 @@ pub(super) fn members(plan: &Plan, alpha: f64) -> Vec<Member<'_>> {
         mode: RatioMode::Limit,
         expected: None,
         on_breach: OnBreach::Rollback,
-        subject: absolute(guard.metric, guard.max),
+        subject: if guard.metric.is_gauge() { Subject::Plain } else { absolute(guard.metric, guard.max) },
         alarm_share: 0.0,
         ln_threshold: 0.0,
     }));
@@ -129,7 +130,7 @@ pub(super) fn members(plan: &Plan, alpha: f64) -> Vec<Member<'_>> {
 
 fn subjects(criterion: &Criterion) -> Vec<Subject> {
     let metric = criterion.metric;
-    if is_plain(metric) {
+    if !metric.is_evidence() && !metric.is_gauge() {
         return vec![Subject::Plain];
     }
     let mut subjects = Vec::new();
@@ -137,7 +138,7 @@ fn subjects(criterion: &Criterion) -> Vec<Subject> {
         let both = Limits { ratio: versus.ratio, increase: versus.increase };
         let apart = versus.combine == Combine::Either && versus.ratio.is_some() && versus.increase.is_some();
         let limits = if apart { vec![Limits { increase: None, ..both }, Limits { ratio: None, ..both }] } else { vec![both] };
-        let is_gauge = matches!(metric, Metric::Cpu | Metric::Memory);
+        let is_gauge = metric.is_gauge();
         subjects.extend(limits.into_iter().map(|limits| match metric {
             _ if is_gauge => Subject::Gauge,
             Metric::Latency(_) | Metric::LatencyAny => Subject::Latency(limits),
@@ -147,7 +148,7 @@ fn subjects(criterion: &Criterion) -> Vec<Subject> {
     }
     subjects.extend(criterion.max.map(|max| absolute(metric, max)));
     // Of rates and latencies less is always better.
-    subjects.extend(criterion.min.filter(|_| matches!(metric, Metric::Cpu | Metric::Memory)).map(|_| Subject::Gauge));
+    subjects.extend(criterion.min.filter(|_| metric.is_gauge()).map(|_| Subject::Gauge));
     subjects
 }
 
@@ -158,8 +159,4 @@ fn absolute(metric: Metric, max: f64) -> Subject {
         Metric::Cpu | Metric::Memory => Subject::Gauge,
         Metric::LatencyAny | Metric::RequestRate | Metric::Restarts => Subject::Plain,
     }
-}
-
-fn is_plain(metric: Metric) -> bool {
-    matches!(metric, Metric::RequestRate | Metric::Restarts)
 }

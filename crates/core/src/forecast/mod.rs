@@ -30,6 +30,7 @@ use serin_stats::Share;
 use self::members::{Member, Subject};
 use crate::{
     WeightBps,
+    judge::least_gauge_ms,
     plan::{JudgeKind, Metric, OnBreach, Plan, SequentialRules, Step},
 };
 
@@ -37,8 +38,6 @@ use crate::{
 pub const ASSUMED_RATE: f64 = 0.005;
 /// Nats that the mixture over fault sizes and the overshoot cost beyond the threshold.
 const OVERHEAD_NATS: f64 = 1.5;
-/// Gauges are judged on three blocks of a minute after a warm-up of two.
-const GAUGE_MS: u64 = 5 * 60_000;
 
 /// What a stage can decide.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,7 +206,7 @@ fn of_test(plan: &Plan, member: &Member<'_>, setting: &Setting) -> TestForecast 
         Subject::Rate(limits) => rate::of(blank, &limits, rate::expected(plan, member), member, setting),
         Subject::Latency(limits) => latency::of(blank, &limits, member, setting),
         Subject::Limit { share, .. } => limit::of(blank, share, member, setting),
-        Subject::Gauge => TestForecast { earliest_ms: Some(GAUGE_MS), ..blank },
+        Subject::Gauge => TestForecast { earliest_ms: Some(setting.least_gauge_ms), ..blank },
         Subject::After | Subject::Plain => TestForecast { unforeseen: Some("is looked at as it stands".to_owned()), ..blank },
     }
 }
@@ -219,6 +218,7 @@ struct Setting {
     hold_ms: u64,
     max_hold_ms: u64,
     beta: f64,
+    least_gauge_ms: u64,
 }
 
 impl Setting {
@@ -232,6 +232,7 @@ impl Setting {
             hold_ms: step.hold_ms,
             max_hold_ms: step.max_hold_ms,
             beta: rules.beta,
+            least_gauge_ms: least_gauge_ms(&rules),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Rates against stable.
 
-use serin_stats::{DEFAULT_MARGIN, RatioMode, information, least_failures};
+use serin_stats::{DEFAULT_MARGIN, LN_TOTAL, PASS_PRIOR, RatioMode, information, least_failures};
 
 use super::{
     ASSUMED_RATE, Fault, GoodCanary, OVERHEAD_NATS, Pass, Setting, StableRate, TestForecast,
@@ -15,9 +15,9 @@ const FAULTS: [f64; 3] = [1.5, 2.0, 5.0];
 /// 1.5 to 2 times the requests on average.
 const AT_THE_LIMIT: f64 = 1.7;
 /// Half of the evidence about errors is spread over their classes.
-const CLASSES_NATS: f64 = std::f64::consts::LN_2;
+const CLASSES_NATS: f64 = -LN_TOTAL;
 /// The pass side gives its bet on an equal canary this part of its capital.
-const EQUAL_PRIOR: f64 = 0.6;
+const EQUAL_PRIOR: f64 = PASS_PRIOR[0];
 
 /// Stable's rate for a test: the criterion's own, that of the document for errors, or an assumption.
 pub(super) fn expected(plan: &Plan, member: &Member<'_>) -> StableRate {

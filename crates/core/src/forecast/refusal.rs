@@ -4,14 +4,14 @@
 //! failures can break, because the canary has almost everything; one whose numbers the tests do not take.
 
 use serde::{Deserialize, Serialize};
-use serin_stats::{LimitE, Outlook, RatioCriterion, RatioLimits, RatioMode, Share, StableRate, forecast, least_failures};
+use serin_stats::{LimitE, RatioCriterion, RatioLimits, RatioMode, Share, StableRate, least_failures};
 
 use super::{
-    ASSUMED_RATE, latency,
+    latency,
     members::{Limits, Member, Subject, members},
     rate,
 };
-use crate::plan::{JudgeKind, Metric, Plan, SequentialRules};
+use crate::plan::{JudgeKind, Metric, Plan};
 
 /// Something that can never be decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ pub fn refusals(plan: &Plan) -> Vec<Refusal> {
         let refuse =
             |(why, help): (String, &str)| Refusal { criterion: member.name.to_owned(), stage: member.stage, why, help: help.to_owned() };
         let refusal = match member.subject {
-            Subject::Rate(limits) => bad_numbers(&limits, member.mode).or_else(|| never_compared(plan, rules, &members, member)),
-            Subject::Latency(_) => never_compared(plan, rules, &members, member),
+            Subject::Rate(limits) => bad_numbers(&limits, member.mode).or_else(|| never_compared(plan, &members, member)),
+            Subject::Latency(_) => never_compared(plan, &members, member),
             Subject::Limit { share, .. } => LimitE::above(share).err().map(|error| {
                 let why = format!("{}: {error}", quoted("the limit of", member));
                 (why, "write a share of requests above 0 % and at most 98 %")
@@ -59,7 +59,7 @@ fn bad_numbers(limits: &Limits, mode: RatioMode) -> Option<(String, &'static str
 
 /// A criterion against stable that no stage can decide. The absolute limit of the same criterion, if it has one, is what
 /// decides then.
-fn never_compared(plan: &Plan, rules: SequentialRules, members: &[Member<'_>], member: &Member<'_>) -> Option<(String, &'static str)> {
+fn never_compared(plan: &Plan, members: &[Member<'_>], member: &Member<'_>) -> Option<(String, &'static str)> {
     let same = |other: &Member<'_>| other.name == member.name && other.stage == member.stage && !other.is_guard;
     if members.iter().any(|other| same(other) && matches!(other.subject, Subject::Limit { .. })) {
         return None;
@@ -71,20 +71,20 @@ fn never_compared(plan: &Plan, rules: SequentialRules, members: &[Member<'_>], m
         .filter(|(index, _)| member.stage.is_none() || member.stage == Some(*index))
         .filter_map(|(_, step)| Share::new(step.weight().share()).ok())
         .collect();
-    let outlook =
-        |weight| Outlook { stable_rate: ASSUMED_RATE, weight, alpha: rules.alpha, alarm_share: member.alarm_share, beta: rules.beta };
     let help = match member.metric {
         Metric::LatencyAny => "add a stage with a smaller weight, or use a `max` on a quantile such as latency-p99",
         _ => "add a stage with a smaller weight, or give the criterion a `max`",
     };
     let where_ = if member.stage.is_some() { "its stage sends" } else { "no stage sends" };
-    if weights.iter().all(|weight| forecast(&outlook(*weight), 2.0, 1.5).is_err()) {
+    if weights.iter().all(|weight| !weight.is_split()) {
         let negation = if member.stage.is_some() { "everything to one of them" } else { "traffic to both" };
         let why = format!("{} can never be decided: it compares the versions, and {where_} {negation}", quoted("the criterion", member));
         return Some((why, help));
     }
-    let threshold = if matches!(member.subject, Subject::Rate(_)) { rate::threshold(member) } else { latency::threshold(member) };
-    let can_fail = |weight: &Share| !matches!(least_failures(*weight, threshold), Ok(None) | Err(_));
+    let can_fail = |weight: &Share| match member.subject {
+        Subject::Rate(_) => matches!(least_failures(*weight, rate::threshold(member)), Ok(Some(_))),
+        _ => latency::least_failures(latency::quantiles(&member.metric), *weight, latency::threshold(member)).is_some(),
+    };
     if !weights.iter().any(can_fail) {
         let why = format!(
             "{} can never fail: with so little traffic left on stable not even 10,000 failures of the canary in a row prove anything",

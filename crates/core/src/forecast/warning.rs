@@ -65,8 +65,10 @@ fn of_stage(stage: &StageForecast) -> Vec<Warning> {
             );
             warn(Some(test), text, help);
         }
-        if test.earliest_ms.is_some_and(|earliest_ms| earliest_ms > stage.max_hold_ms) {
-            let text = format!("{name} is too short for {}: decided after 5m 00s at the earliest, given up after {limit}", test.criterion);
+        if let Some(earliest_ms) = test.earliest_ms.filter(|earliest_ms| *earliest_ms > stage.max_hold_ms) {
+            let earliest = human_duration(earliest_ms);
+            let text =
+                format!("{name} is too short for {}: decided after {earliest} at the earliest, given up after {limit}", test.criterion);
             warn(Some(test), text, "make the stage longer, or `onBreach: warn`");
         }
     }

@@ -35,6 +35,17 @@ impl Verdict {
             Self::Environment => "environment",
         }
     }
+
+    /// What the worse of two verdicts is judged by: missing data is worse than a pass, and a breach is worse than both.
+    pub(super) fn badness(self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Inconclusive => 1,
+            Self::Unknown => 2,
+            Self::Environment => 3,
+            Self::Fail => 4,
+        }
+    }
 }
 
 /// One criterion at the last evaluation.

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     Timestamp, WeightBps,
     plan::{
-        Analysis, Combine, Criterion, Expectation, Guard, JudgeKind, Metric, OnBreach, OnInconclusive, OnNoData, Plan, Quantile, RatioMode,
+        Analysis, Combine, Criterion, Expectation, Guard, JudgeKind, Metric, OnBreach, OnInconclusive, OnNoData, Plan, Quantile,
         RetreatEnd, RetreatPolicy, Severity, VersusStable,
     },
     traffic::{Arm, ArmGauges, Assignment, Counts, Observation, Outcome, TrafficCell},
@@ -18,21 +18,7 @@ pub(super) fn bps(weight: u16) -> WeightBps {
 }
 
 pub(super) fn criterion() -> Criterion {
-    Criterion {
-        name: "errors".to_owned(),
-        metric: Metric::ErrorRate,
-        max: None,
-        min: None,
-        versus_stable: None,
-        on_breach: OnBreach::Rollback,
-        severity: Severity::Critical,
-        mode: RatioMode::Limit,
-        expected: None,
-        for_ms: 0,
-        cumulative: None,
-        consecutive: 1,
-        min_sample: 50,
-    }
+    Criterion { name: "errors".to_owned(), min_sample: 50, ..Criterion::of(Metric::ErrorRate) }
 }
 
 fn max(metric: Metric, max: f64) -> Criterion {
@@ -452,7 +438,8 @@ fn a_checkpoint_belongs_to_one_stage() {
     let plan = plan(vec![], vec![]);
     for (step, weight, expected) in [(0, 2_000, 200), (1, 2_000, 0), (0, 2_500, 0)] {
         let mut trial = Trial::new(&plan);
-        trial.restore(&plan, &checkpoint, step, bps(weight));
+        assert!(trial.recall(&checkpoint));
+        trial.resume_stage(&plan, &checkpoint, step, bps(weight));
         assert_eq!(trial.tally().canary_requests(bps(weight)), expected);
     }
 }

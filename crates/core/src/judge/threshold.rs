@@ -102,10 +102,17 @@ impl ThresholdJudge {
 
     /// Whether stable alone keeps the absolute limits of criteria and guards, see [`guards::keeps_limits`].
     pub(super) fn stable_keeps_limits(&self, broken: Option<&str>, now: Timestamp) -> Option<bool> {
+        guards::keeps_limits(self.limits_of_stable(now), broken)
+    }
+
+    /// Names of criteria and guards, and whether stable alone breaks their absolute limits: `None` for too little data, or no limit.
+    pub(super) fn limits_of_stable(&self, now: Timestamp) -> impl Iterator<Item = (&str, Option<bool>)> {
         let slices = self.window.total(now);
-        let scene = Scene { slices: &slices, gauges: &self.gauges, covered_s: self.window.covered_s(), weight: WeightBps::ZERO };
         let criteria = self.rules.iter().map(|rule| &rule.criterion).chain(self.guards.criteria());
-        guards::keeps_limits(criteria.map(|criterion| (criterion.name.as_str(), scene.stable_breaks(criterion))), broken)
+        criteria.map(move |criterion| {
+            let scene = Scene { slices: &slices, gauges: &self.gauges, covered_s: self.window.covered_s(), weight: WeightBps::ZERO };
+            (criterion.name.as_str(), scene.stable_breaks(criterion))
+        })
     }
 
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices) {
@@ -160,7 +167,7 @@ impl Rule {
         match (by_weight, matched) {
             (Some(by_weight), Some(matched)) => {
                 let alone = scene.weight.is_zero() && by_weight.verdict == Verdict::Unknown;
-                Some(if alone || badness(matched.verdict) > badness(by_weight.verdict) { matched } else { by_weight })
+                Some(if alone || matched.verdict.badness() > by_weight.verdict.badness() { matched } else { by_weight })
             }
             (by_weight, matched) => by_weight.or(matched.filter(|one| one.verdict != Verdict::Pass)),
         }
@@ -184,17 +191,6 @@ impl Breaches {
             one.text = format!("{}; broken in {} {looks} of this stage, fails at {most}", one.text, self.seen);
         }
         one
-    }
-}
-
-/// What the worse of two verdicts is judged by. Missing data is worse than a pass, and a breach is worse than both.
-fn badness(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Pass => 0,
-        Verdict::Inconclusive => 1,
-        Verdict::Unknown => 2,
-        Verdict::Environment => 3,
-        Verdict::Fail => 4,
     }
 }
 

@@ -189,17 +189,20 @@ impl Trial {
     }
 
     /// Takes over the evidence of a checkpoint, whatever stage it was made in: evidence against the canary belongs to the
-    /// release.
-    pub fn recall(&mut self, checkpoint: &Checkpoint) {
-        if let (Judge::Sequential(judge), Some(memory)) = (&mut self.judge, &checkpoint.evidence) {
-            judge.recall(memory);
+    /// release. `false` if there should be some and it is of no use: none was kept, or it is about other criteria.
+    #[must_use]
+    pub fn recall(&mut self, checkpoint: &Checkpoint) -> bool {
+        match (&mut self.judge, &checkpoint.evidence) {
+            (Judge::Sequential(judge), Some(memory)) => judge.recall(memory),
+            (Judge::Sequential(_), None) => false,
+            (Judge::Threshold(_) | Judge::Kayenta(_), _) => true,
         }
     }
 
-    /// Goes on from a checkpoint. What it says about a stage counts if it belongs to the same stage and weight; otherwise the
-    /// stage counts from zero, which can only make it longer.
-    pub fn restore(&mut self, plan: &Plan, checkpoint: &Checkpoint, step: usize, weight: WeightBps) {
-        self.recall(checkpoint);
+    /// Goes on in a stage after a restart, with the evidence that was [recalled](Self::recall) before. What the checkpoint says
+    /// about a stage counts if it belongs to the same stage and weight; otherwise the stage counts from zero, which can only
+    /// make it longer.
+    pub fn resume_stage(&mut self, plan: &Plan, checkpoint: &Checkpoint, step: usize, weight: WeightBps) {
         if checkpoint.scope != Some(Scope { step, weight }) {
             return self.begin_stage(plan, step, weight);
         }
@@ -209,5 +212,21 @@ impl Trial {
         }
         self.scope = checkpoint.scope;
         self.tally = checkpoint.tally;
+    }
+
+    /// Goes on in a retreat after a restart, with the evidence that was [recalled](Self::recall) before. `step`: the stage that
+    /// traffic left.
+    pub fn resume_retreat(&mut self, plan: &Plan, step: usize) {
+        match &mut self.judge {
+            Judge::Sequential(judge) => {
+                self.scope = None;
+                self.tally = Tally::default();
+                judge.resume_retreat(plan, step);
+            }
+            Judge::Threshold(_) | Judge::Kayenta(_) => {
+                self.begin_stage(plan, step, WeightBps::ZERO);
+                self.begin_retreat();
+            }
+        }
     }
 }

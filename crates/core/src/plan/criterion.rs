@@ -36,6 +36,29 @@ pub struct Criterion {
     pub min_sample: u64,
 }
 
+impl Criterion {
+    /// A criterion of the metric's name without any limit, to which limits are added. It rolls back, is critical, and has no
+    /// patience.
+    #[must_use]
+    pub fn of(metric: Metric) -> Self {
+        Self {
+            name: metric.name().to_owned(),
+            metric,
+            max: None,
+            min: None,
+            versus_stable: None,
+            on_breach: OnBreach::Rollback,
+            severity: Severity::Critical,
+            mode: RatioMode::Limit,
+            expected: None,
+            for_ms: 0,
+            consecutive: 1,
+            cumulative: None,
+            min_sample: 0,
+        }
+    }
+}
+
 /// Limits relative to stable, measured over the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct VersusStable {
@@ -84,7 +107,8 @@ pub enum Severity {
 /// The name of the guard that every release has unless it is switched off by name.
 pub const OUTAGE_GUARD: &str = "outage";
 
-/// A limit that is looked at with every observation and rolls back at once.
+/// A limit that rolls back at once, without patience. The sequential judge weighs rates and latencies as evidence and acts once
+/// the limit is surely broken; every other guard is looked at as it stands, with every observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
     /// Its name in output; unique.
@@ -93,9 +117,10 @@ pub struct Guard {
     pub metric: Metric,
     /// The canary's value may not be above this, in the metric's unit.
     pub max: f64,
-    /// How far it looks back, in milliseconds.
+    /// Unless it is weighed as evidence: how far it looks back, in milliseconds. What processes use is taken as last measured.
     pub window_ms: u64,
-    /// The least number of the canary's requests in the window before it acts.
+    /// Unless it is weighed as evidence: the least number of the canary's requests in the window before it acts. Metrics
+    /// that are not made of requests need none.
     pub min_sample: u64,
 }
 
@@ -103,20 +128,6 @@ impl Guard {
     /// The guard in a criterion's words: nothing but a `max` that rolls back.
     #[must_use]
     pub fn as_criterion(&self) -> Criterion {
-        Criterion {
-            name: self.name.clone(),
-            metric: self.metric,
-            max: Some(self.max),
-            min: None,
-            versus_stable: None,
-            on_breach: OnBreach::Rollback,
-            severity: Severity::Critical,
-            mode: RatioMode::Limit,
-            expected: None,
-            for_ms: 0,
-            consecutive: 1,
-            cumulative: None,
-            min_sample: self.min_sample,
-        }
+        Criterion { name: self.name.clone(), max: Some(self.max), min_sample: self.min_sample, ..Criterion::of(self.metric) }
     }
 }

@@ -119,6 +119,19 @@ impl Metric {
         }
     }
 
+    /// Whether it is made of requests of which each counts on its own: a rate or a latency. The sequential judge weighs
+    /// these as evidence.
+    #[must_use]
+    pub fn is_evidence(self) -> bool {
+        matches!(self.unit(), Unit::Share | Unit::Milliseconds)
+    }
+
+    /// Whether it is what processes use, measured again and again: CPU and memory.
+    #[must_use]
+    pub fn is_gauge(self) -> bool {
+        matches!(self, Self::Cpu | Self::Memory)
+    }
+
     /// Where its values come from.
     #[must_use]
     pub fn source(self) -> MetricSource {

@@ -87,7 +87,7 @@ pub struct Analysis {
     pub retreat: RetreatPolicy,
     /// Criteria of every stage.
     pub criteria: Vec<Criterion>,
-    /// Limits that act on any observation, at once.
+    /// Limits of the canary alone that roll back at once, see [`Guard`].
     pub guards: Vec<Guard>,
 }
 

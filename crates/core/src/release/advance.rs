@@ -1,6 +1,6 @@
 //! What happens by itself: from phase to phase, as soon as nothing stands against it.
 
-use super::{Cause, CauseKind, Effect, Event, Phase, Release, StageStep};
+use super::{Cause, CauseKind, Effect, Event, Phase, Release, StageStep, WITHOUT_VERDICT};
 use crate::{
     WeightBps, format_count,
     judge::{SplitCheck, Verdict},
@@ -184,7 +184,7 @@ impl Release {
                     OnInconclusive::Hold => self.record(Event::Paused { by: None, reason: format!("{reason}; resume or abort") }),
                     OnInconclusive::Rollback => self.roll_back(Cause { kind: CauseKind::Policy, text: reason }),
                     OnInconclusive::Advance => {
-                        self.record(Event::Warned { text: format!("{reason}; the document says to go on without a verdict") });
+                        self.record(Event::Warned { text: format!("{reason}; {WITHOUT_VERDICT}") });
                         self.record(Event::BakePassed);
                     }
                 }

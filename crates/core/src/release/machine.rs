@@ -251,21 +251,21 @@ impl Release {
     }
 
     fn restore_trial(&mut self, checkpoint: Option<&Checkpoint>) {
-        if let Some(checkpoint) = checkpoint {
-            self.trial.recall(checkpoint);
+        if let Some(checkpoint) = checkpoint
+            && !self.trial.recall(checkpoint)
+        {
+            let text = "evidence from before the restart is lost: it is about other criteria than the plan's";
+            self.record(Event::Warned { text: text.to_owned() });
         }
         let weight = self.state.asked_weight();
         let step = match self.state.phase {
             Phase::Stage { step, .. } => step,
             Phase::Promoting | Phase::Baking { .. } => self.plan.steps.len(),
-            Phase::Retreated { step, .. } => {
-                self.trial.begin_stage(&self.plan, step, weight);
-                return self.trial.begin_retreat();
-            }
+            Phase::Retreated { step, .. } => return self.trial.resume_retreat(&self.plan, step),
             _ => return,
         };
         match checkpoint {
-            Some(checkpoint) => self.trial.restore(&self.plan, checkpoint, step, weight),
+            Some(checkpoint) => self.trial.resume_stage(&self.plan, checkpoint, step, weight),
             None => self.trial.begin_stage(&self.plan, step, weight),
         }
     }

@@ -31,6 +31,6 @@ pub use effect::{Effect, EffectId};
 pub use event::{Entry, Event};
 pub use input::{Check, CheckStatus, Fault, Input, WorkloadSeen};
 pub use machine::{Output, Release};
-pub use narrate::narrate;
+pub use narrate::{WITHOUT_VERDICT, narrate};
 pub use state::{Pause, Phase, StageStep, State, TargetState};
 pub use wait::Wait;

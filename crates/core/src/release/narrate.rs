@@ -3,6 +3,9 @@
 use super::{Effect, Entry, Event};
 use crate::{human_duration, plan::Plan};
 
+/// How the text of an entry ends when a stage or bake was left undecided and the document says to go on all the same.
+pub const WITHOUT_VERDICT: &str = "the document says to go on without a verdict";
+
 /// A headline of at most two or three words and the details, or `None` for entries that are mere bookkeeping.
 #[must_use]
 pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
@@ -36,9 +39,7 @@ pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
             line("drift found", format!("the router gives the canary {found} instead of {asked}; asking again"))
         }
         Event::StagePassed { step, evidence } => line(&format!("{} passed", stage(step)), evidence.clone()),
-        Event::StageWaived { step, reason } => {
-            line(&format!("{} waived", stage(step)), format!("{reason}; the document says to go on without a verdict"))
-        }
+        Event::StageWaived { step, reason } => line(&format!("{} waived", stage(step)), format!("{reason}; {WITHOUT_VERDICT}")),
         Event::ApprovalAwaited { step } => line("approval needed", format!("to leave {} at {}", stage(step), weight(step))),
         Event::Approved { by, reason } => line("approved", said(by, reason)),
         Event::Paused { reason, .. } => line("paused", reason.clone()),

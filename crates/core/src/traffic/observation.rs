@@ -84,8 +84,6 @@ pub struct Observation {
     pub cells: Vec<TrafficCell>,
     /// Resource use by [`Arm::index`].
     pub gauges: [ArmGauges; 2],
-    /// Requests without an answer so far, by [`Arm::index`].
-    pub in_flight: [u64; 2],
     /// Ages of the requests without an answer: cells with at least one.
     #[serde(default)]
     pub open: Vec<OpenCell>,

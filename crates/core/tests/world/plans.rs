@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serin_core::{
     WeightBps,
     plan::{
-        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnBreach, OnInconclusive, OnNoData, Plan,
-        RatioMode, RetreatEnd, RetreatPolicy, Severity, Step, VersusStable,
+        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, Plan,
+        RetreatEnd, RetreatPolicy, Step, VersusStable,
     },
 };
 
@@ -56,18 +56,11 @@ pub fn criterion(name: &str) -> Criterion {
     let versus = VersusStable { ratio: Some(1.5), increase: Some(0.01), decrease: None, combine: Combine::Both };
     Criterion {
         name: name.to_owned(),
-        metric: Metric::ErrorRate,
         max: Some(0.05),
-        min: None,
         versus_stable: Some(versus),
-        on_breach: OnBreach::Rollback,
-        severity: Severity::Critical,
-        mode: RatioMode::Limit,
-        expected: None,
-        for_ms: 0,
-        cumulative: None,
         consecutive: 2,
         min_sample: 20,
+        ..Criterion::of(Metric::ErrorRate)
     }
 }
 

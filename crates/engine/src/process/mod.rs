@@ -37,6 +37,7 @@ pub use env::ResolvedEnv;
 pub use error::{ProcessError, WorkloadFailure};
 pub use exit::ExitInfo;
 pub use launch::{LOAD_ID, LaunchContext, LogFile, ReplicaSpec, load_spec, replica_specs};
+pub(crate) use port::reserve;
 pub use probe::probe_address;
 pub use record::{Ledger, ReplicaRecord, kill_leftover, leftover};
 pub use set::ReplicaSet;

@@ -5,12 +5,12 @@
 //! connect to itself. So ports come from outside of that range. No port is handed out twice by one process until all were.
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{BTreeSet, hash_map::RandomState},
     hash::BuildHasher,
     net::{Ipv4Addr, TcpListener},
     ops::RangeInclusive,
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -19,6 +19,14 @@ use super::ProcessError;
 
 /// Ports looked at before giving up.
 const MAX_TRIES: u32 = 2_000;
+
+/// The ports that proxies of this process listen at, or will.
+static RESERVED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// Keeps a port for a proxy: no replica gets it while the proxy does not listen yet, or not at the moment.
+pub(crate) fn reserve(port: u16) {
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+}
 
 /// A port of 127.0.0.1 that nothing listens on, and none of `taken`.
 pub(super) fn free_port(taken: &[u16]) -> Result<u16, ProcessError> {
@@ -32,11 +40,15 @@ pub(super) fn free_port(taken: &[u16]) -> Result<u16, ProcessError> {
     for _ in 0..MAX_TRIES {
         let offset = cursor.fetch_add(1, Ordering::Relaxed) % count;
         let port = low + u16::try_from(offset).unwrap_or(0);
-        if !taken.contains(&port) && is_free(port) {
+        if !taken.contains(&port) && may_be_given(port) {
             return Ok(port);
         }
     }
     Err(ProcessError::NoFreePort { tried: MAX_TRIES, low, high })
+}
+
+fn may_be_given(port: u16) -> bool {
+    !RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(&port) && is_free(port)
 }
 
 /// Whether a server could listen on the port now.
@@ -71,6 +83,14 @@ fn ephemeral_range() -> RangeInclusive<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ports_of_proxies_are_not_given_away() {
+        let port = free_port(&[]).unwrap();
+        assert!(may_be_given(port));
+        reserve(port);
+        assert!(!may_be_given(port));
+    }
 
     #[test]
     fn ports_are_distinct_free_and_not_those_of_outgoing_connections() {

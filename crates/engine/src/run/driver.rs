@@ -242,8 +242,7 @@ impl Driver {
         self.has_news |= !cells.is_empty() || !replicas.is_empty() || !stats.open.is_empty();
         let arms = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)));
         let gauges = serin_core::traffic::by_arm(|arm| arms[arm.index()].gauges);
-        let (in_flight, open) = (stats.in_flight, stats.open.clone());
-        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, in_flight, open, replicas }), now);
+        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, open: stats.open.clone(), replicas }), now);
         self.release.handle(Input::WorkloadSeen(workload::seen(&arms[0], &arms[1])), now);
         if (stats.epoch, stats.version) == self.world.router.version() {
             for target in self.release.plan().targets.clone() {

@@ -35,7 +35,7 @@ use serin_core::release::{Check, Entry};
 use serin_spec::{Diagnostics, validated::Release};
 use tokio::sync::{mpsc, watch};
 
-use crate::store::StoreError;
+use crate::{store::StoreError, systemd::Sockets};
 
 /// What to run, and how.
 #[derive(Debug, Clone)]
@@ -50,6 +50,8 @@ pub struct RunConfig {
     pub keep_serving: bool,
     /// How long to wait for a person before giving up with everything left running; `None`: for ever.
     pub operator_patience: Option<Duration>,
+    /// Listening sockets that were opened for this process.
+    pub sockets: Sockets,
 }
 
 /// A valid release document.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serin_core::{
     Timestamp, WeightBps,
     judge::Checkpoint,
-    release::{Check, CheckStatus, Release},
+    release::{Check, CheckStatus, Phase, Release},
     traffic::Arm,
 };
 use serin_proxy::ProxyLink;
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     preflight,
-    process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec},
+    process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec, reserve},
     router::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, running_proxy, take_back},
     serve::Who,
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
@@ -101,7 +101,12 @@ pub(crate) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc
         leftovers::clear(&folder, &store, note).await?;
     }
     let proxy = running_proxy(&folder.proxy_socket()).await.map_err(|error| RunError::Proxy { reason: error.to_string() })?;
-    let checks = preflight::static_checks(&document.release, &document.dir, folder.path(), proxy.is_some());
+    let checks = preflight::static_checks(
+        &document.release,
+        &document.dir,
+        folder.path(),
+        proxy.is_some() || config.sockets.at(document.release.traffic.listen).is_some(),
+    );
     // A release that is under way is not stopped by a disk that filled up meanwhile: that would leave it without a judge.
     if unfinished.is_none() && checks.iter().any(|check| check.status == CheckStatus::Fail) {
         return Err(RunError::Preflight(checks));
@@ -170,6 +175,7 @@ impl<'a> Preparation<'a> {
     ) -> Result<Self, RunError> {
         let document = &config.document;
         let Ground { folder, store, epoch } = ground;
+        reserve(document.release.traffic.listen.port());
         let launch = Launch {
             state_dir: folder.path().to_owned(),
             document_dir: document.dir.clone(),
@@ -255,6 +261,12 @@ impl<'a> Preparation<'a> {
         };
         let checkpoint = CheckpointFile::new(self.folder.checkpoint());
         let remembered = checkpoint.load::<Remembered>(resumed.row.id);
+        if let Err(reason) = &remembered
+            && is_judged(&resumed.state.phase)
+        {
+            self.note(format!("evidence from before the restart is lost: {reason}"));
+        }
+        let remembered = remembered.ok();
         let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| *at);
         let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial.clone());
         let latched = resumed.latch.is_set();
@@ -378,7 +390,7 @@ impl<'a> Preparation<'a> {
             socket: self.folder.proxy_socket(),
             table: self.folder.route_table(),
             log: self.folder.log("proxy"),
-            listener: None,
+            listener: self.config.sockets.at(self.config.document.release.traffic.listen),
         }
     }
 
@@ -395,6 +407,11 @@ impl<'a> Preparation<'a> {
     fn note(&self, text: String) {
         let _ = self.feed.happenings.try_send(Happening::Note(text));
     }
+}
+
+/// Whether what was seen of the canary still matters.
+fn is_judged(phase: &Phase) -> bool {
+    matches!(phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. } | Phase::NeedsOperator { .. })
 }
 
 fn workload(document: &Document, launch: &Launch, store: &SharedStore, stable: Option<Arc<ReplicaSet>>) -> Arc<dyn Workload> {

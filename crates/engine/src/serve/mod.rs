@@ -5,11 +5,12 @@
 //!
 //! - `server`: the services by name, and what can be asked of them.
 //! - `service`: one service and the conditions that it can be in. `opening`: how it begins, `standing`: between releases, `releasing`: during
-//!   them, `version`: which version serves, `queue`: the document that waits.
+//!   them, `version`: which version serves, `queue`: the document that waits, `leftovers`: what runs of one that could not be opened.
 //! - `events`: what happened lately, over all services.
 //! - `status`: how a service is, as data.
 
 mod events;
+mod leftovers;
 mod opening;
 mod queue;
 mod releasing;
@@ -34,6 +35,15 @@ pub struct Who {
     pub name: String,
     /// Why, if said. Without control characters and at most 200 of them.
     pub reason: Option<String>,
+}
+
+/// How much of the past is kept, per service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Runs whose journals are kept, at least 1.
+    pub runs: u32,
+    /// How long they are kept, in milliseconds.
+    pub keep_ms: u64,
 }
 
 /// What became of a document that was applied.

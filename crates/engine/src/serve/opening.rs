@@ -10,6 +10,7 @@ use serin_core::traffic::{Arm, by_arm};
 use tokio::sync::mpsc;
 
 use super::{
+    queue::Queued,
     releasing::Releasing,
     service::{Condition, Down, Tools},
     standing::Standing,
@@ -43,6 +44,8 @@ pub(super) struct Opened {
 struct Fault {
     text: String,
     passes: bool,
+    /// Whether nothing is known that serves.
+    blank: bool,
 }
 
 /// Opens a service: a release that was under way goes on, otherwise the version that served serves.
@@ -50,9 +53,8 @@ pub(super) async fn open(name: String, path: PathBuf, tools: Tools, declared: Op
     let down = declared.clone();
     match try_open(&name, path, &tools, declared).await {
         Ok(opened) => opened,
-        Err(Fault { text, passes }) => {
-            tracing::error!(service = name, "{text}");
-            Opened { condition: Condition::Down(Down { fault: text, passes, declared: down }), last: None }
+        Err(Fault { text, passes, blank }) => {
+            Opened { condition: Condition::Down(Box::new(Down { fault: text, passes, blank, declared: down })), last: None }
         }
     }
 }
@@ -77,7 +79,14 @@ pub(super) fn feed(name: &str, tools: &Tools, run: Option<i64>) -> Feed {
 /// What a release of a service is started with.
 pub(super) fn config(document: Document, folder: &StateFolder, tools: &Tools) -> RunConfig {
     let state = folder.path().to_owned();
-    RunConfig { document, state, serin_exe: tools.serin_exe.clone(), keep_serving: true, operator_patience: None }
+    RunConfig {
+        document,
+        state,
+        serin_exe: tools.serin_exe.clone(),
+        keep_serving: true,
+        operator_patience: None,
+        sockets: tools.sockets.clone(),
+    }
 }
 
 /// The names of both versions' processes while a run is under way.
@@ -92,24 +101,25 @@ async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Doc
         Ok(Some(found)) => found,
         Ok(None) => {
             let text = format!("the folder {} says of no version that it serves; apply a document", folder.path().display());
-            return Err(Fault { text, passes: false });
+            return Err(Fault { text, passes: false, blank: true });
         }
         Err(error) => {
             // What cannot be understood does not pass; a lock that is held or a disk that is full may.
             let passes = !matches!(error, StoreError::Damaged { .. } | StoreError::Newer { .. } | StoreError::PathTooLong { .. });
-            return Err(Fault { text: distrust(&folder, error).await.to_string(), passes });
+            return Err(Fault { text: distrust(&folder, error).await.to_string(), passes, blank: false });
         }
     };
     let proxy = match running_proxy(&folder.proxy_socket()).await {
         Ok(proxy) => proxy,
-        Err(error) => return Err(Fault { text: RunError::Proxy { reason: error.to_string() }.to_string(), passes: true }),
+        Err(error) => return Err(RunError::Proxy { reason: error.to_string() }.into()),
     };
     let document = reread(&serving.document_name, &serving.document)?;
     let epoch = store.epoch();
     let ground = Ground { folder, store: Arc::new(Mutex::new(store)), epoch };
     if let Some(row) = unfinished {
         let released = reread(&row.document_name, &row.document)?;
-        let checks = preflight::static_checks(&released.release, &released.dir, ground.folder.path(), proxy.is_some());
+        let held = proxy.is_some() || tools.sockets.at(released.release.traffic.listen).is_some();
+        let checks = preflight::static_checks(&released.release, &released.dir, ground.folder.path(), held);
         let config = config(released, &ground.folder, tools);
         let (feed, names, run) = (feed(name, tools, Some(row.id.0)), names(&serving, row.id.0), row.id.0);
         let preparation = Preparation::new(&config, &feed, ground, names, None, checks, None)?;
@@ -119,7 +129,8 @@ async fn try_open(name: &str, path: PathBuf, tools: &Tools, declared: Option<Doc
         return Ok(Opened { condition: Condition::Releasing(Box::new(releasing)), last });
     }
     clear_leftovers(&ground, &serving).await;
-    let checks = preflight::static_checks(&document.release, &document.dir, ground.folder.path(), proxy.is_some());
+    let held = proxy.is_some() || tools.sockets.at(document.release.traffic.listen).is_some();
+    let checks = preflight::static_checks(&document.release, &document.dir, ground.folder.path(), held);
     let config = config(document, &ground.folder, tools);
     let feed = feed(name, tools, None);
     let arm = serving.arm;
@@ -150,7 +161,15 @@ impl Found {
                 store.set_serving(&serving)?;
                 serving
             }
-            (None, None) => return Ok(None),
+            // It died after it was created and before it was recorded what serves.
+            (None, None) => match Queued::kept(folder) {
+                Some(queued) => {
+                    let serving = version::declared(&queued.document);
+                    store.set_serving(&serving)?;
+                    serving
+                }
+                None => return Ok(None),
+            },
         };
         let Some(row) = store.unfinished()? else {
             let last = last_run(&store, None)?;
@@ -164,7 +183,8 @@ impl Found {
         // It came to its end and died before that was recorded: over is over.
         let end = RunEnd::of(&state);
         let serving = match end {
-            RunEnd::Succeeded => Serving {
+            // What a later run brought counts.
+            RunEnd::Succeeded if serving.release.is_none_or(|release| release < row.id) => Serving {
                 release: Some(row.id),
                 arm: Arm::Canary,
                 document_name: row.document_name.clone(),
@@ -214,17 +234,18 @@ fn reread(origin: &str, text: &str) -> Result<Document, Fault> {
     Document::reread(origin, text.to_owned()).map_err(|diagnostics| Fault {
         text: format!("this version of serin does not accept the document that is in service: {diagnostics}; put the older version back"),
         passes: false,
+        blank: false,
     })
 }
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        Self { text: error.to_string(), passes: true }
+        Self { text: error.to_string(), passes: true, blank: false }
     }
 }
 
 impl From<RunError> for Fault {
     fn from(error: RunError) -> Self {
-        Self { text: error.to_string(), passes: true }
+        Self { text: error.to_string(), passes: true, blank: false }
     }
 }

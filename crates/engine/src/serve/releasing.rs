@@ -3,6 +3,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use serin_core::{
+    Timestamp,
     release::{Action, Command, Phase},
     traffic::Arm,
 };
@@ -12,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Applied, Refused, ServiceState, ServiceStatus, Who,
+    Applied, Refused, Retention, ServiceState, ServiceStatus, Who,
     queue::Queued,
     service::{Ask, Condition, Service, empty},
     standing::{self, Standing},
@@ -20,8 +21,8 @@ use super::{
     version,
 };
 use crate::{
-    run::{Document, RunEnd, driver::Driver, start::Stood},
-    store::Serving,
+    run::{Document, RunEnd, driver::Driver, ledger::SharedStore, start::Stood},
+    store::{ReleaseId, Serving, StateFolder, StoreError},
 };
 
 /// How often the whole status is published unasked. Who wants it asks; this is what is shown if there is no answer, and the report of a
@@ -38,6 +39,14 @@ pub(super) struct Releasing {
     /// The document that is being released.
     pub(super) released: Document,
     pub(super) run: i64,
+}
+
+/// The end of a release as it is to be recorded.
+pub(super) struct Unrecorded {
+    row: ReleaseId,
+    end: RunEnd,
+    ended_at: Timestamp,
+    serving: Serving,
 }
 
 enum Step {
@@ -58,6 +67,11 @@ impl Releasing {
         status.queued = service.queued.as_ref().map(Queued::words);
         status.last = service.last.clone();
         status
+    }
+
+    /// Whether this document is being released.
+    pub(super) fn is_of(&self, document: &Document) -> bool {
+        document.release.document_hash == self.driver.row.document_hash
     }
 
     fn phase(&self) -> &Phase {
@@ -81,7 +95,7 @@ impl Service {
             let step = tokio::select! {
                 biased;
                 end = releasing.driver.drive(&mut interrupts, None) => Step::Ended(end),
-                ask = self.asks.recv() => Step::Asked(ask),
+                ask = self.next_ask() => Step::Asked(ask),
                 _ = pulse.tick() => Step::Pulse,
             };
             match step {
@@ -132,20 +146,33 @@ impl Service {
     fn supersede(&mut self, document: Document, who: Who, releasing: &mut Releasing) -> Result<Applied, Refused> {
         let hash = &document.release.document_hash;
         let rolls_back = releasing.driver.release.state().rollback.is_some();
-        if *hash == releasing.released.release.document_hash && !rolls_back {
-            return Ok(Applied::Unchanged { why: format!("{} is under way already", releasing.words()) });
+        // Unless somebody wanted another one in between, the same document says nothing new. Above all it does not bring back what is just
+        // being taken back, because some loop applies it every minute.
+        if *hash == releasing.released.release.document_hash && self.queued.is_none() {
+            let (what, name) = (releasing.words(), &self.name);
+            return Ok(Applied::Unchanged {
+                why: if rolls_back {
+                    format!("{what}; `serin retry {name}` releases it once more after that")
+                } else {
+                    format!("{what} is under way already")
+                },
+            });
+        }
+        if let Some(queued) = self.queued.as_ref().filter(|queued| queued.document.release.document_hash == *hash) {
+            return Ok(Applied::Unchanged { why: format!("{} begins when {} has ended", queued.words(), releasing.words()) });
+        }
+        let what = releasing.words();
+        // Before what the document says is looked at: whatever that is, this is not the time.
+        if matches!(releasing.phase(), Phase::Promoting | Phase::Baking { .. } | Phase::Finishing) {
+            return Err(Refused::Conflict(format!(
+                "{what} serves all clients with its new version already; wait for its end, or `serin rollback {}` first",
+                self.name
+            )));
         }
         let kept = matches!(releasing.phase(), Phase::Retained { .. } | Phase::Retiring);
         let (stable, arm) = if kept { (&releasing.released, Arm::Canary) } else { (&releasing.document, releasing.serving.arm) };
         standing::check(&document, stable, arm, &releasing.driver.folder)?;
-        let what = releasing.words();
         let action = match releasing.phase() {
-            Phase::Promoting | Phase::Baking { .. } | Phase::Finishing => {
-                return Err(Refused::Conflict(format!(
-                    "{what} serves all clients with its new version already; wait for its end, or `serin rollback {}` first",
-                    self.name
-                )));
-            }
             Phase::Retained { .. } => Some(Action::Retire),
             _ if rolls_back || matches!(releasing.phase(), Phase::Retiring) => None,
             _ => Some(Action::Abort),
@@ -177,21 +204,17 @@ impl Service {
             ended_at,
             end: end.clone(),
         };
-        let (serving, document, arm) = match end {
+        let (serving, document, arm) = match &end {
             RunEnd::Succeeded => (version::proven(&released, run), released, Arm::Canary),
             _ => {
                 let arm = Arm::Stable;
                 (serving, document, arm)
             }
         };
-        let recorded = tokio::task::block_in_place(|| {
-            let mut store = driver.store.lock().unwrap_or_else(PoisonError::into_inner);
-            let told = serde_json::to_string(&end).ok();
-            store.end_with(driver.row.id, end.word(), ended_at, told.as_deref(), Some(&serving))
-        });
-        if let Err(error) = recorded {
-            // The journal says it all: the next server reads it from there.
-            tracing::error!(service = self.name, %error, "the end of the release could not be recorded");
+        self.unrecorded = Some(Unrecorded { row: driver.row.id, end, ended_at, serving: serving.clone() });
+        if let Err(error) = self.record_end(&driver.store) {
+            // The journal says it all: the next server reads it from there, should this one end before it can record it.
+            tracing::error!(service = self.name, %error, "the end of the release could not be recorded; trying again");
         }
         if let Some(load) = driver.load {
             load.stop().await;
@@ -199,7 +222,37 @@ impl Service {
         driver.latch.remove();
         self.last = Some(last);
         let Driver { folder, store, world, keeper, .. } = driver;
+        tokio::task::block_in_place(|| self.forget_the_old(&folder, &store));
         Condition::Standing(Box::new(Standing { stood: Stood { folder, store, world, keeper }, serving, document, arm }))
+    }
+}
+
+impl Service {
+    /// Bounds what the folder holds. Nothing is released right now, so that nobody waits for it.
+    fn forget_the_old(&self, folder: &StateFolder, store: &SharedStore) {
+        let Retention { runs, keep_ms } = self.tools.retention;
+        match store.lock().unwrap_or_else(PoisonError::into_inner).retain(runs, keep_ms, crate::process::now()) {
+            Ok(forgotten) => {
+                for run in forgotten {
+                    // One that is not there any more is as good as removed.
+                    let _ = std::fs::remove_file(folder.latch(run));
+                }
+            }
+            Err(error) => tracing::warn!(service = self.name, %error, "old journals could not be removed"),
+        }
+    }
+
+    /// Records the end of the last release, if that is still to be done: before another one begins, so that what serves is always what the
+    /// newest brought.
+    pub(super) fn record_end(&mut self, store: &SharedStore) -> Result<(), StoreError> {
+        let Some(Unrecorded { row, end, ended_at, serving }) = &self.unrecorded else { return Ok(()) };
+        tokio::task::block_in_place(|| {
+            let told = serde_json::to_string(end).ok();
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.end_with(*row, end.word(), *ended_at, told.as_deref(), Some(serving))
+        })?;
+        self.unrecorded = None;
+        Ok(())
     }
 }
 
@@ -214,7 +267,7 @@ async fn leave(releasing: Releasing) -> Condition {
 }
 
 /// Takes the traffic back, then stops everything. The journal is left as it is: the next server goes on with the release.
-async fn stop(releasing: Releasing) {
+pub(super) async fn stop(releasing: Releasing) {
     let driver = releasing.driver;
     driver.world.send_everything_to_stable().await;
     if let Some(load) = driver.load {

@@ -9,17 +9,21 @@ use std::{
     time::Duration,
 };
 
-use serin_core::release::{Action, Command, Entry};
+use serin_core::release::{Action, CheckStatus, Command, Entry};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    Applied, EventId, Refused, Run, ServiceStatus, Subscription, Who,
+    Applied, EventId, Refused, Retention, Run, ServiceStatus, Subscription, Who,
     events::Events,
+    queue::Queued,
     service::{self, Ask, Handle, Tools},
 };
 use crate::{
+    preflight,
+    process::reserve,
     run::Document,
     store::{Lock, Reader, ReleaseId, ReleaseRow, StateFolder, StoreError},
+    systemd::Sockets,
 };
 
 /// How long a service may take to answer. It answers between two steps; only a disk that hangs takes longer.
@@ -39,6 +43,10 @@ pub struct ServerConfig {
     /// Services that serve from the start: the stable version and the traffic settings of these documents. A service that the state
     /// folder knows goes on with what it knows.
     pub services: Vec<Document>,
+    /// Listening sockets that were opened for this process. A service whose address is none of theirs opens its own.
+    pub sockets: Sockets,
+    /// How much of the past is kept, per service.
+    pub retention: Retention,
 }
 
 /// A running server. Clones are the same server.
@@ -68,9 +76,12 @@ impl Server {
         let services_dir = folder.path().join("services");
         fs::create_dir_all(&services_dir).map_err(|error| StoreError::io("cannot create", &services_dir, error))?;
         let process = u32::try_from(RandomState::new().hash_one(std::process::id()) >> 32).unwrap_or_default();
-        let tools = Tools { serin_exe: config.serin_exe, events: Arc::new(Events::new(process)) };
+        let events = Arc::new(Events::new(process));
+        let tools = Tools { serin_exe: config.serin_exe, events, sockets: config.sockets, retention: config.retention };
         let inner = Inner { folder: services_dir, services: Mutex::default(), tools, _lock: lock };
         let server = Self { inner: Arc::new(inner) };
+        // Before the first replica of any of them gets a port.
+        config.services.iter().for_each(|document| reserve(document.release.traffic.listen.port()));
         server.find_again()?;
         for document in config.services {
             server.declare(document);
@@ -113,6 +124,10 @@ impl Server {
         match known {
             Some(handle) => self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?,
             None => {
+                let checks = preflight::static_checks(&document.release, &document.dir, &self.inner.folder, false);
+                if checks.iter().any(|check| check.status == CheckStatus::Fail) {
+                    return Err(Refused::Preflight(checks));
+                }
                 let handle = self.create(&document)?;
                 self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?.map(|_| Applied::Created)
             }
@@ -227,6 +242,10 @@ impl Server {
             let Ok(name) = entry.file_name().into_string() else { continue };
             if StateFolder::existing(&entry.path()).is_some() {
                 let handle = service::find_again(&name, entry.path(), self.inner.tools.clone());
+                self.lock().insert(name, handle);
+            } else if let Some(queued) = StateFolder::at(&entry.path()).ok().and_then(|folder| Queued::kept(&folder)) {
+                // It was created, and the server died before there was more than that.
+                let handle = service::create(entry.path(), queued.document, self.inner.tools.clone());
                 self.lock().insert(name, handle);
             }
         }

@@ -1,7 +1,7 @@
 //! One service: a task that is in one of three conditions, and what it answers in each.
 //!
-//! - *Down*: it could not be opened. Whatever passes by itself (a full disk, a version that does not come up) is tried again; what does not
-//!   (a damaged store) waits for people. A proxy that runs goes on with its last table, with nothing for the canary.
+//! - *Down*: it could not be opened. Whatever may pass by itself (a full disk, a version that does not come up) is tried again soon, what waits
+//!   for people (a damaged store) now and then. A proxy that runs goes on with its last table, with nothing for the canary.
 //! - *Standing*: one version serves.
 //! - *Releasing*: a release is carried out by the same driver as in the foreground. It is stopped between two turns for every question.
 //!
@@ -9,7 +9,7 @@
 //! one begins when traffic has returned. From the promotion on the canary serves everyone, and going back for the sake of something newer would
 //! hurt: the new document is refused until the bake is over. Once the old version is merely kept, it is given up for the new release.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use serin_core::release::Command;
 use tokio::{
@@ -17,20 +17,24 @@ use tokio::{
     time::Instant,
 };
 
+use super::Retention;
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
     events::Events,
+    leftovers,
     opening::{self, Opened},
     queue::Queued,
-    releasing::Releasing,
-    standing::Standing,
+    releasing::{self, Releasing, Unrecorded},
+    standing::{self, Standing},
     status::LastRun,
 };
-use crate::{run::Document, store::StateFolder};
+use crate::{run::Document, store::StateFolder, systemd::Sockets};
 
 const ASKS: usize = 64;
 /// How often a service that is down tries again.
 const RETRY: Duration = Duration::from_secs(5);
+/// The same if only people can help: to see that they did.
+const RETRY_AFTER_PEOPLE: Duration = Duration::from_secs(20);
 /// How often it says how it is without being asked.
 pub(super) const PULSE: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,8 @@ pub(super) const PULSE: Duration = Duration::from_secs(1);
 pub(super) struct Tools {
     pub(super) serin_exe: PathBuf,
     pub(super) events: Arc<Events>,
+    pub(super) sockets: Sockets,
+    pub(super) retention: Retention,
 }
 
 /// How a service is reached.
@@ -107,7 +113,17 @@ fn start(name: String, folder: PathBuf, declared: Option<Document>, tools: Tools
     let (asks, asked) = mpsc::channel(ASKS);
     let listen = declared.as_ref().map_or_else(String::new, |document| document.release.traffic.listen.to_string());
     let (status_in, status) = watch::channel(empty(&name, ServiceState::Starting, listen));
-    let service = Service { name, path: folder.clone(), tools, asks: asked, status: status_in, last: None, queued: None };
+    let service = Service {
+        name,
+        path: folder.clone(),
+        tools,
+        asks: asked,
+        deferred: VecDeque::new(),
+        status: status_in,
+        last: None,
+        queued: None,
+        unrecorded: None,
+    };
     tokio::spawn(service.run(declared));
     Handle { asks, folder, status }
 }
@@ -124,15 +140,19 @@ pub(super) struct Service {
     pub(super) name: String,
     pub(super) path: PathBuf,
     pub(super) tools: Tools,
-    pub(super) asks: mpsc::Receiver<Ask>,
+    asks: mpsc::Receiver<Ask>,
+    /// What was asked while the service was being opened, and can only be answered after that.
+    deferred: VecDeque<Ask>,
     pub(super) status: watch::Sender<ServiceStatus>,
     pub(super) last: Option<LastRun>,
     pub(super) queued: Option<Queued>,
+    /// The end of a release that the store could not take yet.
+    pub(super) unrecorded: Option<Unrecorded>,
 }
 
 /// What a service is doing.
 pub(super) enum Condition {
-    Down(Down),
+    Down(Box<Down>),
     Standing(Box<Standing>),
     Releasing(Box<Releasing>),
     Gone,
@@ -143,6 +163,8 @@ pub(super) struct Down {
     pub(super) fault: String,
     /// Whether it may pass by itself.
     pub(super) passes: bool,
+    /// Whether nothing is known that serves, so that any document may say it.
+    pub(super) blank: bool,
     /// The document that declared it, if it was never up.
     pub(super) declared: Option<Document>,
 }
@@ -152,7 +174,7 @@ impl Service {
         let mut condition = self.open(declared).await;
         loop {
             condition = match condition {
-                Condition::Down(down) => self.down(down).await,
+                Condition::Down(down) => self.down(*down).await,
                 Condition::Standing(standing) => self.stand(*standing).await,
                 Condition::Releasing(releasing) => self.release(*releasing).await,
                 Condition::Gone => return,
@@ -165,31 +187,66 @@ impl Service {
         self.tools.events.publish(crate::process::now(), &self.name, None, (String::new(), text), None);
     }
 
+    /// What is asked next: first what had to wait. Whoever stopped waiting for an answer is not obeyed any more.
+    pub(super) async fn next_ask(&mut self) -> Option<Ask> {
+        while let Some(ask) = self.deferred.pop_front() {
+            if !ask.is_forgotten() {
+                return Some(ask);
+            }
+        }
+        self.asks.recv().await
+    }
+
     /// Opens the service. It takes as long as its version takes to become ready; meanwhile it answers.
     async fn open(&mut self, declared: Option<Document>) -> Condition {
+        let is_new = declared.is_some();
         let opening = opening::open(self.name.clone(), self.path.clone(), self.tools.clone(), declared);
         tokio::pin!(opening);
-        loop {
+        let mut stopping = Vec::new();
+        let condition = loop {
             tokio::select! {
-                opened = &mut opening => return self.opened(opened),
+                opened = &mut opening => break self.opened(opened),
                 ask = self.asks.recv() => {
                     let Some(ask) = ask else { return Condition::Gone };
                     match ask {
-                        Ask::Apply { document, who, answer } => {
+                        Ask::Apply { document, who, answer } if is_new && self.queued.is_none() => {
                             // Begins as soon as there is something to begin beside.
-                            self.queued = Some(Queued { document: *document, who });
-                            let _ = answer.send(Ok(Applied::Begun));
+                            let _ = answer.send(self.keep(*document, who));
                         }
+                        Ask::Apply { .. } | Ask::Retry { .. } if self.deferred.len() < ASKS => self.deferred.push_back(ask),
                         // What was started so far is found again by whoever opens the service next.
-                        Ask::Detach { answer } | Ask::Stop { answer } => {
+                        Ask::Detach { answer } => {
                             let _ = answer.send(());
                             return Condition::Gone;
                         }
+                        // Only what is known can be stopped.
+                        Ask::Stop { answer } => stopping.push(answer),
                         other => refuse(other, &self.status.borrow(), "the service is being started"),
                     }
                 }
             }
+        };
+        if stopping.is_empty() {
+            return condition;
         }
+        match condition {
+            Condition::Standing(standing) => standing::stop(*standing).await,
+            Condition::Releasing(releasing) => releasing::stop(*releasing).await,
+            Condition::Down(_) => leftovers::stop(&self.name, &self.path).await,
+            Condition::Gone => {}
+        }
+        for answer in stopping {
+            let _ = answer.send(());
+        }
+        Condition::Gone
+    }
+
+    /// Keeps a document until it can begin.
+    fn keep(&mut self, document: Document, who: Who) -> Result<Applied, Refused> {
+        let queued = Queued { document, who };
+        queued.keep(&StateFolder::create(&self.path)?)?;
+        self.queued = Some(queued);
+        Ok(Applied::Begun)
     }
 
     fn opened(&mut self, opened: Opened) -> Condition {
@@ -199,46 +256,76 @@ impl Service {
             && let Some(folder) = StateFolder::existing(&self.path)
         {
             self.queued = Queued::kept(&folder);
+            // A process that died between the record of a run and this file.
+            let begun = |queued: &Queued| matches!(&condition, Condition::Releasing(releasing) if releasing.is_of(&queued.document));
+            if self.queued.take_if(|queued| begun(queued)).is_some() {
+                Queued::forget(&folder);
+            }
         }
         condition
     }
 
     async fn down(&mut self, down: Down) -> Condition {
         let listen = self.status.borrow().listen.clone();
+        let is_news = self.status.borrow().fault.as_ref() != Some(&down.fault);
         let mut status = empty(&self.name, ServiceState::Failed, listen);
         status.fault = Some(down.fault.clone());
         status.last = self.last.clone();
         status.queued = self.queued.as_ref().map(Queued::words);
         self.status.send_replace(status);
-        self.note(down.fault.clone());
-        let retry_at = Instant::now() + RETRY;
+        if is_news {
+            tracing::error!(service = self.name, "{}", down.fault);
+            self.note(down.fault.clone());
+        }
+        let retry_at = Instant::now() + if down.passes { RETRY } else { RETRY_AFTER_PEOPLE };
         loop {
             let ask = tokio::select! {
-                () = tokio::time::sleep_until(retry_at), if down.passes => return self.open(down.declared).await,
-                ask = self.asks.recv() => ask,
+                () = tokio::time::sleep_until(retry_at) => return self.open(down.declared).await,
+                ask = self.next_ask() => ask,
             };
             match ask {
                 None => return Condition::Gone,
-                Some(Ask::Detach { answer } | Ask::Stop { answer }) => {
+                Some(Ask::Detach { answer }) => {
+                    let _ = answer.send(());
+                    return Condition::Gone;
+                }
+                Some(Ask::Stop { answer }) => {
+                    leftovers::stop(&self.name, &self.path).await;
                     let _ = answer.send(());
                     return Condition::Gone;
                 }
                 // A service that was never up takes what people think is right now.
-                Some(Ask::Apply { document, who, answer }) if down.declared.is_some() => {
+                Some(Ask::Apply { document, who, answer }) if down.blank || down.declared.is_some() => {
                     let declared = (*document).clone();
-                    self.queued = Some(Queued { document: *document, who });
-                    let _ = answer.send(Ok(Applied::Begun));
-                    return self.open(Some(declared)).await;
+                    let kept = self.keep(*document, who);
+                    let takes = kept.is_ok();
+                    let _ = answer.send(kept);
+                    if takes {
+                        return self.open(Some(declared)).await;
+                    }
                 }
-                Some(Ask::Delete { who, answer }) if down.declared.is_some() => {
-                    self.note(format!("deleted by {}", who.name));
+                Some(Ask::Delete { who, answer }) => {
                     let (stopped, moment) = oneshot::channel();
-                    let _ = answer.send(Ok((moment, self.path.clone())));
-                    drop(stopped);
+                    let gone = standing::grave(&self.path, &self.name);
+                    self.note(format!("deleted by {}; its journals are in {}", who.name, gone.display()));
+                    let _ = answer.send(Ok((moment, gone.clone())));
+                    leftovers::stop(&self.name, &self.path).await;
+                    standing::bury(&self.name, &self.path, &gone);
+                    let _ = stopped.send(());
                     return Condition::Gone;
                 }
                 Some(other) => refuse(other, &self.status.borrow(), &down.fault),
             }
+        }
+    }
+}
+
+impl Ask {
+    /// Whether nobody waits for the answer any more.
+    fn is_forgotten(&self) -> bool {
+        match self {
+            Self::Apply { answer, .. } | Self::Retry { answer, .. } => answer.is_closed(),
+            _ => false,
         }
     }
 }

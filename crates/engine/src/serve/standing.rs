@@ -1,7 +1,7 @@
 //! A service between releases: one version serves.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError},
 };
 
@@ -103,7 +103,7 @@ impl Service {
                 continue;
             }
             tokio::select! {
-                ask = self.asks.recv() => match self.answer_standing(ask, standing).await {
+                ask = self.next_ask() => match self.answer_standing(ask, standing).await {
                     Condition::Standing(back) => standing = *back,
                     other => return other,
                 },
@@ -113,7 +113,11 @@ impl Service {
                         tokio::spawn(async move { world.resend().await });
                     }
                 }
-                _ = pulse.tick() => drop(self.status.send_replace(standing.status(self))),
+                _ = pulse.tick() => {
+                    // A disk that is full is tried again until it takes the end of the release.
+                    let _ = self.record_end(&standing.stood.store);
+                    self.status.send_replace(standing.status(self));
+                }
             }
         }
     }
@@ -197,7 +201,9 @@ impl Service {
 
     /// Begins a release. If it cannot begin, the service stands as before and it is said why.
     async fn begin(&mut self, standing: Standing, document: Document, who: Who) -> (Condition, Option<Refused>) {
-        let begun = check(&document, &standing.document, standing.serving.arm, &standing.stood.folder).and_then(|checks| {
+        let checked = check(&document, &standing.document, standing.serving.arm, &standing.stood.folder);
+        let begun = checked.and_then(|checks| {
+            self.record_end(&standing.stood.store)?;
             let (row, epoch) = tokio::task::block_in_place(|| record(&standing.stood.store, &document))?;
             Ok((checks, row, epoch))
         });
@@ -213,7 +219,7 @@ impl Service {
         let run = row.id.0;
         let config = config(document, &folder, &self.tools);
         let feed = feed(&self.name, &self.tools, Some(run));
-        let ground = Ground { folder, store, epoch };
+        let (ground, id) = (Ground { folder, store: Arc::clone(&store), epoch }, row.id);
         let stable = world.workload.give(arm);
         let prepared = Preparation::new(&config, &feed, ground, names(&serving, run), stable, checks, None);
         let started = match prepared {
@@ -230,7 +236,17 @@ impl Service {
                 // The version goes on serving behind its proxy; opening the service anew finds both again.
                 keeper.detach().await;
                 let fault = error.to_string();
-                (Condition::Down(Down { fault: fault.clone(), passes: true, declared: None }), Some(Refused::Conflict(fault)))
+                // Who was told that it does not begin must not see it begin when the service is opened again.
+                let told = serde_json::to_string(&RunEnd::Refused).ok();
+                let now = crate::process::now();
+                let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = store.end(id, RunEnd::Refused.word(), now, told.as_deref()) {
+                    tracing::error!(service = self.name, %error, "a release that could not begin could not be ended");
+                }
+                (
+                    Condition::Down(Box::new(Down { fault: fault.clone(), passes: true, blank: false, declared: None })),
+                    Some(Refused::Conflict(fault)),
+                )
             }
         }
     }
@@ -243,22 +259,30 @@ impl Service {
     ) -> Condition {
         let (stopped, moment) = oneshot::channel();
         let folder = standing.stood.folder.path().to_owned();
-        let gone = folder
-            .parent()
-            .and_then(|services| services.parent())
-            .map_or_else(|| folder.clone(), |state| state.join("deleted").join(format!("{}-{}", self.name, crate::process::now().0)));
+        let gone = grave(&folder, &self.name);
         self.note(format!("deleted by {}; its journals are in {}", who.name, gone.display()));
         let _ = answer.send(Ok((moment, gone.clone())));
         let mut status = standing.status(self);
         status.state = ServiceState::Deleting;
         self.status.send_replace(status);
         stop(standing).await;
-        let moved = gone.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::rename(&folder, &gone));
-        if let Err(error) = moved {
-            tracing::error!(service = self.name, %error, "the folder of the deleted service could not be moved away; move it by hand");
-        }
+        bury(&self.name, &folder, &gone);
         let _ = stopped.send(());
         Condition::Gone
+    }
+}
+
+/// Where the folder of a deleted service goes.
+pub(super) fn grave(folder: &Path, name: &str) -> PathBuf {
+    let state = folder.parent().and_then(Path::parent);
+    state.map_or_else(|| folder.to_owned(), |state| state.join("deleted").join(format!("{name}-{}", crate::process::now().0)))
+}
+
+/// Moves the folder of a deleted service there.
+pub(super) fn bury(name: &str, folder: &Path, grave: &Path) {
+    let moved = grave.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::rename(folder, grave));
+    if let Err(error) = moved {
+        tracing::error!(service = name, %error, "the folder of the deleted service could not be moved away; move it by hand");
     }
 }
 

@@ -1,4 +1,8 @@
-//! What the judge has seen, written at most every second and lost without harm.
+//! What the judge has seen, written at most every second.
+//!
+//! Losing it loses evidence: of a canary that was about to be found guilty nothing is known any more, what stable did is
+//! forgotten, and the running stage counts from zero. A release goes on all the same, since a judge without a past is worth more
+//! than none, and people are told.
 //!
 //! A server with hundreds of releases writes hundreds of these per second. Making and deleting a file each time would be most of what it
 //! costs, so the file and its spare change places, and the spare is written over.
@@ -20,6 +24,45 @@ use super::{ReleaseId, StoreError};
 #[derive(Debug, Clone)]
 pub struct CheckpointFile {
     path: PathBuf,
+}
+
+/// Why there is no checkpoint that could be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCheckpoint {
+    /// There is no file.
+    #[error("{path} does not exist")]
+    Missing {
+        /// The file.
+        path: String,
+    },
+    /// It was made by another release.
+    #[error("{path} is that of another release")]
+    OtherRelease {
+        /// The file.
+        path: String,
+    },
+    /// It cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is damaged or has another shape.
+    #[error("{path} is damaged, or was written by another version of serin: {source}")]
+    NotUnderstood {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// The part of the content that says whose it is.
+#[derive(Deserialize)]
+struct Owner {
+    release: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,11 +92,22 @@ impl CheckpointFile {
             .map_err(|error| StoreError::io("cannot write", &self.path, error))
     }
 
-    /// The checkpoint of this release and when it was made; `None` if there is none that can be read.
-    #[must_use]
-    pub fn load<T: DeserializeOwned>(&self, release: ReleaseId) -> Option<(Timestamp, T)> {
-        let content: Content<T> = serde_json::from_slice(&fs::read(&self.path).ok()?).ok()?;
-        (content.release == release.0).then_some((content.at, content.data))
+    /// The checkpoint of this release and when it was made.
+    ///
+    /// # Errors
+    /// Why there is none that could be used.
+    pub fn load<T: DeserializeOwned>(&self, release: ReleaseId) -> Result<(Timestamp, T), NoCheckpoint> {
+        let path = || self.path.display().to_string();
+        let text = fs::read(&self.path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => NoCheckpoint::Missing { path: path() },
+            _ => NoCheckpoint::Unreadable { path: path(), source },
+        })?;
+        let owner: Owner = serde_json::from_slice(&text).map_err(|source| NoCheckpoint::NotUnderstood { path: path(), source })?;
+        if owner.release != release.0 {
+            return Err(NoCheckpoint::OtherRelease { path: path() });
+        }
+        let content: Content<T> = serde_json::from_slice(&text).map_err(|source| NoCheckpoint::NotUnderstood { path: path(), source })?;
+        Ok((content.at, content.data))
     }
 }
 
@@ -77,16 +131,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_cannot_be_used_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = CheckpointFile::new(folder.path().join("checkpoint.json"));
+        let load = || file.load::<Vec<u64>>(ReleaseId(7));
+        assert!(matches!(load(), Err(NoCheckpoint::Missing { .. })));
+        file.save(ReleaseId(7), Timestamp(5), &vec![1_u64, 2]).unwrap();
+        assert_eq!(load().unwrap(), (Timestamp(5), vec![1, 2]));
+        file.save(ReleaseId(7), Timestamp(5), &"another shape").unwrap();
+        assert!(matches!(load(), Err(NoCheckpoint::NotUnderstood { .. })));
+        file.save(ReleaseId(8), Timestamp(5), &"another shape").unwrap();
+        assert!(matches!(load(), Err(NoCheckpoint::OtherRelease { .. })));
+        fs::write(folder.path().join("checkpoint.json"), "{\"release\": 7, \"at\"").unwrap();
+        assert!(matches!(load(), Err(NoCheckpoint::NotUnderstood { .. })));
+        fs::remove_file(folder.path().join("checkpoint.json")).unwrap();
+        fs::create_dir(folder.path().join("checkpoint.json")).unwrap();
+        assert!(matches!(load(), Err(NoCheckpoint::Unreadable { .. })));
+    }
+
+    #[test]
     fn the_newest_is_read_whatever_was_longer_before() {
         let dir = tempfile::tempdir().unwrap();
         let file = CheckpointFile::new(dir.path().join("checkpoint.json"));
-        let read = |release| file.load::<String>(ReleaseId(release));
-        assert_eq!(read(1), None);
+        let read = || file.load::<String>(ReleaseId(1)).unwrap();
         for (at, text) in [(1, "a long one, longer than all others"), (2, "short"), (3, "another"), (4, "")] {
             file.save(ReleaseId(1), Timestamp(at), &text).unwrap();
-            assert_eq!(read(1), Some((Timestamp(at), text.to_owned())));
+            assert_eq!(read(), (Timestamp(at), text.to_owned()));
         }
-        assert_eq!(read(2), None, "of another release");
         assert!(fs::read_dir(dir.path()).unwrap().count() <= 2, "one spare");
     }
 }

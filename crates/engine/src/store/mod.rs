@@ -6,7 +6,8 @@
 //! - `journal-archive/`: entries that a snapshot stands for ([`archive`]). Nothing that runs needs them.
 //! - `lock`: held with `flock` by the one process that may write. Others read in short transactions or ask the owner.
 //! - `latch`: written in place and synced when traffic returns to stable, before the journal; see [`Latch`].
-//! - `checkpoint.json`: what the judge has seen, at most a second old; losing it can only make a stage longer.
+//! - `checkpoint.json`: what judge and meter have seen, at most a second old. It is the only place of the sequential judge's evidence:
+//!   see [`CheckpointFile`] for what follows when it is lost.
 
 pub mod archive;
 mod check;
@@ -26,7 +27,7 @@ mod serving;
 mod tests;
 
 pub use check::{CheckReport, check};
-pub use checkpoint::CheckpointFile;
+pub use checkpoint::{CheckpointFile, NoCheckpoint};
 pub use compaction::MOST_ENTRIES;
 pub use database::Store;
 pub use folder::StateFolder;

@@ -68,7 +68,7 @@ fn entry(seq: u64, event: Event) -> Entry {
 fn drifting(seqs: impl IntoIterator<Item = u64>) -> Vec<Entry> {
     let weight = |bps| WeightBps::new(bps).unwrap();
     let event = |seq| match seq {
-        1 => Event::Began { release: "shop".to_owned() },
+        1 => Event::Began { release: "shop".to_owned(), by: None, reason: None },
         2 => Event::PreflightPassed { checks: vec![] },
         3 => Event::StageEntered { step: 0 },
         seq => match seq % 4 {

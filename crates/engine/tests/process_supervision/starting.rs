@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use serin_core::traffic::Arm;
+use serin_core::traffic::{Arm, by_arm};
 use serin_engine::process::{LaunchContext, Phase, ReplicaSet, WorkloadFailure, load_spec};
 use serin_spec::validated::{EnvValue, LoadCommand};
 
@@ -126,14 +126,15 @@ async fn the_process_gets_its_environment_and_no_input() {
     let text = r#"if read line; then echo input; fi; echo "$TOKEN $COPY $PORT $SERIN_REPLICA" > seen; mv seen env; sleep 1000"#;
     let mut process = script(text);
     process.env.insert("TOKEN".into(), EnvValue::File("token".into()));
-    process.env.insert("COPY".into(), EnvValue::Env("CARGO_PKG_NAME".into()));
+    process.env.insert("COPY".into(), EnvValue::Env("PATH".into()));
     let specs = bench.specs(Arm::Canary, &process);
     assert!(!format!("{specs:?}").contains("s3cret"));
     let port = specs[0].port;
     let set = ReplicaSet::start(specs, Vec::new(), bench.ledger.clone());
     crate::support::eventually("written", || bench.path("env").exists()).await;
     let started_at_ms = bench.records()[0].started_at_ms;
-    assert_eq!(bench.read("env"), format!("s3cret serin-engine {port} canary-1@{started_at_ms}\n"));
+    let path = std::env::var("PATH").unwrap();
+    assert_eq!(bench.read("env"), format!("s3cret {path} {port} canary-1@{started_at_ms}\n"));
     assert_eq!(bench.read("logs/canary-1.log"), "");
     assert!(!format!("{:?} {:?}", set.status().borrow(), bench.records()).contains("s3cret"));
     set.stop().await;
@@ -144,7 +145,8 @@ async fn the_load_command_counts_as_ready_when_it_runs_and_is_restarted() {
     let bench = Bench::new();
     let command = ["/bin/sh", "-c", "echo {{url}} >> urls; [ $(wc -l < urls) -gt 1 ] && sleep 1000"].map(str::to_owned).to_vec();
     let dir = bench.path("");
-    let ctx = LaunchContext { state_dir: &dir, document_dir: &dir, serin_exe: "/serin".as_ref(), previous: &[] };
+    let names = by_arm(|arm| arm.to_string());
+    let ctx = LaunchContext { state_dir: &dir, document_dir: &dir, serin_exe: "/serin".as_ref(), previous: &[], names: &names };
     let mut spec = load_spec(&LoadCommand { command, env: Default::default() }, "http://127.0.0.1:1", &ctx).unwrap();
     spec.restart.backoff_ms = 10;
     let set = ReplicaSet::start(vec![spec], Vec::new(), bench.ledger.clone());

@@ -29,7 +29,7 @@ async fn sigkill_follows_for_the_whole_group() {
     bench.write("grandchild.sh", "trap '' TERM; echo $$ > g; mv g grandchild; while :; do sleep 0.05; done");
     bench.write("child.sh", "trap '' TERM; sh grandchild.sh & echo $$ > c; mv c child; wait");
     let mut process = script("sh child.sh & wait");
-    process.stop_grace_ms = 200;
+    process.stop_grace_ms = 1_000;
     let set = bench.start(Arm::Canary, &process);
     eventually("a family", || bench.path("child").exists() && bench.path("grandchild").exists()).await;
     let family: Vec<u32> = ["child", "grandchild"].map(|name| bench.read(name).trim().parse().unwrap()).to_vec();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use serin_core::traffic::Arm;
+use serin_core::traffic::{Arm, by_arm};
 use serin_engine::process::{
     LaunchContext, Ledger, ReplicaRecord, ReplicaSet, ReplicaSetStatus, ReplicaSpec, ReplicaStatus, leftover, replica_specs,
 };
@@ -63,8 +63,9 @@ impl Bench {
 
     pub(crate) fn specs(&self, arm: Arm, process: &ProcessArm) -> Vec<ReplicaSpec> {
         let records = self.records();
-        let ctx =
-            LaunchContext { state_dir: self.dir.path(), document_dir: self.dir.path(), serin_exe: Path::new("/serin"), previous: &records };
+        let names = by_arm(|arm| arm.to_string());
+        let (state_dir, serin_exe) = (self.dir.path(), Path::new("/serin"));
+        let ctx = LaunchContext { state_dir, document_dir: state_dir, serin_exe, previous: &records, names: &names };
         replica_specs(arm, process, &ctx).unwrap()
     }
 

@@ -33,7 +33,7 @@ use serin_proxy::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
 
@@ -141,9 +141,14 @@ impl Upstream {
     }
 }
 
-/// An address where nothing listens.
+/// An address where nothing listens, and nothing else will.
 pub(crate) async fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    // It keeps its port for as long as the tests run.
+    std::mem::forget(socket);
+    address
 }
 
 pub(crate) async fn read_head(stream: &mut TcpStream) -> Vec<u8> {
@@ -255,16 +260,19 @@ impl Drop for Proxy {
     }
 }
 
-/// The first counters that satisfy `wanted`.
+/// Counters that satisfy `wanted`: those after the first that do. The fields of one message are read at slightly different moments,
+/// so that what came with the wanted change may be missing in the first.
 pub(crate) async fn stats(link: &ProxyLink, wanted: impl Fn(&Stats) -> bool) -> Arc<Stats> {
     let mut watched = link.stats();
-    let mut last = None;
+    let (mut last, mut fitted) = (None, false);
     let found = tokio::time::timeout(DEADLINE, async {
         loop {
             last = watched.borrow_and_update().clone();
-            if let Some(stats) = last.as_ref().filter(|stats| wanted(stats)) {
+            let fits = last.as_ref().filter(|stats| wanted(stats));
+            if let Some(stats) = fits.filter(|_| fitted) {
                 return stats.clone();
             }
+            fitted = fits.is_some();
             watched.changed().await.expect("the link lives");
         }
     })

@@ -65,7 +65,7 @@ async fn a_canary_that_breaks_or_babbles_is_rescued_where_that_is_safe() {
 async fn a_canary_that_hangs_is_rescued_and_a_stable_that_hangs_is_a_504() {
     let (stable, canary) = (Upstream::named("stable").await, Upstream::silent().await);
     let mut quick = table(stable.addr, Some(canary.addr), 10_000);
-    quick.timeouts.response_ms = 100;
+    quick.timeouts.response_ms = 1_000;
     let proxy = Proxy::start(quick.clone()).await;
     assert_eq!(get(proxy.addr, "/").await.body, "stable");
     rescued_once(&proxy, Outcome::Timeout).await;

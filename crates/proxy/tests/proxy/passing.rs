@@ -83,7 +83,7 @@ async fn a_client_that_does_not_read_holds_the_upstream_back() {
     })
     .await;
     let mut quick = table(upstream.addr, None, 0);
-    quick.timeouts.idle_ms = 300;
+    quick.timeouts.idle_ms = 1_000;
     let proxy = Proxy::start(quick).await;
     let mut lazy = TcpStream::connect(proxy.addr).await.unwrap();
     lazy.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();

@@ -105,7 +105,7 @@ async fn without_a_table_there_is_a_503_that_says_so() {
 async fn clients_that_hold_connections_for_nothing_lose_them() {
     let upstream = Upstream::named("stable").await;
     let mut quick = table(upstream.addr, None, 0);
-    quick.timeouts.idle_ms = 100;
+    quick.timeouts.idle_ms = 1_000;
     let proxy = Proxy::start(quick).await;
     // One that is done and stays; one that says nothing; one that never finishes its head.
     let kept = raw(proxy.addr, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");

@@ -50,7 +50,10 @@ pub(crate) enum Outcome {
     RolledBack(Box<Change>),
     /// A release would have paused at that change.
     Paused(Box<Change>),
-    /// Some criterion is not decided, without data, or broken by both arms.
+    /// Both arms broke a limit that rolls back: a release would have taken traffic from the canary at that change and watched
+    /// stable alone, which no recorded data can show.
+    Shared(Box<Change>),
+    /// Some criterion is not decided, or without data.
     Undecided,
     /// No canary request, or nothing that can be judged.
     NoData,
@@ -65,6 +68,7 @@ pub(crate) struct Replay {
     guards: BTreeMap<String, CriterionAssessment>,
     rolled_back: Option<Change>,
     paused: Option<Change>,
+    shared: Option<Change>,
     first: Option<Timestamp>,
     last: Timestamp,
     requests: [u64; 2],
@@ -91,6 +95,7 @@ impl Replay {
             guards: BTreeMap::new(),
             rolled_back: None,
             paused: None,
+            shared: None,
             first: None,
             last: Timestamp::default(),
             requests: [0; 2],
@@ -138,6 +143,8 @@ impl Replay {
             Outcome::RolledBack(Box::new(change.clone()))
         } else if let Some(change) = &self.paused {
             Outcome::Paused(Box::new(change.clone()))
+        } else if let Some(change) = &self.shared {
+            Outcome::Shared(Box::new(change.clone()))
         } else if self.requests[Arm::Canary.index()] == 0 || (assessment.criteria.is_empty() && !self.plan.analysis.criteria.is_empty()) {
             Outcome::NoData
         } else if assessment.all_pass() {
@@ -202,11 +209,12 @@ impl Replay {
             guard.text = "kept again".to_owned();
             changes.push(Change { at, is_guard: true, from, now: guard.clone() });
         }
-        let first = |on_breach: OnBreach| {
-            changes.iter().find(|change| change.now.verdict == Verdict::Fail && change.now.on_breach == on_breach).cloned()
+        let first = |verdict: Verdict, on_breach: OnBreach| {
+            changes.iter().find(|change| change.now.verdict == verdict && change.now.on_breach == on_breach).cloned()
         };
-        self.rolled_back = self.rolled_back.take().or_else(|| first(OnBreach::Rollback));
-        self.paused = self.paused.take().or_else(|| first(OnBreach::Pause));
+        self.rolled_back = self.rolled_back.take().or_else(|| first(Verdict::Fail, OnBreach::Rollback));
+        self.paused = self.paused.take().or_else(|| first(Verdict::Fail, OnBreach::Pause));
+        self.shared = self.shared.take().or_else(|| first(Verdict::Environment, OnBreach::Rollback));
         changes
     }
 }

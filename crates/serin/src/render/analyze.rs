@@ -167,7 +167,7 @@ fn criteria(standings: &[Standing], guards: bool) -> Vec<&CriterionAssessment> {
 
 fn decided(outcome: &Outcome) -> Option<&Change> {
     match outcome {
-        Outcome::RolledBack(change) | Outcome::Paused(change) => Some(change),
+        Outcome::RolledBack(change) | Outcome::Paused(change) | Outcome::Shared(change) => Some(change),
         _ => None,
     }
 }
@@ -176,6 +176,7 @@ fn verdict(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Pass => Verdict::Pass,
         Outcome::RolledBack(_) | Outcome::Paused(_) => Verdict::Fail,
+        Outcome::Shared(_) => Verdict::Environment,
         Outcome::Undecided => Verdict::Inconclusive,
         Outcome::NoData => Verdict::Unknown,
     }
@@ -187,6 +188,9 @@ fn headline(outcome: &Outcome, first: Timestamp) -> String {
         Outcome::Pass => "pass: every criterion is kept".to_owned(),
         Outcome::RolledBack(change) => format!("fail: a release would have been rolled back {}", when(change)),
         Outcome::Paused(change) => format!("fail: a release would have been paused {}", when(change)),
+        Outcome::Shared(change) => {
+            format!("environment: both versions broke a limit, {}: a release would have taken traffic from the canary", when(change))
+        }
         Outcome::Undecided => "inconclusive: the data does not decide every criterion".to_owned(),
         Outcome::NoData => "unknown: nothing to judge the canary by".to_owned(),
     }

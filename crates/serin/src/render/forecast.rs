@@ -7,11 +7,10 @@ use serin_core::{
     plan::{Metric, Plan},
 };
 use serin_spec::validated::Workload;
+use serin_stats::{BLOCK_MS, LEAST_BLOCKS, LEAST_PODS};
 
-/// With fewer replicas of stable, pauses of one process cannot be told from slowness.
-const LEAST_REPLICAS: usize = 3;
-/// How long it takes until an excess has been seen in three blocks of 10 s.
-const BLOCKS_MS: u64 = 20_000;
+/// How long it takes until an excess has been seen in as many blocks as an alarm needs.
+const BLOCKS_MS: u64 = BLOCK_MS * (LEAST_BLOCKS as u64 - 1);
 
 /// The forecast's lines; none for judges that have no forecast.
 pub(crate) fn lines(plan: &Plan, workload: &Workload) -> Vec<String> {
@@ -28,13 +27,13 @@ pub(crate) fn lines(plan: &Plan, workload: &Workload) -> Vec<String> {
     }
     remarks.extend(assumptions(&stages));
     lines.extend(remarks.into_iter().map(|remark| format!("  {remark}")));
-    let is_single = replicas(workload) < LEAST_REPLICAS;
+    let is_single = replicas(workload) < LEAST_PODS;
     let latency = |test: &TestForecast| is_latency(test.metric) && test.against == Against::Stable;
     if stages.iter().flat_map(|stage| &stage.tests).any(latency) {
         lines.push("  latencies are assumed to spread like a p99 of six times the median; a wider spread takes longer".to_owned());
         if is_single {
             lines.push(format!(
-                "  stable has fewer than {LEAST_REPLICAS} replicas, so that a pause of one looks like slowness: latency against stable needs an excess in 3 separate 10 s blocks"
+                "  stable has fewer than {LEAST_PODS} replicas, so that a pause of one looks like slowness: latency against stable needs an excess in {LEAST_BLOCKS} separate 10 s blocks"
             ));
         }
     }

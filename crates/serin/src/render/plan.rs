@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serin_core::{
     Unit, format_count, format_value, human_duration,
-    plan::{Analysis, Combine, Criterion, Gate, Guard, JudgeKind, OnBreach, Plan, RatioMode},
+    plan::{Analysis, Combine, Criterion, Gate, Guard, JudgeKind, MetricSource, OnBreach, Plan, RatioMode},
 };
 use serin_engine::run::Document;
 use serin_spec::validated::{Sticky, Workload};
@@ -192,16 +192,12 @@ fn describe(criterion: &Criterion) -> String {
 
 fn describe_guard(guard: &Guard, judge: JudgeKind) -> String {
     let limit = format_value(guard.max, guard.metric.unit());
-    if matches!(judge, JudgeKind::Sequential(_)) && matches!(guard.metric.unit(), Unit::Share | Unit::Milliseconds) {
-        return format!("{} (guard): {} at most {limit}, by evidence → rollback at once", guard.name, guard.metric.name());
-    }
-    format!(
-        "{} (guard): {} at most {limit} over {}, from {} requests on → rollback at once",
-        guard.name,
-        guard.metric.name(),
-        human_duration(guard.window_ms),
-        guard.min_sample
-    )
+    let how = match guard.metric.source() {
+        _ if matches!(judge, JudgeKind::Sequential(_)) && guard.metric.is_evidence() => ", by evidence".to_owned(),
+        MetricSource::Traffic => format!(" over {}, from {} requests on", human_duration(guard.window_ms), guard.min_sample),
+        MetricSource::Processes => ", as last measured".to_owned(),
+    };
+    format!("{} (guard): {} at most {limit}{how} → rollback at once", guard.name, guard.metric.name())
 }
 
 /// The plan as data.

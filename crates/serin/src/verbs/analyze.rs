@@ -34,7 +34,7 @@ spec:
 /// first line; docs/analyze.md explains the fields.
 ///
 /// Exit codes: 0 every criterion passes, 2 the data, document or usage is wrong, 4 a release would have been rolled back, 5 a
-/// person would have to decide (paused, undecided, no data).
+/// person would have to decide (paused, both versions broke a limit, undecided, no data).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The recorded data, `-` for standard input.
@@ -110,7 +110,7 @@ fn exit_code(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Pass => exit::SUCCEEDED,
         Outcome::RolledBack(_) => exit::ROLLED_BACK,
-        Outcome::Paused(_) | Outcome::Undecided | Outcome::NoData => exit::NEEDS_OPERATOR,
+        Outcome::Paused(_) | Outcome::Shared(_) | Outcome::Undecided | Outcome::NoData => exit::NEEDS_OPERATOR,
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         dry_run: args.dry_run,
     };
     remote::with(&args.server, &args.state, output, async |client| {
+        // A service that is not known yet has none.
+        let before = if args.wait { remote::service(&client, &service).await.ok() } else { None };
+        let last = before.and_then(|status| status.last).map_or(0, |last| last.number);
         let answer = client.order(Method::POST, "/v1/releases", &body).await?;
         let applied: Applied = answer.read()?;
         let words = match (&applied.result, &applied.supersedes) {
@@ -72,8 +75,10 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
             Output::Json => output::data(&String::from_utf8_lossy(&answer.body))?,
             Output::Text => output::note(&format!("{service}: {words}")),
         }
-        if args.wait && applied.result != AppliedResult::Unchanged {
-            return remote::wait(&client, &service, output).await;
+        if args.wait {
+            // Of what is under way or over already, the end is asked for all the same: a document that was rolled back is no success.
+            let newer_than = (applied.result != AppliedResult::Unchanged).then_some(last);
+            return remote::wait(&client, &service, newer_than, output).await;
         }
         Ok(exit::SUCCEEDED)
     })

@@ -5,9 +5,9 @@ pub(crate) mod analyze;
 pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod eject;
 pub(crate) mod explain;
 pub(crate) mod get;
-pub(crate) mod eject;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod load;
@@ -21,9 +21,9 @@ pub(crate) mod sample_app;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod watch;
-pub(crate) mod store;
 
 use std::path::PathBuf;
 

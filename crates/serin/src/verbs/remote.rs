@@ -48,6 +48,8 @@ fn refuse(error: &ClientError, output: Output) -> anyhow::Result<u8> {
     let code = match error {
         ClientError::Usage(_) | ClientError::Version { .. } => exit::USAGE,
         ClientError::Nobody { .. } | ClientError::Lost(_) => exit::INTERNAL,
+        // The same status as a document that is wrong, and the same code as a check of `serin run`.
+        ClientError::Refused(_, body) if body.code == "preflight" => exit::PREFLIGHT,
         ClientError::Refused(status, _) => match *status {
             StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => exit::PREFLIGHT,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR | StatusCode::GATEWAY_TIMEOUT => exit::INTERNAL,
@@ -77,7 +79,8 @@ pub(super) async fn service(client: &Client, name: &str) -> Result<ServiceStatus
 }
 
 /// Shows what happens until the release of a service is over, and gives its exit code. A release that waits for a person ends the wait too.
-pub(super) async fn wait(client: &Client, name: &str, output: Output) -> anyhow::Result<u8> {
+/// `newer_than`: the number of the last run before the one that is waited for, 0 if there was none: should none come, it could not begin.
+pub(super) async fn wait(client: &Client, name: &str, newer_than: Option<i64>, output: Output) -> anyhow::Result<u8> {
     let mut events = Events::open(client.clone(), Some(name)).await?;
     let mut look = tokio::time::interval(LOOK);
     loop {
@@ -86,9 +89,13 @@ pub(super) async fn wait(client: &Client, name: &str, output: Output) -> anyhow:
             _ = look.tick() => {
                 // A server that is being restarted answers again in a moment.
                 let Ok(status) = service(client, name).await else { continue };
-                if let Some(code) = ended(&status) {
-                    return Ok(code);
+                let Some(code) = ended(&status) else { continue };
+                let last = status.last.as_ref().map_or(0, |last| last.number);
+                if status.state == ServiceState::Serving && newer_than.is_some_and(|number| last <= number) {
+                    output::error("the release could not begin; `serin get` and the server's events say why");
+                    return Ok(exit::PREFLIGHT);
                 }
+                return Ok(code);
             }
         }
     }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use serin_engine::{
     run::{Document, Feed, Happening, RunConfig, RunError, RunReport, StatusReport, run as run_release},
     store::{Reader, ReleaseRow, StateFolder, StoreError},
+    systemd::Sockets,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -57,7 +58,14 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let Ok(document) = document else { return Ok(exit::code(exit::USAGE)) };
     let serin_exe = std::env::current_exe().context("cannot find the running binary")?;
     let operator_patience = args.wait_for_operator.or_else(|| (!std::io::stderr().is_terminal()).then_some(PIPE_PATIENCE));
-    let config = RunConfig { document, state: args.state.state, serin_exe, keep_serving: args.keep_serving, operator_patience };
+    let config = RunConfig {
+        document,
+        state: args.state.state,
+        serin_exe,
+        keep_serving: args.keep_serving,
+        operator_patience,
+        sockets: Sockets::default(),
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the async runtime")?;
     let ended = runtime.block_on(async {

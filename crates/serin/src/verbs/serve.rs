@@ -3,16 +3,21 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use serin_engine::{
     run::Document,
-    serve::{Server, ServerConfig, Subscription},
+    serve::{Retention, Server, ServerConfig, ServiceState, Subscription},
+    systemd::{self, Sockets},
 };
 use serin_spec::validated::{ApiRole, Server as Config};
 use serin_web::{Api, ApiConfig, Role, Socket, Tcp, TlsFiles, Token};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep},
+};
 
 use super::StateArg;
 use crate::{
@@ -21,6 +26,10 @@ use crate::{
     render,
     server::socket_of,
 };
+
+/// How long units that wait for the server are kept waiting for versions that do not come up.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Fronts services for good: releases come with `serin apply` and go, what was proven last serves.
 ///
@@ -43,15 +52,19 @@ pub(crate) struct Args {
 /// # Errors
 /// If the process cannot begin: no runtime, no signals, its own path unknown.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    // Before there are other threads: it takes the variables that tell of the sockets out of the environment.
+    let passed = systemd::listeners().context("cannot take over the sockets that systemd opened")?;
     let Ok((config, dir)) = configuration(args.config.as_deref(), output) else { return Ok(exit::code(exit::USAGE)) };
     let Ok(services) = documents(&config, &dir, output) else { return Ok(exit::code(exit::USAGE)) };
     let state = args.state.or_else(|| config.state.as_ref().map(|state| dir.join(state))).unwrap_or_else(StateArg::standard);
     let serin_exe = std::env::current_exe().context("cannot find the running binary")?;
     let api = api(&config, &dir, &state)?;
+    let retention = Retention { runs: config.retain_runs, keep_ms: config.retain_ms };
+    let server = ServerConfig { state, serin_exe, services, sockets: Sockets::among(passed), retention };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the async runtime")?;
-    let code = runtime.block_on(serve(ServerConfig { state, serin_exe, services }, api, output))?;
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    let code = runtime.block_on(serve(server, api, output))?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(code)
 }
 
@@ -77,7 +90,10 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
             return Ok(exit::code(exit::PREFLIGHT));
         }
     };
-    output::note(&format!("serving {} services; the API is at {socket}", server.list().len()));
+    let services = server.list().len();
+    output::note(&format!("{services} {}; the API is at {socket}", if services == 1 { "service" } else { "services" }));
+    let announcing = tokio::spawn(announce(server.clone()));
+    let watching = systemd::watchdog_interval().map(|every| tokio::spawn(systemd::watchdog(every, || true)));
     let stop = loop {
         tokio::select! {
             _ = terminate.recv() => break false,
@@ -86,6 +102,8 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
             _ = hang_up.recv() => {}
         }
     };
+    announcing.abort();
+    systemd::stopping();
     api.stop().await;
     if stop {
         output::note("stopping everything: canaries lose their traffic first, then requests end; once more stops at once");
@@ -98,7 +116,19 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
         output::note("proxies and versions go on serving; `serin serve` takes them over again, Ctrl-C there stops them");
     }
     telling.abort();
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     Ok(exit::code(exit::SUCCEEDED))
+}
+
+/// Tells systemd that everything serves that can. A version that does not come up holds nobody up for long: its service says so itself.
+async fn announce(server: Server) {
+    let deadline = Instant::now() + READY_WITHIN;
+    while Instant::now() < deadline && server.list().iter().any(|service| service.state == ServiceState::Starting) {
+        sleep(LOOK).await;
+    }
+    systemd::ready();
 }
 
 /// Says what happens, a line each.

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 /// How the release of a service is, or how its last one ended.
 async fn of_service(client: &Client, name: &str, wait: bool, output: Output) -> anyhow::Result<u8> {
     if wait {
-        return remote::wait(client, name, output).await;
+        return remote::wait(client, name, None, output).await;
     }
     let status = remote::service(client, name).await?;
     match (output, &status.release, &status.last) {

@@ -16,19 +16,10 @@ pub(super) const MIN_SAMPLE: u64 = 20;
 /// The criteria of a release that names none.
 pub(super) fn defaults(judging: Judging) -> Vec<Criterion> {
     let plain = |metric: Metric, ratio, increase| Criterion {
-        name: metric.name().to_owned(),
-        metric,
-        max: None,
-        min: None,
         versus_stable: Some(VersusStable { ratio: Some(ratio), increase, decrease: None, combine: Combine::Both }),
-        on_breach: OnBreach::Rollback,
-        severity: Severity::Critical,
-        mode: RatioMode::Limit,
         expected: (metric == Metric::ErrorRate).then_some(judging.expect.error_rate).flatten(),
-        for_ms: 0,
-        consecutive: 1,
-        cumulative: None,
         min_sample: MIN_SAMPLE,
+        ..Criterion::of(metric)
     };
     let p99 = Metric::Latency(Quantile::P99);
     match judging.kind {
@@ -186,7 +177,7 @@ fn mode(given: Option<raw::Mode>, metric: Metric, is_compared: bool, judging: Ju
     };
     if !matches!(judging.kind, JudgeKind::Sequential(_)) {
         judging.refuse(path, ", which takes limits as they stand", "leave it out, or write `judge: sequential`", cx);
-    } else if !fit::is_evidence(metric) {
+    } else if !metric.is_evidence() {
         let message = format!("`mode` is for rates and latencies, and {} is none", quote(metric.name()));
         cx.push(cx.error_at_key(path, "meaningless", message).help("leave it out"));
     } else if !is_compared {

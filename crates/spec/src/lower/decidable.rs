@@ -5,15 +5,12 @@
 
 use serin_core::{
     WeightBps,
-    judge::least_gauge_ms,
-    plan::{Analysis, Criterion, JudgeKind, KayentaRules, Metric, OnBreach, Step},
+    judge::{LEAST_VALUES, least_gauge_ms},
+    plan::{Analysis, Criterion, JudgeKind, KayentaRules, OnBreach, Step},
 };
 
 use super::{Context, criterion::Taken, strategy::Lowered};
 use crate::{diagnostic::quote, format::short_duration, tree::Path};
-
-/// Kayenta's judge compares no fewer values of a time series than this.
-const LEAST_VALUES: u64 = 5;
 
 /// Reports criteria that some stage is too short for. `taken`: the places of the criteria of the release.
 pub(super) fn check(analysis: &Analysis, taken: &Taken, strategy: &Lowered, cx: &mut Context<'_>) {
@@ -26,7 +23,7 @@ pub(super) fn check(analysis: &Analysis, taken: &Taken, strategy: &Lowered, cx: 
 
 fn gauges(analysis: &Analysis, least_ms: u64, taken: &Taken, strategy: &Lowered, cx: &mut Context<'_>) {
     let is_too_short = |criterion: &Criterion, step: &Step| {
-        let is_gauge = matches!(criterion.metric, Metric::Cpu | Metric::Memory) && criterion.on_breach != OnBreach::Warn;
+        let is_gauge = criterion.metric.is_gauge() && criterion.on_breach != OnBreach::Warn;
         let is_judged = criterion.max.is_some() || criterion.min.is_some() || has_stable(step);
         is_gauge && is_judged && step.max_hold_ms < least_ms
     };
@@ -61,7 +58,7 @@ fn too_short(criterion: &Criterion, index: usize, step: &Step, least_ms: u64, pl
 }
 
 fn scores(analysis: &Analysis, rules: KayentaRules, strategy: &Lowered, cx: &mut Context<'_>) {
-    let intervals = LEAST_VALUES.saturating_mul(rules.step_ms).div_ceil(rules.interval_ms.max(1)).max(1);
+    let intervals = (LEAST_VALUES as u64).saturating_mul(rules.step_ms).div_ceil(rules.interval_ms.max(1)).max(1);
     let first_ms = rules.interval_ms.saturating_mul(intervals);
     let counts = |criterion: &Criterion| criterion.on_breach != OnBreach::Warn;
     let mut reported: Option<&Path> = None;

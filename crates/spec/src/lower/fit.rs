@@ -6,19 +6,12 @@
 
 use serin_core::{
     Unit,
+    judge::HIGHEST_RATE,
     plan::{Criterion, JudgeKind, Metric, VersusStable},
 };
 
 use super::{Context, judge::Judging};
 use crate::{diagnostic::quote, tree::Path};
-
-/// The largest limit of a rate that the sequential judge can prove broken.
-const HIGHEST_RATE: f64 = 0.98;
-
-/// Whether the sequential judge weighs requests of this metric as evidence, instead of looking at its value.
-pub(super) fn is_evidence(metric: Metric) -> bool {
-    matches!(metric.unit(), Unit::Share | Unit::Milliseconds)
-}
 
 /// What of a criterion's limits its judge cannot decide. What is out of range whatever the judge was reported before and is left alone.
 pub(super) fn limits(criterion: &Criterion, judging: Judging, path: &Path, cx: &mut Context<'_>) {
@@ -39,7 +32,7 @@ pub(super) fn limits(criterion: &Criterion, judging: Judging, path: &Path, cx: &
             if let Some(max) = criterion.max {
                 rate_limit(criterion.metric, max, &path.key("max"), cx);
             }
-            if criterion.min.is_some() && is_evidence(criterion.metric) && criterion.metric != Metric::LatencyAny {
+            if criterion.min.is_some() && criterion.metric.is_evidence() && criterion.metric != Metric::LatencyAny {
                 let message = format!("`min` of {} cannot be decided: less of it is better", quote(criterion.metric.name()));
                 let diagnostic = cx.error_at_key(&path.key("min"), "undecidable", message);
                 cx.push(diagnostic.expected("`max` or `versusStable`").help("leave it out, or write `judge: threshold`"));
@@ -118,12 +111,17 @@ fn proof(versus: VersusStable, metric: Metric, path: &Path, cx: &mut Context<'_>
         let message = "a ratio of `1` has no tolerance: not even a canary that equals stable could be shown to keep it";
         cx.push(cx.error(&path.key("ratio"), "undecidable", message).expected("a number above 1, such as `1.5`"));
     }
-    if versus.decrease.is_some() && is_evidence(metric) {
-        let message = format!(
-            "`decrease` of {} cannot be decided: less of it is better, as of every built-in rate and latency",
-            quote(metric.name())
-        );
+    if versus.decrease.is_some() && (metric.is_evidence() || metric.is_gauge()) {
+        let (why, help) = if metric.is_gauge() {
+            (
+                "what is shown is only that the canary uses more than it may",
+                "for a limit of the canary alone, write `min`; or write `judge: threshold`",
+            )
+        } else {
+            ("less of it is better, as of every built-in rate and latency", "leave it out, or write `judge: threshold`")
+        };
+        let message = format!("`decrease` of {} cannot be decided: {why}", quote(metric.name()));
         let diagnostic = cx.error_at_key(&path.key("decrease"), "undecidable", message);
-        cx.push(diagnostic.expected("`ratio` or `increase`").help("leave it out, or write `judge: threshold`"));
+        cx.push(diagnostic.expected("`ratio` or `increase`").help(help));
     }
 }

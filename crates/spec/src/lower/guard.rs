@@ -71,7 +71,7 @@ fn guard(raw: raw::Guard, basis: &Basis, path: &Path, cx: &mut Context<'_>) -> O
     let metric = basis.metrics.resolve(metric, &path.key("metric"), cx)?;
     let max = cx.take(&path.key("max"), limit::value(metric, &max.0), f64::INFINITY);
     fit::guard(metric, max, basis.judging, path, cx);
-    if matches!(basis.judging.kind, JudgeKind::Sequential(_)) && fit::is_evidence(metric) {
+    if matches!(basis.judging.kind, JudgeKind::Sequential(_)) && metric.is_evidence() {
         for (field, is_given) in [("window", raw.window.is_some()), ("minRequests", raw.min_requests.is_some())] {
             if is_given {
                 let why = format!(", which acts on {} once the limit is surely broken", quote(metric.name()));

@@ -12,8 +12,9 @@ pub(crate) struct Analysis {
     /// Which judge decides. Fields that are for another judge are errors.
     #[schemars(extend("default" = "sequential"))]
     pub(crate) judge: Option<Judge>,
-    /// Under `judge: sequential`: the probability that a canary which is no worse than stable is ever rolled back, per release, over all its
-    /// criteria, guards, stages and looks; `0.01%` to `20%`. A tenth of it needs about half again as many failed requests for a rollback. Default: `1%`.
+    /// Under `judge: sequential`: the probability that a canary which is no worse than stable is ever rolled back, per release, over all that is
+    /// judged by evidence, in all stages and looks; `0.01%` to `20%`. Limits that are looked at as they stand are not in it: `request-rate`,
+    /// `restarts`, guards on `cpu` and `memory`. A tenth of it needs about half again as many failed requests for a rollback. Default: `1%`.
     pub(crate) alpha: Option<Percentage>,
     /// Under `judge: sequential`: the probability that a canary exactly at the tolerance of a criterion passes that criterion in a stage;
     /// `0.1%` to `30%`. A smaller one needs more requests for a pass. Default: `5%`.
@@ -39,7 +40,8 @@ pub(crate) struct Analysis {
     /// Names for metrics. Criteria may name a built-in metric directly as well.
     #[schemars(length(max = 100))]
     pub(crate) metrics: Option<Vec<DeclaredMetric>>,
-    /// What must hold in every stage, and during the bake as far as it is not about stable. Default: under `sequential` an `error-rate` that is
+    /// What must hold in every stage and during the bake, as far as it is not about stable; what is goes on under `sequential`, against what
+    /// stable last was. Default: under `sequential` an `error-rate` that is
     /// not both 1.5 times and 0.5 percentage points above stable's, and a `latency-any` of at most 1.5 times stable's; under `threshold` an
     /// `error-rate` of at most 5 % that is not both 1.5 times and 0.5 percentage points above stable's, and a `latency-p99` of at most 1.5 times
     /// stable's, each broken three times in a row; under `kayenta` an `error-rate` and a `latency-p99` that are not higher than stable's.

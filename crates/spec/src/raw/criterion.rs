@@ -22,7 +22,8 @@ pub(crate) struct Criterion {
     /// under `kayenta`.
     pub(crate) min: Option<NumberOrText>,
     /// How the canary's value may differ from stable's over the same time. It applies in stages below 100 %, where there is a stable to
-    /// compare with. `kayenta` needs it.
+    /// compare with; of rates and latencies `sequential` goes on at 100 %, with half as much again as stable's last known value. `kayenta` needs
+    /// it.
     pub(crate) versus_stable: Option<VersusStable>,
     /// Under `judge: sequential`: when `versusStable` of a rate or latency counts as broken. Default: `limit`.
     pub(crate) mode: Option<Mode>,
@@ -73,7 +74,7 @@ pub(crate) struct VersusStable {
     /// under `kayenta`.
     pub(crate) increase: Option<NumberOrText>,
     /// The canary's value may be at most this much lower, in percent of stable's: `2%`. Under `sequential` not for rates and latencies, of
-    /// which less is better.
+    /// which less is better, nor for `cpu` and `memory`.
     pub(crate) decrease: Option<NumberOrText>,
     /// How `ratio` and `increase` work together when both are given.
     #[schemars(extend("default" = "both"))]
@@ -112,8 +113,8 @@ pub(crate) enum Severity {
     Warning,
 }
 
-/// A limit of the canary alone that is looked at with every observation and rolls back at once. Under `sequential` those of rates and latencies
-/// act once the limit is surely broken; all others when the value over `window` is above it.
+/// A limit of the canary alone that rolls back at once. Under `sequential` those of rates and latencies act once the limit is surely broken;
+/// all others when a value is above it: of requests over `window`, of `cpu`, `memory` and `restarts` the last one that was measured.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Guard {
@@ -124,7 +125,7 @@ pub(crate) struct Guard {
     /// The canary's value may not be above this, in the metric's unit. Needed, unless the guard is switched off. Under `sequential` a rate's is above
     /// `0%` and at most `98%`.
     pub(crate) max: Option<NumberOrText>,
-    /// How far it looks back. Under `sequential` not for rates and latencies, of which all evidence counts. Default: `10s`.
+    /// How far it looks back at requests. Under `sequential` not for rates and latencies, of which all evidence counts. Default: `10s`.
     pub(crate) window: Option<Duration>,
     /// The least number of the canary's requests in the window before it acts. Under `sequential` not for rates and latencies. Default: `20`.
     pub(crate) min_requests: Option<u64>,

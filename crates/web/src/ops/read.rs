@@ -127,6 +127,8 @@ mod tests {
             created_at: Timestamp(1),
             ended_at: None,
             outcome: None,
+            end: None,
+            journal_deleted_at: None,
         };
         let journal = (1..=3).map(|seq| Entry { seq, epoch: 1, at: Timestamp(seq), event: Event::Deployed }).collect();
         let told = told(Run { row, journal }, 2);

@@ -10,7 +10,10 @@ use std::{
 };
 
 use serde_json::Value;
-use serin_engine::serve::{Server, ServerConfig};
+use serin_engine::{
+    serve::{Retention, Server, ServerConfig},
+    systemd::Sockets,
+};
 use serin_web::{Api, ApiConfig, Limits, Role, Socket, Tcp, TlsFiles, Token, TokenHash, config::Rate};
 use tokio::runtime::Runtime;
 
@@ -61,7 +64,13 @@ impl Daemon {
         logs();
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let config = ServerConfig { state: dir.path().join("state"), serin_exe: PathBuf::from("/bin/false"), services: Vec::new() };
+        let config = ServerConfig {
+            state: dir.path().join("state"),
+            serin_exe: PathBuf::from("/bin/false"),
+            services: Vec::new(),
+            sockets: Sockets::default(),
+            retention: Retention { runs: 10, keep_ms: 60_000 },
+        };
         let server = runtime.block_on(Server::start(config)).unwrap();
         let token = |role: Role| Token { name: format!("test-{}", role.as_str()), role, hash: TokenHash::of(&token(role)) };
         let tokens = [Role::Viewer, Role::Operator, Role::Admin].map(token).to_vec();

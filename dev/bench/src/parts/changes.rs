@@ -6,12 +6,12 @@
 use anyhow::Result;
 use serin_stats::{Batch, RatioConfig, RatioE, Share};
 
-use super::{Bench, Findings, percent};
+use super::{Bench, Findings, decided, row};
 use crate::random::Random;
 use crate::summary::{Cell, HEALTHY, Outcome};
 use crate::table::Table;
-use crate::targets::{ln_single, release_thresholds};
 use crate::traffic::{Event, Rates, STAGE_S, Sampler, spread};
+use crate::wiring::{ReleaseErrors, ln_single};
 
 /// The name of these cells.
 pub(crate) const CHANGES: &str = "changes";
@@ -34,7 +34,7 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
         let runs = bench.cell(11, number, bench.runs, |random| stage(rps, delay_s, random))?;
         let (rps, delay) = (rps.to_string(), format!("{delay_s} s"));
         let cell = Cell::new(CHANGES, &[("rps", &rps), ("failures take", &delay), ("fault", HEALTHY)], &RULES, &runs);
-        table.row([rps, delay].into_iter().chain(cell.columns.iter().map(|column| percent(column.tally.share()))).collect());
+        table.row(row(&cell, &["rps", "failures take"], decided));
         cells.push(cell);
     }
     Ok(Findings { cells, text: table.draw() })
@@ -45,7 +45,7 @@ fn stage(rps: f64, delay_s: f64, random: &mut Random) -> Result<Vec<Outcome>> {
     let sampler = |weight| Sampler::new(Rates { rps, weight, stable_error: BASE, canary_error: BASE });
     let samplers = [sampler(0.5)?, sampler(0.05)?];
     let mut tests = [RatioE::new(&RatioConfig::fail(1.0, 1.5))?, RatioE::new(&RatioConfig::fail(1.0, 1.5))?];
-    let thresholds = [(0, ln_single()), (1, ln_single()), (1, release_thresholds()?.errors)];
+    let mut release = ReleaseErrors::new()?;
     let mut decided = [None; 3];
     let mut events: Vec<Event> = Vec::new();
     for second in 0..STAGE_S {
@@ -55,13 +55,16 @@ fn stage(rps: f64, delay_s: f64, random: &mut Random) -> Result<Vec<Outcome>> {
         // With one delay for all, failures come to light in the order in which they were assigned.
         spread(start_s, canary.events, stable.events, random, &mut events);
         for event in &events {
-            let moments = [event.at_s + delay_s, event.at_s];
-            for (test, moment_s) in tests.iter_mut().zip(moments) {
+            let batch = |moment_s| -> Result<Batch> {
                 let weight = Share::new(weight_at(moment_s))?;
-                test.update(Batch { canary_events: u64::from(event.is_canary), stable_events: u64::from(!event.is_canary), weight });
-            }
-            for (decided, (test, threshold)) in decided.iter_mut().zip(thresholds) {
-                *decided = decided.or((tests[test].ln_e() >= threshold).then_some(event.at_s + delay_s));
+                Ok(Batch { canary_events: u64::from(event.is_canary), stable_events: u64::from(!event.is_canary), weight })
+            };
+            let (completion, assignment) = (batch(event.at_s + delay_s)?, batch(event.at_s)?);
+            tests[0].update(completion);
+            tests[1].update(assignment);
+            let is_enough = [tests[0].ln_e() >= ln_single(), tests[1].ln_e() >= ln_single(), release.update(assignment)];
+            for (decided, is_enough) in decided.iter_mut().zip(is_enough) {
+                *decided = decided.or(is_enough.then_some(event.at_s + delay_s));
             }
         }
     }

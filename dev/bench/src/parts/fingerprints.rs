@@ -5,12 +5,12 @@
 use anyhow::Result;
 use serin_stats::{ClassEvents, FingerprintE, RatioConfig, Share};
 
-use super::{Bench, Findings, amount, percent, seconds};
+use super::{Bench, Findings, cost, row};
 use crate::random::Random;
 use crate::summary::{Cell, HEALTHY, Outcome};
 use crate::table::Table;
-use crate::targets::{ln_single, release_thresholds};
 use crate::traffic::{STAGE_S, WEIGHT};
+use crate::wiring::{ln_single, release_thresholds};
 
 /// The name of these cells.
 pub(crate) const FINGERPRINTS: &str = "fingerprints";
@@ -41,11 +41,7 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
     for (number, (fault, canary)) in (0..).zip(faults) {
         let runs = bench.cell(8, number, bench.runs, |random| stage(&canary, random))?;
         let cell = Cell::new(FINGERPRINTS, &[("fault", fault)], &RULES, &runs);
-        let words = cell.columns.iter().map(|column| {
-            let tally = &column.tally;
-            format!("{} {:>5} {:>5}", percent(tally.share()), seconds(tally.median_s), amount(tally.mean_failed))
-        });
-        table.row(std::iter::once(fault.to_owned()).chain(words).collect());
+        table.row(row(&cell, &["fault"], cost));
         cells.push(cell);
     }
     Ok(Findings { cells, text: table.draw() })

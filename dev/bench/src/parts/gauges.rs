@@ -7,12 +7,12 @@
 use anyhow::Result;
 use serin_stats::{BlockConfig, Blocks, GaugeE, normal_quantile, shift};
 
-use super::{Bench, Findings, decisions, percent};
+use super::{Bench, Findings, decided, decisions, row};
 use crate::random::Random;
 use crate::summary::Cell;
 use crate::table::Table;
-use crate::targets::{ALPHA, ln_single};
 use crate::traffic::STAGE_S;
+use crate::wiring::{ALPHA, ln_single};
 
 const SAMPLE_S: u32 = 15;
 const LOOK_S: u32 = 300;
@@ -31,7 +31,7 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
         let runs = bench.cell(13, number, bench.runs, |random| Ok(decisions(&stage(rho, higher, random)?)))?;
         let labels = [format!("{rho:.1}"), format!("{:.0}%", 100.0 * higher)];
         let cell = Cell::new("gauges", &[("rho", &labels[0]), ("shift", &labels[1])], &RULES, &runs);
-        table.row(labels.into_iter().chain(cell.columns.iter().map(|column| percent(column.tally.share()))).collect());
+        table.row(row(&cell, &["rho", "shift"], decided));
         cells.push(cell);
     }
     Ok(Findings { cells, text: table.draw() })

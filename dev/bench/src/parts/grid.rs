@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 
-use super::{Bench, Findings, Part, amount, percent, seconds};
+use super::{Bench, Findings, Part, amount, decided, median, row};
 use crate::bounds;
 use crate::random::Random;
 use crate::rules::{Argo, Flagger, GrowthBook, Kayenta, LindonMalek, Oracle, Ours, Pace, PooledZ, Rule, SeedCheck};
 use crate::summary::{Cell, HEALTHY};
 use crate::table::Table;
-use crate::targets::{ALPHA, ln_single, release_thresholds};
 use crate::traffic::{Rates, STAGE_S, WEIGHT, play};
+use crate::wiring::{ALPHA, ln_single};
 
 /// The name of these cells.
 pub(crate) const GRID: &str = "grid";
@@ -64,8 +64,7 @@ fn simulate(bench: &Bench, number: u64, rates: &Rates, fault: &str) -> Result<Ce
     let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
     let mut cell = Cell::new(GRID, &labels, &RULES, &runs);
     let (unknown, known) = bounds::failed_requests(rates, ALPHA);
-    let canary_rps = rates.rps * rates.weight;
-    cell.values.extend([("canary rps", canary_rps), ("canary errors per s", canary_rps * rates.canary_error)]);
+    cell.values.insert("canary errors per s", rates.rps * rates.weight * rates.canary_error);
     if fault != HEALTHY {
         cell.values.extend([("KL p_s unknown", unknown), ("KL p_s known", known)]);
     } else {
@@ -76,7 +75,7 @@ fn simulate(bench: &Bench, number: u64, rates: &Rates, fault: &str) -> Result<Ce
 }
 
 fn rules(rates: &Rates, random: &mut Random) -> Result<Vec<Box<dyn Rule>>> {
-    let (single, release) = (ln_single(), release_thresholds()?.errors);
+    let single = ln_single();
     Ok(vec![
         Box::new(Flagger::new(60, 5, 0.01)),
         Box::new(Flagger::new(10, 1, 0.01)),
@@ -92,8 +91,8 @@ fn rules(rates: &Rates, random: &mut Random) -> Result<Vec<Box<dyn Rule>>> {
         Box::new(Ours::new(Pace::Scrape(15), single)?),
         Box::new(Ours::new(Pace::Tick, single)?),
         Box::new(Ours::new(Pace::Event, single)?),
-        Box::new(Ours::new(Pace::Tick, release)?),
-        Box::new(Ours::new(Pace::Event, release)?),
+        Box::new(Ours::in_release(Pace::Tick)?),
+        Box::new(Ours::in_release(Pace::Event)?),
         Box::new(Ours::new(Pace::Event, 20_f64.ln())?),
         Box::new(Oracle::new(rates.canary_error / rates.stable_error, single)),
     ])
@@ -102,8 +101,7 @@ fn rules(rates: &Rates, random: &mut Random) -> Result<Vec<Box<dyn Rule>>> {
 fn false_rollbacks(cells: &[Cell]) -> String {
     let mut table = Table::new("5.1 False rollbacks of equal arms within 30 min", &header(&["rps", "base"], &RULES[..17]));
     for cell in cells.iter().filter(|cell| cell.is_healthy()) {
-        let shares = cell.columns.iter().map(|column| percent(column.tally.share()));
-        table.row([cell.label("rps"), cell.label("base")].map(str::to_owned).into_iter().chain(shares).collect());
+        table.row(row(cell, &["rps", "base"], decided));
     }
     table.draw()
 }
@@ -112,8 +110,7 @@ fn times(cells: &[Cell]) -> String {
     let mut table =
         Table::new("5.2 Median seconds to rollback (> : most runs not within 30 min)", &header(&["rps", "base", "fault"], &RULES));
     for cell in cells.iter().filter(|cell| !cell.is_healthy()) {
-        let medians = cell.columns.iter().map(|column| seconds(column.tally.median_s));
-        table.row(["rps", "base", "fault"].map(|name| cell.label(name).to_owned()).into_iter().chain(medians).collect());
+        table.row(row(cell, &["rps", "base", "fault"], median));
     }
     table.draw()
 }
@@ -125,9 +122,9 @@ fn failed(cells: &[Cell]) -> String {
         &header(&["rps", "base", "fault"], &names),
     );
     for cell in cells.iter().filter(|cell| !cell.is_healthy()) {
-        let means = cell.columns.iter().map(|column| amount(column.tally.mean_failed));
         let bounds = ["KL p_s unknown", "KL p_s known"].map(|name| cell.values.get(name).map_or_else(String::new, |bound| amount(*bound)));
-        table.row(["rps", "base", "fault"].map(|name| cell.label(name).to_owned()).into_iter().chain(means).chain(bounds).collect());
+        let means = row(cell, &["rps", "base", "fault"], |column| amount(column.tally.mean_failed));
+        table.row(means.into_iter().chain(bounds).collect());
     }
     table.draw()
 }

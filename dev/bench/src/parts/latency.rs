@@ -3,13 +3,13 @@
 use anyhow::Result;
 
 use super::{Bench, Findings, amount, percent, seconds};
-use crate::latency::{Fault, LatencySecond, LatencyTraffic, P99_US, TICKS};
+use crate::latency::{Fault, LatencySecond, LatencyTraffic, P99_US};
 use crate::random::Random;
 use crate::rules::{BandTest, LatencyCheck, LatencyKayenta, LatencyLimit, LatencyOracle, LatencyRule, OurLatency, ScrapedBucket};
 use crate::summary::{Cell, HEALTHY, Outcome};
 use crate::table::Table;
-use crate::targets::{ALPHA, ln_single, release_thresholds};
-use crate::traffic::STAGE_S;
+use crate::traffic::{STAGE_S, TICKS};
+use crate::wiring::{ALPHA, ln_single, release_thresholds};
 
 /// The name of these cells.
 pub(crate) const LATENCY: &str = "latency";

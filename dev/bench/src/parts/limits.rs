@@ -3,12 +3,12 @@
 use anyhow::Result;
 use serin_stats::{ArmCounts, LimitE};
 
-use super::{Bench, Findings, amount, percent, seconds};
+use super::{Bench, Findings, cost, row};
 use crate::random::Random;
 use crate::summary::{Cell, Outcome};
 use crate::table::Table;
-use crate::targets::{ln_single, release_thresholds};
 use crate::traffic::STAGE_S;
+use crate::wiring::{ln_single, release_thresholds};
 
 const CANARY_RPS: f64 = 5.0;
 const LIMIT: f64 = 0.05;
@@ -27,11 +27,7 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
         let runs = bench.cell(9, number, bench.runs, |random| stage(rate, random))?;
         let name = format!("{} %", 100.0 * rate);
         let cell = Cell::new("limits", &[("true rate", &name)], &RULES, &runs);
-        let words = cell.columns.iter().map(|column| {
-            let tally = &column.tally;
-            format!("{} {:>5} {:>5}", percent(tally.share()), seconds(tally.median_s), amount(tally.mean_failed))
-        });
-        table.row(std::iter::once(name).chain(words).collect());
+        table.row(row(&cell, &["true rate"], cost));
         cells.push(cell);
     }
     Ok(Findings { cells, text: table.draw() })

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 
 use crate::parallel;
 use crate::random::Random;
-use crate::summary::{Cell, Outcome};
+use crate::summary::{Cell, Column, Outcome};
 
 pub(crate) use changes::CHANGES;
 pub(crate) use fingerprints::FINGERPRINTS;
@@ -163,6 +163,26 @@ fn seconds(median_s: Option<f64>) -> String {
 /// A mean count as people read it.
 fn amount(mean: f64) -> String {
     if mean >= 1_000.0 { format!("{mean:.0}") } else { format!("{mean:.1}") }
+}
+
+/// A row of a table: these labels of the cell, then what each of its rules came to.
+fn row(cell: &Cell, labels: &[&str], words: impl Fn(&Column) -> String) -> Vec<String> {
+    labels.iter().map(|name| cell.label(name).to_owned()).chain(cell.columns.iter().map(words)).collect()
+}
+
+/// The share of runs in which a rule decided.
+fn decided(column: &Column) -> String {
+    percent(column.tally.share())
+}
+
+/// The median time to a decision.
+fn median(column: &Column) -> String {
+    seconds(column.tally.median_s)
+}
+
+/// The share of runs with a decision, the median time to it, and the mean of failed requests.
+fn cost(column: &Column) -> String {
+    format!("{} {:>5} {:>6}", decided(column), median(column), amount(column.tally.mean_failed))
 }
 
 /// One outcome per rule from plain decisions.

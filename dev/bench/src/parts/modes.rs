@@ -4,21 +4,20 @@
 //! limit too; what that costs at and above the limit is in this table.
 
 use anyhow::Result;
-use serin_stats::{ArmCounts, ArmsBatch, RatioCriterion, RatioLimits, RatioMode, StableRate};
+use serin_stats::{ArmCounts, ArmsBatch, Batch, RatioCriterion, RatioLimits, RatioMode, StableRate};
 
-use super::{Bench, Findings, amount, percent, seconds};
+use super::{Bench, Findings, cost, row};
 use crate::random::Random;
 use crate::summary::{Cell, Outcome};
 use crate::table::Table;
-use crate::targets::{ln_single, release_thresholds};
-use crate::traffic::{Event, Rates, STAGE_S, Sampler, WEIGHT, spread};
+use crate::traffic::{Rates, STAGE_S, Sampler, WEIGHT, by_tick, spread};
+use crate::wiring::{ReleaseErrors, ln_single};
 
 /// The name of these cells.
 pub(crate) const MODES: &str = "modes";
 
 const LIMIT: f64 = 1.5;
 const BASE: f64 = 0.01;
-const TICKS_PER_S: f64 = 20.0;
 const RULES: [&str; 4] = ["harm", "limit", "harm Rel", "limit Rel"];
 
 /// Simulates the table.
@@ -33,14 +32,10 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
         let runs = bench.cell(10, number, bench.runs, |random| stage(ratio, random))?;
         let name = format!("{ratio}x");
         let cell = Cell::new(MODES, &[("true ratio", &name)], &RULES, &runs);
-        let words = cell.columns.iter().map(|column| {
-            let tally = &column.tally;
-            format!("{} {:>5} {:>6}", percent(tally.share()), seconds(tally.median_s), amount(tally.mean_failed))
-        });
         // What limit mode costs, in failed requests.
         let failed = |rule| cell.rule(rule).map_or(f64::NAN, |tally| tally.mean_failed);
-        let cost = format!("{:.2}x", failed("limit Rel") / failed("harm Rel"));
-        table.row(std::iter::once(name).chain(words).chain([cost]).collect());
+        let more = format!("{:.2}x", failed("limit Rel") / failed("harm Rel"));
+        table.row(row(&cell, &["true ratio"], cost).into_iter().chain([more]).collect());
         cells.push(cell);
     }
     Ok(Findings { cells, text: table.draw() })
@@ -52,7 +47,7 @@ fn stage(ratio: f64, random: &mut Random) -> Result<Vec<Outcome>> {
     let limits = RatioLimits { ratio: Some(LIMIT), increase: None };
     let criterion = |mode| RatioCriterion::new(mode, limits, StableRate::default());
     let mut criteria = [criterion(RatioMode::Harm)?, criterion(RatioMode::Limit)?];
-    let thresholds = [ln_single(), release_thresholds()?.errors];
+    let mut release = ReleaseErrors::new()?;
     let mut decided = [None; 4];
     let mut events = Vec::new();
     let mut seen = ArmCounts::default();
@@ -60,20 +55,22 @@ fn stage(ratio: f64, random: &mut Random) -> Result<Vec<Outcome>> {
         let (canary, stable) = sampler.draw(random);
         events.clear();
         spread(f64::from(second), canary.events, stable.events, random, &mut events);
-        let tick = |event: &Event| (event.at_s * TICKS_PER_S).floor();
-        for batch in events.chunk_by(|a, b| tick(a) == tick(b)) {
+        for (end_s, batch) in by_tick(&events) {
             let canary_events = batch.iter().filter(|event| event.is_canary).count() as u64;
+            let stable_events = batch.len() as u64 - canary_events;
             let arm = |events| ArmCounts { requests: events, events };
             for criterion in &mut criteria {
-                criterion.update(ArmsBatch { canary: arm(canary_events), stable: arm(batch.len() as u64 - canary_events), weight });
+                criterion.update(ArmsBatch { canary: arm(canary_events), stable: arm(stable_events), weight });
             }
+            release.update(Batch { canary_events, stable_events, weight });
             seen.add(arm(canary_events));
             if canary_events > 0 {
                 // Neither evidence nor estimate rises without a canary event.
-                let at_s = batch.first().map(|first| (tick(first) + 1.0) / TICKS_PER_S);
-                let outcome = Outcome { decided_s: at_s, requests: seen.requests as f64, failed: seen.events as f64 };
+                let outcome = Outcome { decided_s: Some(end_s), requests: seen.requests as f64, failed: seen.events as f64 };
+                let [alone, in_release] = [[0, 1].map(|mode| criteria[mode].ln_e() >= ln_single()), [release.decides(); 2]];
                 for (index, decided) in decided.iter_mut().enumerate().filter(|(_, decided)| decided.is_none()) {
-                    *decided = criteria[index % 2].fails(thresholds[index / 2]).then_some(outcome);
+                    let is_enough = [alone, in_release][index / 2][index % 2];
+                    *decided = (is_enough && criteria[index % 2].guards_open()).then_some(outcome);
                 }
             }
         }

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use serin_stats::RatioConfig;
 
-use super::{Bench, Findings, seconds};
+use super::{Bench, Findings, median, row};
 use crate::rules::{Ours, Pace, Rule};
 use crate::summary::{Cell, Outcome};
 use crate::table::Table;
-use crate::targets::{ln_single, release_thresholds};
 use crate::traffic::{Rates, STAGE_S, WEIGHT, play};
+use crate::wiring::ln_single;
 
 const BASE: f64 = 0.005;
 const RULES: [&str; 3] = ["E", "E without reserve", "Rel"];
@@ -26,7 +26,7 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
             let runs = bench.cell(6, u64::from(onset_s) + index as u64, bench.runs, |random| late(ratio, onset_s, random))?;
             let (fault, onset) = (format!("{ratio}x"), onset_s.to_string());
             let cell = Cell::new("onset", &[("fault", &fault), ("onset s", &onset)], &RULES, &runs);
-            table.row([fault, onset].into_iter().chain(cell.columns.iter().map(|column| seconds(column.tally.median_s))).collect());
+            table.row(row(&cell, &["fault", "onset s"], median));
             cells.push(cell);
         }
     }
@@ -43,7 +43,7 @@ fn late(ratio: f64, onset_s: u32, random: &mut crate::random::Random) -> Result<
     let mut rules: Vec<Box<dyn Rule>> = vec![
         Box::new(Ours::new(Pace::Event, ln_single())?),
         Box::new(Ours::with(&RatioConfig { at_once: 1.0, ..config }, Pace::Event, ln_single())?),
-        Box::new(Ours::new(Pace::Event, release_thresholds()?.errors)?),
+        Box::new(Ours::in_release(Pace::Event)?),
     ];
     let outcomes = play(onset_s + STAGE_S, rates, &mut rules, random)?;
     let from_onset = |at_s: f64| (at_s >= f64::from(onset_s)).then_some(at_s - f64::from(onset_s));

@@ -4,13 +4,13 @@
 //! from where the healthy day has put it.
 
 use anyhow::Result;
-use serin_stats::{ArmCounts, LimitE, Share, least_failures};
+use serin_stats::{ArmCounts, Batch, LimitE, Share, least_failures};
 
 use super::{Bench, Findings};
 use crate::random::{Counts, Random};
 use crate::summary::{Cell, Outcome};
 use crate::table::Table;
-use crate::targets::{ln_single, release_thresholds};
+use crate::wiring::{ReleaseErrors, ln_single, release_thresholds};
 
 /// The name of these cells.
 pub(crate) const OUTAGE: &str = "outage after a day";
@@ -45,10 +45,11 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
     let mut text = table.draw();
     let mut table = Table::new("Least canary failures in a row that decide against a stable without errors", &["weight", "E", "Rel"]);
     for weight in [0.01, 0.05, 0.1, 0.25, 0.5, 0.8, 0.95] {
-        let least = |threshold| -> Result<String> {
-            Ok(least_failures(Share::new(weight)?, threshold)?.map_or_else(|| "never".to_owned(), |failures| failures.to_string()))
-        };
-        table.row(vec![format!("{} %", 100.0 * weight), least(ln_single())?, least(release_thresholds()?.errors)?]);
+        let weight_share = Share::new(weight)?;
+        let mut release = ReleaseErrors::new()?;
+        let in_release = (1..=MOST_FAILURES).find(|_| release.update(Batch { canary_events: 1, stable_events: 0, weight: weight_share }));
+        let words = |least: Option<u32>| least.map_or_else(|| "never".to_owned(), |failures| failures.to_string());
+        table.row(vec![format!("{} %", 100.0 * weight), words(least_failures(weight_share, ln_single())?), words(in_release)]);
     }
     text.push_str(&table.draw());
     Ok(Findings { cells, text })

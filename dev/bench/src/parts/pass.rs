@@ -5,13 +5,12 @@
 use anyhow::Result;
 use serin_stats::{ArmsBatch, Batch, DEFAULT_BETA, DEFAULT_MARGIN, DiffE, PassE, RatioConfig, RatioE, StableRate};
 
-use super::{Bench, Findings, percent, seconds};
+use super::{Bench, Findings, decided, median, row};
 use crate::random::Random;
-use crate::summary::{Cell, HEALTHY, Outcome};
+use crate::summary::{Cell, Column, HEALTHY, Outcome};
 use crate::table::Table;
-use crate::traffic::{Rates, STAGE_S, Sampler, WEIGHT};
+use crate::traffic::{BEFORE_S, Rates, STAGE_S, Sampler, WEIGHT};
 
-const BEFORE_S: u32 = 600;
 const RULES: [&str; 4] = ["<1.5x", "<2x", "<+0.5 pp", "either"];
 
 /// Traffic per second and base rate.
@@ -27,8 +26,7 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
     let mut table = Table::new("5.6 Median seconds until a healthy canary passes", &[&["rps", "base"], &RULES[..]].concat());
     for (number, (rps, base)) in (0..).zip(TRAFFIC) {
         let cell = simulate(bench, number, bench.runs, &equal(rps, base), HEALTHY)?;
-        let medians = cell.columns.iter().map(|column| seconds(column.tally.median_s));
-        table.row([cell.label("rps"), cell.label("base")].map(str::to_owned).into_iter().chain(medians).collect());
+        table.row(row(&cell, &["rps", "base"], median));
         cells.push(cell);
     }
     let mut text = table.draw();
@@ -43,8 +41,8 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
             let rates = Rates { canary_error, ..equal(rps, base) };
             let cell = simulate(bench, number + more as u64, 3 * bench.runs, &rates, fault)?;
             let own = |rule: &str| matches!((fault, rule), ("1.5x", "<1.5x") | ("+0.5 pp", "<+0.5 pp") | ("the larger", "either"));
-            let shares = cell.columns.iter().map(|column| if own(column.rule) { percent(column.tally.share()) } else { "-".to_owned() });
-            table.row(["rps", "base", "fault"].map(|name| cell.label(name).to_owned()).into_iter().chain(shares).collect());
+            let words = |column: &Column| if own(column.rule) { decided(column) } else { "-".to_owned() };
+            table.row(row(&cell, &["rps", "base", "fault"], words));
             cells.push(cell);
         }
     }

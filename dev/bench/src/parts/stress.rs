@@ -7,13 +7,13 @@
 use anyhow::Result;
 use serin_stats::{Batch, Dispersion, RatioConfig, RatioE, Share};
 
-use super::{Bench, Findings, percent, seconds};
+use super::{Bench, Findings, decided, percent, row, seconds};
 use crate::random::{Counts, Random};
 use crate::rules::{Flagger, Ours, Pace, PooledZ, Rule, SeedCheck};
 use crate::summary::{Cell, HEALTHY, Outcome};
 use crate::table::Table;
-use crate::targets::{ln_single, release_thresholds};
-use crate::traffic::{Rates, STAGE_S, WEIGHT, play};
+use crate::traffic::{BEFORE_S, Rates, STAGE_S, WEIGHT, play};
+use crate::wiring::{ln_single, release_thresholds};
 
 /// The name of the cells of shared causes.
 pub(crate) const STRESS: &str = "stress";
@@ -22,8 +22,6 @@ pub(crate) const BURSTS: &str = "bursts";
 
 const RPS: f64 = 100.0;
 const BASE: f64 = 0.005;
-/// Seconds over which the dispersion is measured before the stage.
-const BEFORE_S: u32 = 600;
 /// Mean seconds from one burst of a pod to its next.
 const BURST_EVERY_S: f64 = 120.0;
 /// Part of a pod's requests that are events during its burst.
@@ -54,8 +52,7 @@ pub(super) fn run(bench: &Bench) -> Result<Findings> {
     for (number, (name, rates)) in (1..).zip(SCENARIOS) {
         let runs = bench.cell(5, number, bench.healthy_runs(), |random| play(STAGE_S, rates, &mut rules()?, random))?;
         let cell = Cell::new(STRESS, &[("scenario", name), ("fault", HEALTHY)], &RULES, &runs);
-        let shares = cell.columns.iter().map(|column| percent(column.tally.share()));
-        table.row(std::iter::once(name.to_owned()).chain(shares).collect());
+        table.row(row(&cell, &["scenario"], decided));
         cells.push(cell);
     }
     let mut text = table.draw();
@@ -91,7 +88,7 @@ fn rules() -> Result<Vec<Box<dyn Rule>>> {
         Box::new(Ours::new(Pace::Scrape(15), ln_single())?),
         Box::new(Ours::new(Pace::Event, ln_single())?),
         Box::new(Ours::new(Pace::Event, 20_f64.ln())?),
-        Box::new(Ours::new(Pace::Event, release_thresholds()?.errors)?),
+        Box::new(Ours::in_release(Pace::Event)?),
     ])
 }
 

@@ -4,10 +4,8 @@ use anyhow::Result;
 use serin_stats::{ArmCounts, Batch, RatioConfig, RatioE, Share};
 
 use super::Rule;
-use crate::traffic::{Event, Second};
-
-/// Ticks per second of the built-in proxy.
-const TICKS_PER_S: f64 = 20.0;
+use crate::traffic::{Second, by_tick};
+use crate::wiring::ReleaseErrors;
 
 /// How often a test gets its counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +18,18 @@ pub(crate) enum Pace {
     Scrape(u32),
 }
 
-/// RatioE in `harm` mode.
+/// Our test on errors in `harm` mode.
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {
-    test: RatioE,
-    ln_threshold: f64,
+    test: Test,
     pace: Pace,
     open: [ArmCounts; 2],
+}
+
+#[derive(Debug, Clone)]
+enum Test {
+    Alone { test: Box<RatioE>, ln_threshold: f64 },
+    InRelease(Box<ReleaseErrors>),
 }
 
 impl Ours {
@@ -37,12 +40,27 @@ impl Ours {
 
     /// With a configuration of its own.
     pub(crate) fn with(config: &RatioConfig, pace: Pace, ln_threshold: f64) -> Result<Self> {
-        Ok(Self { test: RatioE::new(config)?, ln_threshold, pace, open: [ArmCounts::default(); 2] })
+        Ok(Self::of(Test::Alone { test: Box::new(RatioE::new(config)?), ln_threshold }, pace))
+    }
+
+    /// As in a release with the default document.
+    pub(crate) fn in_release(pace: Pace) -> Result<Self> {
+        Ok(Self::of(Test::InRelease(Box::new(ReleaseErrors::new()?)), pace))
+    }
+
+    fn of(test: Test, pace: Pace) -> Self {
+        Self { test, pace, open: [ArmCounts::default(); 2] }
     }
 
     fn score(&mut self, canary_events: u64, stable_events: u64, weight: Share) -> bool {
-        self.test.update(Batch { canary_events, stable_events, weight });
-        self.test.ln_e() >= self.ln_threshold
+        let batch = Batch { canary_events, stable_events, weight };
+        match &mut self.test {
+            Test::Alone { test, ln_threshold } => {
+                test.update(batch);
+                test.ln_e() >= *ln_threshold
+            }
+            Test::InRelease(test) => test.update(batch),
+        }
     }
 
     fn scrape(&mut self, second: &Second<'_>, every_s: u32) -> Option<f64> {
@@ -71,14 +89,10 @@ impl Rule for Ours {
                     .find(|event| self.score(u64::from(event.is_canary), u64::from(!event.is_canary), second.share))
                     .map(|event| event.at_s)
             }
-            Pace::Tick => {
-                let tick = |event: &Event| (event.at_s * TICKS_PER_S).floor();
-                second.events.chunk_by(|a, b| tick(a) == tick(b)).find_map(|events| {
-                    let canary = events.iter().filter(|event| event.is_canary).count() as u64;
-                    let decided = self.score(canary, events.len() as u64 - canary, second.share);
-                    events.first().filter(|_| decided).map(|first| (tick(first) + 1.0) / TICKS_PER_S)
-                })
-            }
+            Pace::Tick => by_tick(second.events).find_map(|(end_s, events)| {
+                let canary = events.iter().filter(|event| event.is_canary).count() as u64;
+                self.score(canary, events.len() as u64 - canary, second.share).then_some(end_s)
+            }),
         }
     }
 }
@@ -165,6 +179,7 @@ impl Rule for Oracle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::Event;
 
     fn failures_in_a_row(mut fails: impl FnMut() -> bool) -> usize {
         (1..100).find(|_| fails()).unwrap()

@@ -6,8 +6,8 @@ use serin_stats::{AnyLatencyE, BINS, Batch, Coding, LatencyCode, RatioConfig, Ra
 
 use super::event_tests::Oracle;
 use super::{LatencyRule, Rule as _};
-use crate::latency::{LatencySecond, P99_US, Sample, TICKS};
-use crate::traffic::{Event, Second};
+use crate::latency::{LatencySecond, P99_US, Sample};
+use crate::traffic::{Event, Second, TICKS};
 
 /// What people tolerate: 1.2 times stable's.
 const TOLERANCE: f64 = 1.2;

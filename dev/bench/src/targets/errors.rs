@@ -1,9 +1,10 @@
 //! Targets on the grid of error rates: false rollbacks, failed requests, and both against the other rules.
 
 use super::Target;
-use crate::comparison::{Ratio, TICK_S, ratio};
+use crate::comparison::{Ratio, ratio};
 use crate::parts::{GRID, STRESS};
 use crate::summary::{Cell, Tally, share_range};
+use crate::traffic::TICK_S;
 
 /// Fault, most failed requests in a release, and with a single test.
 const FAILED: [(&str, f64, f64); 5] =

@@ -1,47 +1,16 @@
 //! What the benchmark must reach, and whether it does: one line per target, with the Monte-Carlo error of what was measured.
 //!
-//! Targets hold for a release that is wired as by default (all families of criteria present, so that a test on errors has half of the
-//! budget and needs `2/alpha`), in `harm` mode, unless a line says otherwise. A target whose cells were not simulated is left out.
+//! Targets hold for a release with the default document (see [`crate::wiring`]), in `harm` mode, unless a line says otherwise. A target
+//! whose cells were not simulated is left out.
 //! Error bars are 95 % ranges; a target is short by its mean alone, whatever the bar.
 
 mod errors;
 mod others;
 
-use anyhow::Result;
 use serde::Serialize;
-use serin_stats::{DEFAULT_ALPHA, Family, ReleaseAlarm};
 
 use crate::summary::Cell;
 use crate::table::Table;
-
-/// Probability of a false rollback per release.
-pub(crate) const ALPHA: f64 = DEFAULT_ALPHA;
-
-/// Threshold in nats of a test that has the whole budget: `ln(1/alpha)`.
-pub(crate) fn ln_single() -> f64 {
-    -ALPHA.ln()
-}
-
-/// Thresholds in nats of a release with a criterion of every family.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Thresholds {
-    /// Errors against stable: `2/alpha`.
-    pub(crate) errors: f64,
-    /// Latency against stable: `4/alpha`.
-    pub(crate) latency: f64,
-    /// Absolute limits: `6.7/alpha`.
-    pub(crate) limits: f64,
-}
-
-/// The thresholds that the release alarm gives to a release with one criterion of each family.
-///
-/// # Errors
-/// If the alarm refuses its configuration.
-pub(crate) fn release_thresholds() -> Result<Thresholds> {
-    let alarm = ReleaseAlarm::new(ALPHA, &[Family::Errors, Family::Latency, Family::Limits, Family::Other])?;
-    let threshold = |index| alarm.ln_threshold(index).unwrap_or(f64::INFINITY);
-    Ok(Thresholds { errors: threshold(0), latency: threshold(1), limits: threshold(2) })
-}
 
 /// One target and what was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -118,15 +87,6 @@ pub(crate) fn draw(targets: &[Target]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thresholds_are_those_of_the_release_alarm() {
-        let thresholds = release_thresholds().unwrap();
-        for (threshold, expected) in [(thresholds.errors, 200.0_f64), (thresholds.latency, 400.0), (thresholds.limits, 666.666_666_7)] {
-            assert!((threshold - expected.ln()).abs() < 1e-9);
-        }
-        assert!((ln_single() - 100_f64.ln()).abs() < 1e-12);
-    }
 
     #[test]
     fn lines_say_what_is_short() {

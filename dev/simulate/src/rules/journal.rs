@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serin_core::{
     Timestamp, WeightBps,
     plan::Plan,
-    release::{CauseKind, Effect, EffectId, Entry, Event},
+    release::{CauseKind, Effect, EffectId, Entry, Event, WITHOUT_VERDICT},
 };
 
 use super::{Broken, Told, evidence::Evidence, hold, stage_time::StageTime};
@@ -191,7 +191,7 @@ impl Memory {
                 self.bake = Some(Bake::Running);
                 self.time.begin(entry.at, plan.bake().max_hold_ms);
             }
-            Event::Warned { text } if self.bake == Some(Bake::Running) && text.contains("go on without a verdict") => {
+            Event::Warned { text } if self.bake == Some(Bake::Running) && text.ends_with(WITHOUT_VERDICT) => {
                 self.bake = Some(Bake::Waived);
             }
             Event::BakePassed => {
@@ -205,7 +205,7 @@ impl Memory {
             Event::Resumed { .. } => self.resume(entry.at, plan),
             Event::Overridden { weight, .. } => {
                 self.overridden = Some(*weight);
-                (self.cleared, self.waiting) = (false, self.waiting);
+                self.cleared = false;
                 self.time.stop();
             }
             Event::Retreated { .. } => {

@@ -1,4 +1,9 @@
-//! Random plans: what a valid document could ask for, at every scale from no time at all to hours.
+//! Random plans: stages, times and policies of every kind, from no time at all to hours, with criteria and guards about error
+//! rates under the threshold and the sequential judge.
+//!
+//! What else a document may ask for is left out: latency, CPU, memory, restarts and request rates, lower limits, other modes
+//! than limit, and the kayenta judge. Some of the plans are none that a document gives, such as equal weights in a row: the
+//! state machine has to bear more than the documents that lead to it.
 
 use serin_core::{
     WeightBps,

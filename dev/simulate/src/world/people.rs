@@ -2,7 +2,7 @@
 
 use serin_core::{
     WeightBps,
-    release::{Action, Command},
+    release::{Action, Command, Phase, StageStep},
 };
 
 use super::{Sim, Stop, queue::Event};
@@ -77,11 +77,11 @@ impl Sim {
         if !process.wait.operator || state.is_final() {
             return Ok(());
         }
-        let action = match (&state.paused, state.phase.name()) {
+        let action = match (&state.paused, &state.phase) {
             _ if self.people.resumes > MOST_RESUMES => Action::Abort,
-            (_, "needs an operator") => Action::Abort,
+            (_, Phase::NeedsOperator { .. }) => Action::Abort,
             (Some(_), _) => Action::Resume,
-            (None, "awaiting approval") => Action::Approve,
+            (None, Phase::Stage { at: StageStep::AwaitingApproval { .. }, .. }) => Action::Approve,
             _ => Action::Abort,
         };
         self.people.resumes += u32::from(action == Action::Resume);

@@ -72,8 +72,7 @@ impl Sim {
                 let requests = random.rounded(mean);
                 if requests > 0 {
                     let counts = counts(random, requests, errors);
-                    let sessions =
-                        (assignment == Assignment::Sticky).then(|| Sessions { first: counts.clone(), errors: Counts::default() });
+                    let sessions = (assignment == Assignment::Sticky).then(|| sessions(&counts));
                     cells.push(TrafficCell { weight, arm, assignment, counts, sessions });
                 }
             };
@@ -112,10 +111,32 @@ impl Sim {
     }
 }
 
+/// Every request is another client's, so that each failure is a client's first.
+fn sessions(counts: &Counts) -> Sessions {
+    let mut errors = counts.clone();
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| !outcome.is_error()) {
+        errors.by_outcome[outcome.index()] = 0;
+    }
+    Sessions { first: counts.clone(), errors }
+}
+
 fn counts(random: &mut Random, requests: u64, errors: f64) -> Counts {
     let failed = random.rounded(requests as f64 * errors).min(requests);
     let mut counts = Counts::default();
     counts.by_outcome[Outcome::Success.index()] = requests - failed;
     counts.by_outcome[Outcome::ServerError.index()] = failed;
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failing_clients_of_sticky_traffic_are_seen_to_fail() {
+        let counts = counts(&mut Random::new(1, 20), 1_000, 0.3);
+        let seen = sessions(&counts);
+        assert_eq!((seen.first.requests(), seen.errors.errors(), seen.errors.requests()), (1_000, counts.errors(), counts.errors()));
+        assert!(counts.errors() > 0);
+    }
 }

@@ -102,8 +102,16 @@ pub fn run(serin: &str, options: Options) -> Findings {
     let listen = free_address();
     // The service is there before the requests are.
     let traffic = Traffic::start(Clock::default(), &[listen], RPS);
-    let bench =
-        Bench { place: &place, daemon: &daemon, tcp, token, listen, apps: [apps[0].address, apps[1].address], traffic: &traffic, disk: &disk };
+    let bench = Bench {
+        place: &place,
+        daemon: &daemon,
+        tcp,
+        token,
+        listen,
+        apps: [apps[0].address, apps[1].address],
+        traffic: &traffic,
+        disk: &disk,
+    };
     let mut healthy = None;
     let mut number = 0;
     for (trouble, name) in TROUBLES {

@@ -384,9 +384,11 @@ fn judge_shots(shots: &[Shot], deaths: &[Death], targets: &[SocketAddr], finding
     let mut lost: BTreeMap<Victim, u64> = BTreeMap::new();
     let mut refused = 0;
     for shot in shots.iter().filter(|shot| !shot.outcome.is_answered()) {
-        let on_its_way = |death: &&Death| death.target == Some(shot.target) && shot.begun_us <= death.over_us && shot.ended_us >= death.begun_us;
+        let on_its_way =
+            |death: &&Death| death.target == Some(shot.target) && shot.begun_us <= death.over_us && shot.ended_us >= death.begun_us;
         let broke = matches!(shot.outcome, Outcome::Broke(_));
-        let excuse = deaths.iter().filter(on_its_way).find(|death| broke || (shot.outcome == Outcome::Refused && death.victim == Victim::Both));
+        let excuse =
+            deaths.iter().filter(on_its_way).find(|death| broke || (shot.outcome == Outcome::Refused && death.victim == Victim::Both));
         match excuse {
             Some(_) if shot.outcome == Outcome::Refused => refused += 1,
             Some(death) => *lost.entry(death.victim).or_default() += 1,
@@ -413,14 +415,15 @@ fn judge_releases(target: usize, releases: &[Release], shots: &[Shot], findings:
         let (succeeded, rolled_back) = (release.at("succeeded").is_some(), release.at("rolled-back").is_some());
         if (*is_bad && !rolled_back) || (!is_bad && !succeeded) {
             let cause = entries.iter().find(|entry| entry["event"]["type"] == "rollback-decided");
-            findings.broken(format!("{version} (bad: {is_bad}) ended wrongly: succeeded {succeeded}, rolled back {rolled_back}, {cause:?}"));
+            findings
+                .broken(format!("{version} (bad: {is_bad}) ended wrongly: succeeded {succeeded}, rolled back {rolled_back}, {cause:?}"));
         }
         let Some(returned_ms) = release.at("traffic-returned") else { continue };
         // Journals are kept in milliseconds.
         let after_us = (returned_ms + 1) * 1_000;
-        let late = shots.iter().filter(|shot| {
-            shot.target == target && shot.begun_us > after_us && shot.outcome.version() == Some(version.as_str())
-        });
+        let late = shots
+            .iter()
+            .filter(|shot| shot.target == target && shot.begun_us > after_us && shot.outcome.version() == Some(version.as_str()));
         for shot in late.take(3) {
             findings.broken(format!("{version} was rolled back at {returned_ms} and answered later: {shot:?}"));
         }
@@ -433,4 +436,3 @@ fn arm(version: &str, arguments: &[&str]) -> Value {
     command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     json!({"command": command, "ready": {"path": "/ready", "interval": "100ms"}, "stopGrace": "3s"})
 }
-

@@ -81,7 +81,8 @@ pub fn run(serin: &str, options: Options) -> Findings {
         let requests = traffic::Traffic::start(Clock::default(), busy, BUSY_RPS);
         watch("under load", &place, &daemon, options.watch, None, &mut findings);
         let lost = requests.stop().iter().filter(|shot| !shot.outcome.is_answered()).count();
-        findings.tell("load", format!("{} requests per second over {} services", u32::try_from(busy.len()).unwrap() * BUSY_RPS, busy.len()));
+        findings
+            .tell("load", format!("{} requests per second over {} services", u32::try_from(busy.len()).unwrap() * BUSY_RPS, busy.len()));
         findings.aim("requests lost", lost, "0", lost == 0);
     }
     let beside: Vec<Found> = (0..options.faults).filter_map(|number| one.decide(options.faults + number, &mut findings)).collect();
@@ -138,7 +139,9 @@ fn document(name: &str, listen: SocketAddr, stable: SocketAddr, canary: SocketAd
 fn watch(when: &str, place: &Place, daemon: &Daemon, time: Duration, most_cpu: Option<f64>, findings: &mut Findings) {
     let proxies = || -> Vec<(u32, usage::Usage)> {
         let all = processes::mentioning(place.path()).into_iter();
-        all.filter(|process| process.command.contains(" proxy ")).filter_map(|process| Some((process.pid, usage::of(process.pid)?))).collect()
+        all.filter(|process| process.command.contains(" proxy "))
+            .filter_map(|process| Some((process.pid, usage::of(process.pid)?)))
+            .collect()
     };
     // What was begun with the last service may still be under way.
     thread::sleep(Duration::from_secs(3));
@@ -163,7 +166,12 @@ fn watch(when: &str, place: &Place, daemon: &Daemon, time: Duration, most_cpu: O
         .filter_map(|(pid, after)| Some(after.cpu_ms - proxies_before.iter().find(|(known, _)| known == pid)?.1.cpu_ms))
         .sum();
     let pss: u64 = proxies_after.iter().map(|(_, usage)| usage.pss_kib).sum();
-    let text = format!("PSS {} MiB in all ({} KiB each), {:.1} % of a core in all", pss / 1024, pss / (proxies_after.len() as u64).max(1), percent(used));
+    let text = format!(
+        "PSS {} MiB in all ({} KiB each), {:.1} % of a core in all",
+        pss / 1024,
+        pss / (proxies_after.len() as u64).max(1),
+        percent(used)
+    );
     findings.tell(&format!("{} proxies, {when}", proxies_after.len()), text);
 }
 
@@ -233,9 +241,10 @@ impl Faulty<'_> {
     }
 
     fn weight_is_proven(&self) -> Result<(), String> {
-        self.until("the weight of the faulty service", |entries| entries.iter().any(|entry| {
-            entry["event"]["type"] == "weight-proven" && entry["event"]["weight"] != 0
-        })).map(drop)
+        self.until("the weight of the faulty service", |entries| {
+            entries.iter().any(|entry| entry["event"]["type"] == "weight-proven" && entry["event"]["weight"] != 0)
+        })
+        .map(drop)
     }
 
     fn rolled_back(&self) -> Result<Vec<Value>, String> {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::planted::{PLANTED, Planted};
-use crate::cargo::cargo;
+use crate::cargo::{self, cargo};
 use crate::metadata;
 
 /// Seeds within which a rule must be broken.
@@ -133,12 +133,8 @@ impl Copy {
 
     fn build(&self) -> Result<()> {
         let mut command = cargo(&self.folder, &["build", "--release", "-q", "--offline", "-p", "serin-simulate"]);
-        command.env("CARGO_TARGET_DIR", self.target()).env("RUSTFLAGS", "-Awarnings").stdin(Stdio::null());
-        let status = command.status().context("cannot start cargo")?;
-        if !status.success() {
-            bail!("it does not build: {status}");
-        }
-        Ok(())
+        command.env("CARGO_TARGET_DIR", self.target()).env("RUSTFLAGS", "-Awarnings");
+        cargo::run(&mut command, "the build")
     }
 
     /// The rule that is broken first, with its seed.
@@ -157,17 +153,18 @@ impl Copy {
 
 /// The workspace's manifest with other members and a quicker build.
 fn manifest_of_copy(manifest: &str) -> Result<String> {
+    let members = format!("members = {COPIED:?}");
     let mut text = String::new();
     for line in manifest.lines().take_while(|line| !line.starts_with("[profile.")) {
         let line = match line.split_once(" = ") {
-            Some(("members", _)) => "members = [\"crates/stats\", \"crates/core\", \"dev/simulate\"]",
+            Some(("members", _)) => &members,
             Some(("default-members", _)) => continue,
             _ => line,
         };
         text.push_str(line);
         text.push('\n');
     }
-    if !text.contains("[workspace]") || !text.contains("\"dev/simulate\"]") {
+    if !text.contains("[workspace]") || !text.contains(&members) {
         bail!("the workspace's manifest has another shape than expected");
     }
     text.push_str("[profile.release]\nopt-level = 1\nlto = false\ncodegen-units = 16\nincremental = true\ndebug = false\n");

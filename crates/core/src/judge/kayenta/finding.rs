@@ -9,7 +9,7 @@ use crate::{
 
 /// Fewest values per arm that are compared. With five against five a canary that does not differ is High at most once in 252
 /// judgements.
-pub(super) const LEAST_VALUES: usize = 5;
+pub const LEAST_VALUES: usize = 5;
 
 /// A criterion at the last judgement.
 #[derive(Debug, Clone, Default)]

@@ -31,6 +31,7 @@ mod series;
 #[cfg(test)]
 mod tests;
 
+pub use finding::LEAST_VALUES;
 use finding::{Finding, Outcome};
 use series::Series;
 use serin_stats::kayenta::{self, Class, Scored};

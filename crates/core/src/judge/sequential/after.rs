@@ -5,7 +5,7 @@
 //! ever accuses: a canary that served next to stable has passed already.
 
 use serde::{Deserialize, Serialize};
-use serin_stats::{ArmCounts, DecayedHistogram, LimitE, StableRate};
+use serin_stats::{ArmCounts, DecayedHistogram, HIGHEST_RATE, LimitE, StableRate};
 
 use super::{
     Evidence,
@@ -28,7 +28,6 @@ const LEAST_REQUESTS: u64 = 200;
 const LEAST_FAILURES: u64 = 5;
 /// Limits below this would make a handful of failures in a row, such as one client's retries, a reason for a rollback.
 const LEAST_LIMIT: f64 = 0.005;
-const HIGHEST_LIMIT: f64 = 0.98;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct AfterTest {
@@ -68,7 +67,14 @@ impl AfterTest {
             },
             _ => (DRIFT * self.allowed(self.stable.estimate()), None),
         };
-        self.limit = LimitE::above(share.clamp(LEAST_LIMIT, HIGHEST_LIMIT)).ok().map(|test| Limit { test, edge_us });
+        self.limit = LimitE::above(share.clamp(LEAST_LIMIT, HIGHEST_RATE)).ok().map(|test| Limit { test, edge_us });
+    }
+
+    /// Evidence against the canary begins anew; the limit stays.
+    pub(super) fn acknowledge(&mut self) {
+        if let Some(limit) = &mut self.limit {
+            limit.test.restart();
+        }
     }
 
     pub(super) fn observe(&mut self, feed: &Feed<'_>, weight: Option<WeightBps>) {

@@ -3,13 +3,17 @@
 //! Samples follow each other too closely to be independent, so they are gathered into blocks of a minute after two minutes of
 //! warm-up, and the block means are tested. The canary's value is compared with the most it may be: stable's times the ratio,
 //! or plus the increase, or the limit. Values below a floor count as the floor: nothing is wrong with twice of nothing.
+//!
+//! If stable breaks a fixed limit too in the last whole minute, the verdict is *environment*, as for absolute limits of requests;
+//! at 100 % stable has nothing to do and says nothing. After a retreat the test starts anew, with a smaller share of the
+//! alarm budget. A canary without traffic is not measured.
 
 use serde::{Deserialize, Serialize};
 use serin_stats::{BlockConfig, Blocks, ConfigError, GaugeE};
 
-use super::{Evidence, words};
+use super::{Evidence, limit::restart_penalty, words};
 use crate::{
-    Timestamp, format_value, human_duration,
+    Timestamp, WeightBps, format_value, human_duration,
     judge::Verdict,
     plan::{Criterion, Metric, SequentialRules},
     traffic::{Arm, ArmGauges, Observation},
@@ -32,6 +36,13 @@ pub(super) enum Bound {
     AtLeast(f64),
 }
 
+impl Bound {
+    /// A value and what is allowed, such that a breach has the first above the second.
+    fn worse_first(self, value: f64, allowed: f64) -> (f64, f64) {
+        if matches!(self, Self::AtLeast(_)) { (allowed, value) } else { (value, allowed) }
+    }
+}
+
 /// The least time in which a criterion on CPU or memory can pass, in milliseconds: warm-up and as many blocks as a difference
 /// without any noise needs.
 #[must_use]
@@ -50,6 +61,12 @@ pub(super) struct GaugeTest {
     pass: GaugeE,
     passed: bool,
     values: [Option<f64>; 2],
+    /// Fixed limits: stable's running block, and by how much (`ln`) its last whole one was beyond the limit.
+    stable_blocks: Blocks,
+    stable_beyond: Option<f64>,
+    is_retreating: bool,
+    /// How often the test started anew after trouble that both arms had.
+    restarts: u32,
 }
 
 impl GaugeTest {
@@ -63,6 +80,10 @@ impl GaugeTest {
             pass: GaugeE::new(1.0)?,
             passed: false,
             values: [None; 2],
+            stable_blocks: Blocks::new(BlockConfig::default()),
+            stable_beyond: None,
+            is_retreating: false,
+            restarts: 0,
         })
     }
 
@@ -71,6 +92,9 @@ impl GaugeTest {
     }
 
     pub(super) fn begin_stage(&mut self) {
+        if std::mem::take(&mut self.is_retreating) {
+            self.restart();
+        }
         if let Ok(fresh) = GaugeE::new(1.0) {
             self.pass = fresh;
         }
@@ -78,15 +102,26 @@ impl GaugeTest {
         self.values = [None; 2];
     }
 
+    /// Evidence against the canary begins anew.
+    pub(super) fn acknowledge(&mut self) {
+        if let Ok(fresh) = GaugeE::new(1.0) {
+            self.fail = fresh;
+        }
+    }
+
     pub(super) fn observe(&mut self, observation: &Observation, in_stage: bool, ln_pass: f64) {
         let [stable, canary] = [Arm::Stable, Arm::Canary].map(|arm| self.value(&observation.gauges[arm.index()]));
         self.values = [canary, stable];
+        if self.is_retreating {
+            return;
+        }
         let Some((value, allowed)) = canary.zip(self.allowed(stable)) else { return };
         let age_ms = observation.at.ms_since(*self.since.get_or_insert(observation.at));
-        let (value, allowed) = match self.bound {
-            Bound::AtLeast(_) => (allowed, value),
-            _ => (value, allowed),
-        };
+        if let Some(stable) = stable.filter(|_| !self.is_versus_stable()) {
+            let (value, allowed) = self.bound.worse_first(stable, allowed);
+            self.stable_beyond = self.stable_blocks.push(age_ms, value, allowed).ok().flatten().or(self.stable_beyond);
+        }
+        let (value, allowed) = self.bound.worse_first(value, allowed);
         // Both are above zero and finite.
         let Ok(Some(block)) = self.blocks.push(age_ms, value, allowed) else { return };
         let _ = self.fail.update(block);
@@ -96,13 +131,27 @@ impl GaugeTest {
         }
     }
 
+    /// What a new start costs is taken off.
     pub(super) fn ln_e(&self) -> f64 {
-        self.fail.ln_e_fail()
+        self.fail.ln_e_fail() - restart_penalty(self.restarts)
     }
 
-    pub(super) fn verdict(&self, ln_threshold: f64) -> Verdict {
+    /// From here on only stable is looked at.
+    pub(super) fn begin_retreat(&mut self) {
+        self.is_retreating |= !self.is_versus_stable();
+    }
+
+    /// Whether stable keeps a fixed limit at the moment; `None` without one, or without data.
+    pub(super) fn stable_keeps(&self) -> Option<bool> {
+        let allowed = self.allowed(None).filter(|_| !self.is_versus_stable())?;
+        let (value, allowed) = self.bound.worse_first(self.values[1]?, allowed);
+        Some(value <= allowed)
+    }
+
+    pub(super) fn verdict(&self, ln_threshold: f64, weight: WeightBps) -> Verdict {
         if self.ln_e() >= ln_threshold {
-            Verdict::Fail
+            let is_shared = weight != WeightBps::FULL && self.stable_beyond.is_some_and(|beyond| beyond > 0.0);
+            if is_shared { Verdict::Environment } else { Verdict::Fail }
         } else if self.passed {
             Verdict::Pass
         } else if self.values[0].is_none() || (self.is_versus_stable() && self.values[1].is_none()) {
@@ -136,6 +185,9 @@ impl GaugeTest {
         match verdict {
             Verdict::Unknown => format!("no data about the canary's {}", self.metric.name()),
             Verdict::Fail => format!("{measured}; {}", evidence.needed(self.ln_e())),
+            Verdict::Environment => {
+                format!("{measured}; stable at the same time {}, so that it may not be the canary's fault", show(self.values[1]))
+            }
             Verdict::Pass => format!("{measured}; surely kept"),
             _ if self.pass.blocks() < GaugeE::least_blocks(evidence.ln_pass) => {
                 let config = BlockConfig::default();
@@ -163,6 +215,15 @@ impl GaugeTest {
             _ => gauges.memory_bytes,
         };
         value.filter(|value| value.is_finite() && *value >= 0.0).map(|value| value.max(self.floor()))
+    }
+
+    fn restart(&mut self) {
+        self.restarts = self.restarts.saturating_add(1);
+        self.acknowledge();
+        // Warm-up included: the canary had nothing to do meanwhile.
+        self.since = None;
+        (self.blocks, self.stable_blocks) = (Blocks::new(BlockConfig::default()), Blocks::new(BlockConfig::default()));
+        self.stable_beyond = None;
     }
 
     fn floor(&self) -> f64 {

@@ -20,6 +20,8 @@ use crate::{
     plan::{Criterion, Metric, Quantile},
 };
 
+/// What `latency-any` looks at.
+pub(crate) const QUANTILES: [Quantile; 3] = [Quantile::P50, Quantile::P90, Quantile::P99];
 /// Thresholds follow stable's past this often.
 const RETUNE_MS: u64 = 1_000;
 /// Fewer slow canary requests never set off an alarm.
@@ -62,7 +64,7 @@ impl LatencyTest {
     pub(super) fn new(criterion: &Criterion, ratio: Option<f64>, increase_ms: Option<f64>) -> Result<Self, ConfigError> {
         let quantiles: &[Quantile] = match &criterion.metric {
             Metric::Latency(quantile) => std::slice::from_ref(quantile),
-            _ => &[Quantile::P50, Quantile::P90, Quantile::P99],
+            _ => &QUANTILES,
         };
         let coding = if criterion.mode == RatioMode::Harm { Coding::Harm } else { Coding::Strict };
         let tolerance = ratio.unwrap_or(1.5);
@@ -78,6 +80,15 @@ impl LatencyTest {
             part.passed = false;
         }
         self.retuned_at = None;
+    }
+
+    /// Evidence of slowness begins anew; what is known of stable stays.
+    pub(super) fn acknowledge(&mut self) {
+        for part in &mut self.parts {
+            part.fail.restart();
+            part.seen = [ArmCounts::default(); 2];
+            part.excess = ExcessBlocks::new();
+        }
     }
 
     /// `past`: stable's latencies from before this observation.
@@ -207,7 +218,7 @@ impl Part {
     fn fresh_pass(&self, tolerance: f64) -> Result<Pass, ConfigError> {
         Ok(Pass {
             ratio: ExceedanceE::new(self.quantile.q(), tolerance, Coding::Pass)?,
-            difference: DiffE::pass_below(margin(self.quantile), self.past)?,
+            difference: DiffE::pass_below(pass_margin(self.quantile), self.past)?,
             settled_at: None,
         })
     }
@@ -254,7 +265,7 @@ impl Pass {
 
 /// How much more often than stable's quantile says a passing canary may exceed the tolerance: without such a margin a tail
 /// without events could never pass.
-fn margin(quantile: Quantile) -> f64 {
+pub(crate) fn pass_margin(quantile: Quantile) -> f64 {
     match quantile {
         Quantile::P50 => 0.05,
         Quantile::P90 => 0.02,

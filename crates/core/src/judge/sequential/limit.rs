@@ -32,7 +32,7 @@ const PATIENCE_NATS: f64 = 9.0;
 /// Fewer failing requests, or clients where they are sticky, never set off an alarm.
 const LEAST_FAILURES: u64 = 3;
 /// How the limit's share of the alarm is split between requests by weight and matched ones.
-const SHARE_BY_WEIGHT: f64 = 0.8;
+pub(crate) const SHARE_BY_WEIGHT: f64 = 0.9;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LimitTest {
@@ -121,6 +121,12 @@ impl LimitTest {
         }
     }
 
+    /// Evidence against the canary begins anew.
+    pub(super) fn acknowledge(&mut self) {
+        self.by_weight.restart();
+        self.matched.restart();
+    }
+
     /// From here on only stable is looked at, by what it does without the canary.
     pub(super) fn begin_retreat(&mut self) {
         self.forget_stable();
@@ -142,7 +148,7 @@ impl LimitTest {
 
     /// The stronger evidence of the two populations; what its share of the limit's budget costs is taken off.
     pub(super) fn ln_e(&self) -> f64 {
-        self.by_weight.weighed(SHARE_BY_WEIGHT).max(self.matched.weighed(1.0 - SHARE_BY_WEIGHT)) - self.penalty()
+        self.by_weight.weighed(SHARE_BY_WEIGHT).max(self.matched.weighed(1.0 - SHARE_BY_WEIGHT)) - restart_penalty(self.restarts)
     }
 
     pub(super) fn verdict(&self, ln_threshold: f64, weight: WeightBps) -> Verdict {
@@ -237,16 +243,9 @@ impl LimitTest {
         if matched { &self.matched } else { &self.by_weight }
     }
 
-    fn penalty(&self) -> f64 {
-        let restarts = f64::from(self.restarts);
-        if self.restarts == 0 { 0.0 } else { (2.0 * (restarts + 1.0) * (restarts + 2.0)).ln() }
-    }
-
     fn forget_stable(&mut self) {
         self.stable_recent.clear();
-        if let Ok(fresh) = LimitE::above(self.share) {
-            self.stable = fresh;
-        }
+        self.stable.restart();
     }
 
     fn describe(&self, counts: ArmCounts, alpha: f64) -> String {
@@ -276,17 +275,18 @@ impl LimitTest {
     fn restart(&mut self) {
         self.restarts = self.restarts.saturating_add(1);
         self.forget_stable();
-        for side in [&mut self.by_weight, &mut self.matched] {
-            if let Ok(fresh) = LimitE::above(self.share) {
-                side.fail = fresh;
-                side.units = 0;
-                side.run_up = RunUp::default();
-            }
-        }
+        self.by_weight.restart();
+        self.matched.restart();
     }
 }
 
 impl Side {
+    fn restart(&mut self) {
+        self.fail.restart();
+        self.units = 0;
+        self.run_up = RunUp::default();
+    }
+
     /// `ln E` with the population's share of the limit's budget.
     fn weighed(&self, share: f64) -> f64 {
         if self.units < LEAST_FAILURES { f64::NEG_INFINITY } else { self.fail.ln_e() + share.ln() }
@@ -319,6 +319,13 @@ impl RunUp {
         let (events, quiet) = (self.stable.events.min(self.stable.requests) as f64, self.stable.quiet() as f64);
         events * (limit / broken).ln() + quiet * ((1.0 - limit) / (1.0 - broken)).ln()
     }
+}
+
+/// What the evidence of a test loses, in nats, once it has started anew this often: all restarts together spend at most a quarter
+/// more than the test's share of the alarm budget.
+pub(super) fn restart_penalty(restarts: u32) -> f64 {
+    let times = f64::from(restarts);
+    if restarts == 0 { 0.0 } else { (2.0 * (times + 1.0) * (times + 2.0)).ln() }
 }
 
 /// The first bin edge at or above a latency: what is counted as slower surely is.

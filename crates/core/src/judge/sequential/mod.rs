@@ -5,7 +5,8 @@
 //! back share one budget of false alarms, as do those that pause and those that warn. Tests see every observation, also while
 //! a weight is on its way, because requests belong to the weight that assigned them; only PASS waits for the stage.
 //!
-//! What is not a matter of evidence (request rates, restarts) is looked at as it stands, by the threshold judge's rules.
+//! What is not a matter of evidence (request rates, restarts, guards on CPU and memory) is looked at as it stands, by the
+//! threshold judge's rules.
 //!
 //! Verdicts are taken with every observation; their words are renewed when one changes and twice a second.
 
@@ -23,6 +24,10 @@ mod tests;
 mod words;
 
 pub use self::gauge::least_gauge_ms;
+pub(crate) use self::{
+    latency::{QUANTILES, pass_margin},
+    limit::SHARE_BY_WEIGHT,
+};
 
 use serde::{Deserialize, Serialize};
 use serin_stats::{DEFAULT_HALF_LIFE_MS, DecayedHistogram, Family, ReleaseAlarm};
@@ -31,10 +36,10 @@ use self::{
     feed::Feed,
     rule::{Rule, Stage},
 };
-use super::{Assessment, EvidenceLevel, Verdict, slices::Slices, threshold::ThresholdJudge};
+use super::{Assessment, EvidenceLevel, Verdict, guards::keeps_limits, slices::Slices, threshold::ThresholdJudge};
 use crate::{
     Timestamp, WeightBps,
-    plan::{Guard, OnBreach, Plan, SequentialRules},
+    plan::{OnBreach, Plan, SequentialRules},
     traffic::{Arm, Assignment, Observation, OpenCell},
 };
 
@@ -47,6 +52,9 @@ pub(super) struct SequentialJudge {
     memory: Memory,
     plain: ThresholdJudge,
     assessment: Assessment,
+    /// Those that the assessment was made of.
+    verdicts: Vec<Option<Verdict>>,
+    renewed_at: Option<Timestamp>,
 }
 
 /// Everything that evidence consists of.
@@ -60,8 +68,8 @@ pub(in crate::judge) struct Memory {
     open: Vec<OpenCell>,
     seen_at: Option<Timestamp>,
     stage: Option<StageMemory>,
-    verdicts: Vec<Option<Verdict>>,
-    renewed_at: Option<Timestamp>,
+    /// Whether the canary has no traffic because both arms broke a limit.
+    is_retreating: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -84,43 +92,36 @@ pub(super) struct Evidence {
 
 impl SequentialJudge {
     pub(super) fn new(plan: &Plan, rules: SequentialRules) -> Self {
-        Self { memory: Memory::new(plan, rules), plain: plain_judge(plan), assessment: Assessment::default() }
+        Self {
+            memory: Memory::new(plan, rules),
+            plain: plain_judge(plan),
+            assessment: Assessment::default(),
+            verdicts: Vec::new(),
+            renewed_at: None,
+        }
     }
 
     pub(super) fn begin_stage(&mut self, plan: &Plan, step: usize, weight: WeightBps) {
-        let plain = plan.criteria_of(step).filter(|criterion| !Rule::is_for(criterion));
-        self.plain.begin_stage(plain.cloned(), weight);
+        self.begin_plain_stage(plan, step, weight);
         self.memory.begin_stage(step, weight);
-        self.assessment = Assessment::default();
     }
 
     /// The canary lost its traffic: from here on only stable is watched, by traffic that no longer meets the canary.
     pub(super) fn begin_retreat(&mut self) {
         self.plain.begin_retreat();
-        self.memory.stage = None;
-        self.memory.criteria.iter_mut().for_each(Rule::begin_retreat);
+        self.memory.begin_retreat();
         self.assessment = Assessment::default();
     }
 
     /// See [`super::Trial::stable_keeps_limits`].
     pub(super) fn stable_keeps_limits(&self, broken: Option<&str>, now: Timestamp) -> Option<bool> {
-        let mut rules = self.memory.criteria.clone();
-        let mut kept: Vec<(String, Option<bool>)> =
-            rules.iter_mut().map(|rule| (rule.criterion.name.clone(), rule.stable_keeps())).filter(|(_, kept)| kept.is_some()).collect();
-        let is_ours = broken.is_none_or(|name| self.memory.criteria.iter().any(|rule| rule.criterion.name == name));
-        let plain = self.plain.stable_keeps_limits(broken, now);
-        if kept.iter().any(|(_, kept)| *kept == Some(false)) || plain == Some(false) {
-            return Some(false);
-        }
-        if !is_ours {
-            return plain;
-        }
-        kept.retain(|(name, _)| broken.is_none_or(|broken| broken == name));
-        (!kept.is_empty()).then_some(true)
+        let ours = self.memory.criteria.iter().map(|rule| (rule.criterion.name.as_str(), rule.stable_keeps().map(|keeps| !keeps)));
+        keeps_limits(ours.chain(self.plain.limits_of_stable(now)), broken)
     }
 
     /// See [`super::Trial::acknowledge`].
     pub(super) fn acknowledge(&mut self) -> Vec<String> {
+        self.renewed_at = None;
         self.memory.acknowledge()
     }
 
@@ -134,10 +135,12 @@ impl SequentialJudge {
 
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices) {
         self.plain.observe(observation, slices);
-        let changed = self.memory.observe(observation);
-        let due = self.memory.renewed_at.is_none_or(|last| observation.at.ms_since(last) >= RENEW_MS);
-        if changed || due {
-            self.memory.renewed_at = Some(observation.at);
+        self.memory.observe(observation);
+        let verdicts = self.memory.verdicts();
+        let due = self.renewed_at.is_none_or(|last| observation.at.ms_since(last) >= RENEW_MS);
+        if due || verdicts != self.verdicts {
+            self.verdicts = verdicts;
+            self.renewed_at = Some(observation.at);
             self.renew(observation.at);
         }
         // Guards without evidence are looked at with every observation.
@@ -154,8 +157,8 @@ impl SequentialJudge {
         &self.memory
     }
 
-    /// Goes on with what was remembered, if it is about the same criteria.
-    pub(super) fn recall(&mut self, memory: &Memory) {
+    /// Goes on with what was remembered; `false` if it is about other criteria or rules, and nothing is.
+    pub(super) fn recall(&mut self, memory: &Memory) -> bool {
         let same = |a: &Rule, b: &Rule| a.criterion == b.criterion && a.step == b.step && a.is_guard == b.is_guard;
         let criteria = &self.memory.criteria;
         let is_same = memory.rules == self.memory.rules
@@ -165,26 +168,39 @@ impl SequentialJudge {
             self.memory = memory.clone();
             share_budgets(&mut self.memory.criteria, self.memory.rules.alpha);
         }
+        is_same
     }
 
-    /// Goes on in the remembered stage if it is this one.
+    /// Goes on in the remembered stage if it is this one. Nothing is said before the next observation: the evidence is only
+    /// half of what a stage passes by.
     pub(super) fn resume_stage(&mut self, plan: &Plan, step: usize, weight: WeightBps) {
-        let remembered = self.memory.stage.filter(|memory| memory.stage == Stage { step, weight });
-        if remembered.is_none() {
-            return self.begin_stage(plan, step, weight);
+        self.begin_plain_stage(plan, step, weight);
+        if self.memory.stage.is_none_or(|memory| memory.stage != Stage { step, weight }) {
+            self.memory.begin_stage(step, weight);
         }
+    }
+
+    /// Goes on in a retreat. One that is remembered is not begun again: that would cost every limit a new start.
+    pub(super) fn resume_retreat(&mut self, plan: &Plan, step: usize) {
+        self.begin_plain_stage(plan, step, WeightBps::ZERO);
+        self.plain.begin_retreat();
+        if !self.memory.is_retreating {
+            self.memory.begin_retreat();
+        }
+    }
+
+    fn begin_plain_stage(&mut self, plan: &Plan, step: usize, weight: WeightBps) {
         let plain = plan.criteria_of(step).filter(|criterion| !Rule::is_for(criterion));
         self.plain.begin_stage(plain.cloned(), weight);
-        if let Some(at) = self.memory.seen_at {
-            self.renew(at);
-        }
+        self.assessment = Assessment::default();
+        self.renewed_at = None;
     }
 
     fn renew(&mut self, at: Timestamp) {
         let Some(current) = self.memory.stage else { return };
         let evidence = self.memory.evidence(&current, at);
         let (mut criteria, mut guards) = (Vec::new(), Vec::new());
-        for rule in self.memory.criteria.iter_mut().filter(|rule| rule.applies(current.stage)) {
+        for rule in self.memory.criteria.iter().filter(|rule| rule.applies(current.stage)) {
             let Some(assessment) = rule.assess(current.stage, &evidence) else { continue };
             if !rule.is_guard {
                 criteria.push(assessment);
@@ -193,8 +209,8 @@ impl SequentialJudge {
             }
         }
         let plain = self.plain.assessment();
-        criteria.extend(plain.criteria.iter().cloned());
         // Plain criteria have their first look with the first observation, as ours do.
+        criteria.extend(plain.criteria.iter().cloned());
         self.assessment = Assessment { evaluated_at: Some(at), criteria, broken_guards: guards };
     }
 }
@@ -204,40 +220,43 @@ impl Memory {
         let whole = plan.analysis.criteria.iter().map(|criterion| (criterion.clone(), None));
         let own = plan.steps.iter().enumerate().flat_map(|(index, step)| step.criteria.iter().map(move |one| (one.clone(), Some(index))));
         let criteria = whole.chain(own).filter(|(criterion, _)| Rule::is_for(criterion)).map(|(one, step)| Rule::new(one, step, false));
-        let guards = plan.analysis.guards.iter().map(Guard::as_criterion).filter(Rule::is_for).map(|one| Rule::new(one, None, true));
+        let guards = plan.analysis.guards.iter().filter(|guard| Rule::is_for_guard(guard));
+        let guards = guards.map(|guard| Rule::new(guard.as_criterion(), None, true));
         let mut criteria: Vec<Rule> = criteria.chain(guards).collect();
         share_budgets(&mut criteria, rules.alpha);
         // The half-life is a constant above zero.
         #[allow(clippy::expect_used)]
         let past = DecayedHistogram::new(DEFAULT_HALF_LIFE_MS).expect("a valid half-life");
-        Self { rules, criteria, past, open: Vec::new(), seen_at: None, stage: None, verdicts: Vec::new(), renewed_at: None }
+        Self { rules, criteria, past, open: Vec::new(), seen_at: None, stage: None, is_retreating: false }
     }
 
     fn begin_stage(&mut self, step: usize, weight: WeightBps) {
         self.stage = Some(StageMemory { stage: Stage { step, weight }, since: self.seen_at, canary_requests: 0 });
         let past = &self.past;
         self.criteria.iter_mut().for_each(|rule| rule.begin_stage(weight, past));
-        self.verdicts = Vec::new();
-        self.renewed_at = None;
+        self.is_retreating = false;
+    }
+
+    fn begin_retreat(&mut self) {
+        self.stage = None;
+        self.criteria.iter_mut().for_each(Rule::begin_retreat);
+        self.is_retreating = true;
     }
 
     fn acknowledge(&mut self) -> Vec<String> {
-        let stage = self.stage.map(|memory| memory.stage);
-        let Some(current) = stage else { return Vec::new() };
-        let (past, mut names) = (&self.past, Vec::new());
+        let Some(current) = self.stage.map(|memory| memory.stage) else { return Vec::new() };
+        let mut names = Vec::new();
         for rule in self.criteria.iter_mut().filter(|rule| rule.criterion.on_breach == OnBreach::Pause) {
-            if rule.verdict(current) == Some(Verdict::Fail) {
-                rule.acknowledge(stage, past);
+            if matches!(rule.verdict(current), Some(Verdict::Fail | Verdict::Environment)) {
+                rule.acknowledge();
                 names.push(rule.criterion.name.clone());
             }
         }
         share_budgets(&mut self.criteria, self.rules.alpha);
-        self.renewed_at = None;
         names
     }
 
-    /// Returns whether a verdict changed.
-    fn observe(&mut self, observation: &Observation) -> bool {
+    fn observe(&mut self, observation: &Observation) {
         let at = observation.at;
         let feed = Feed::new(observation, &self.open);
         let ln_pass = -self.rules.beta.ln();
@@ -261,11 +280,12 @@ impl Memory {
         }
         self.open.clone_from(&observation.open);
         self.seen_at = Some(at);
-        let Some(stage) = stage else { return false };
-        let verdicts: Vec<Option<Verdict>> = self.criteria.iter_mut().map(|rule| rule.verdict(stage)).collect();
-        let changed = verdicts != self.verdicts;
-        self.verdicts = verdicts;
-        changed
+    }
+
+    /// That of every rule in the running stage; empty without one.
+    fn verdicts(&self) -> Vec<Option<Verdict>> {
+        let Some(stage) = self.stage.map(|memory| memory.stage) else { return Vec::new() };
+        self.criteria.iter().map(|rule| rule.verdict(stage)).collect()
     }
 
     fn evidence(&self, current: &StageMemory, at: Timestamp) -> Evidence {
@@ -327,6 +347,6 @@ fn share_budget(rules: &mut [Rule], on_breach: OnBreach, alpha: f64) {
 
 fn plain_judge(plan: &Plan) -> ThresholdJudge {
     let mut plain = plan.clone();
-    plain.analysis.guards.retain(|guard| !Rule::is_for(&guard.as_criterion()));
+    plain.analysis.guards.retain(|guard| !Rule::is_for_guard(guard));
     ThresholdJudge::new(&plain)
 }

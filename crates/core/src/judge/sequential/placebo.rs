@@ -79,17 +79,39 @@ impl Placebo {
         if self.running.len() != known {
             self.start_anew();
         }
+        let loads: Vec<(u64, u64)> = self.running.iter_mut().map(|replica| std::mem::take(&mut replica.load)).collect();
         if self.is_missing() {
             return;
         }
         if self.dispersion.is_none() {
-            self.dispersion = Dispersion::new(self.running.len()).ok();
+            self.dispersion = Dispersion::new(loads.len()).ok();
         }
-        let loads: Vec<(u64, u64)> = self.running.iter().map(|replica| replica.load).collect();
         if let Some(dispersion) = &mut self.dispersion {
             // As many as at its construction: a new replica makes a new one.
             let _ = dispersion.add_second(&loads);
         }
-        self.running.iter_mut().for_each(|replica| replica.load = (0, 0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Timestamp,
+        traffic::{Outcome, ReplicaCell},
+    };
+
+    #[test]
+    fn a_second_counts_for_itself_also_while_there_are_too_few_replicas() {
+        let mut counts = Counts::default();
+        counts.by_outcome[Outcome::Success.index()] = 100;
+        let cell = |id: &str| ReplicaCell { id: id.to_owned(), counts: counts.clone() };
+        let mut placebo = Placebo::default();
+        for second in 0..10 {
+            let observation =
+                Observation { at: Timestamp(second * SECOND_MS), replicas: vec![cell("a"), cell("b")], ..Observation::default() };
+            placebo.observe(&observation, Counts::errors);
+        }
+        assert!(placebo.is_missing() && placebo.running.iter().all(|replica| replica.load == (100, 0)), "{placebo:?}");
     }
 }

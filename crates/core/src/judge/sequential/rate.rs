@@ -84,6 +84,17 @@ impl RateTest {
         self.stage = [ArmCounts::default(); 2];
     }
 
+    /// Evidence of harm begins anew; what is known of stable and its errors stays.
+    pub(super) fn acknowledge(&mut self) {
+        self.total.restart();
+        if self.is_comparing {
+            self.classes = self.fresh_classes().or(self.classes.take());
+        }
+        if let Some(above) = &mut self.above {
+            above.restart();
+        }
+    }
+
     /// `in_stage`: the weight of the stage is proven, so that this counts towards its PASS.
     pub(super) fn observe(&mut self, feed: &Feed<'_>, in_stage: bool, ln_pass: f64) {
         let metric = self.metric;
@@ -153,8 +164,7 @@ impl RateTest {
                     RatioMode::Harm => "surely worse than stable".to_owned(),
                     RatioMode::Strict => format!("surely above {}", self.limit()),
                 };
-                let class = self.guilty_class().map(|class| format!("; mostly {class}")).unwrap_or_default();
-                format!("{compared}; {harm}; {}{class}", evidence.needed(self.ln_e()))
+                format!("{compared}; {harm}; {}{}", evidence.needed(self.ln_e()), self.mostly())
             }
             Verdict::Pass => format!("{compared}; surely below {}", self.tolerance()),
             _ if self.ln_e() >= evidence.ln_threshold && canary.events < LEAST_CANARY_EVENTS => {
@@ -164,7 +174,7 @@ impl RateTest {
                 let harm = evidence.of_harm(self.ln_e());
                 match self.needed_to_pass(evidence.ln_pass) {
                     _ if self.ln_e() >= evidence.ln_threshold => {
-                        format!("{compared}; surely worse than stable, but not above {}; {harm}", self.limit())
+                        format!("{compared}; surely worse than stable, but not above {}; {harm}{}", self.limit(), self.mostly())
                     }
                     Some(needed) => format!("{}; {compared}; {harm}", evidence.needs_more(needed)),
                     None => format!("{compared}; {harm}"),
@@ -279,6 +289,11 @@ impl RateTest {
     /// What PASS shows: within the ratio, or within the increase.
     fn tolerance(&self) -> String {
         words::limit(self.ratio, Some(words::points(self.increase.unwrap_or(DEFAULT_MARGIN))))
+    }
+
+    /// The class that is to blame as the end of a sentence.
+    fn mostly(&self) -> String {
+        self.guilty_class().map(|class| format!("; mostly {class}")).unwrap_or_default()
     }
 
     /// The class that is to blame, if one stands out against the total.

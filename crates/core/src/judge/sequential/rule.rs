@@ -15,7 +15,7 @@ use super::{
 use crate::{
     WeightBps,
     judge::{CriterionAssessment, EvidenceLevel, Verdict},
-    plan::{Combine, Criterion, Metric},
+    plan::{Combine, Criterion, Guard, Metric},
 };
 
 /// A criterion under the sequential judge.
@@ -63,7 +63,12 @@ pub(super) struct Stage {
 impl Rule {
     /// Whether a criterion is judged by evidence; the others are looked at as they stand.
     pub(super) fn is_for(criterion: &Criterion) -> bool {
-        !matches!(criterion.metric, Metric::RequestRate | Metric::Restarts)
+        criterion.metric.is_evidence() || criterion.metric.is_gauge()
+    }
+
+    /// Whether a guard is. Whole minutes of CPU or memory are too slow for what is meant to act at once.
+    pub(super) fn is_for_guard(guard: &Guard) -> bool {
+        guard.metric.is_evidence()
     }
 
     pub(super) fn new(criterion: Criterion, step: Option<usize>, is_guard: bool) -> Self {
@@ -75,12 +80,19 @@ impl Rule {
         Self { criterion, step, is_guard, tests, acknowledged: 0, unusable }
     }
 
-    /// A person knows that it failed and goes on: what spoke against the canary so far is dealt with. The tests start anew,
-    /// with half of their share of the budget.
-    pub(super) fn acknowledge(&mut self, stage: Option<Stage>, past: &DecayedHistogram) {
-        *self = Self { acknowledged: self.acknowledged.saturating_add(1), ..Self::new(self.criterion.clone(), self.step, self.is_guard) };
-        if let Some(stage) = stage {
-            self.begin_stage(stage.weight, past);
+    /// A person knows that it failed and goes on: what spoke against the canary so far is dealt with. The FAIL sides start
+    /// anew, with half of their share of the budget. What is known of stable stays, and so does the PASS side: a stage passes by
+    /// all that it has seen.
+    pub(super) fn acknowledge(&mut self) {
+        self.acknowledged = self.acknowledged.saturating_add(1);
+        for test in &mut self.tests {
+            match &mut test.kind {
+                Kind::Rate(test) => test.acknowledge(),
+                Kind::Latency(test) => test.acknowledge(),
+                Kind::Limit(test) => test.acknowledge(),
+                Kind::Gauge(test) => test.acknowledge(),
+                Kind::After(test) => test.acknowledge(),
+            }
         }
     }
 
@@ -101,7 +113,13 @@ impl Rule {
     }
 
     pub(super) fn begin_retreat(&mut self) {
-        self.limits().for_each(LimitTest::begin_retreat);
+        for test in &mut self.tests {
+            match &mut test.kind {
+                Kind::Limit(test) => test.begin_retreat(),
+                Kind::Gauge(test) => test.begin_retreat(),
+                Kind::Rate(_) | Kind::Latency(_) | Kind::After(_) => {}
+            }
+        }
     }
 
     /// `stage_weight`: the weight of the running stage, if the rule belongs to one that runs.
@@ -119,15 +137,15 @@ impl Rule {
     }
 
     /// What the data says at present; `None` if nothing of it applies in this stage.
-    pub(super) fn verdict(&mut self, stage: Stage) -> Option<Verdict> {
+    pub(super) fn verdict(&self, stage: Stage) -> Option<Verdict> {
         if self.unusable.is_some() {
             return Some(Verdict::Unknown);
         }
-        self.tests.iter_mut().filter_map(|test| test.verdict(stage)).max_by_key(|verdict| badness(*verdict))
+        self.tests.iter().filter_map(|test| test.verdict(stage)).max_by_key(|verdict| verdict.badness())
     }
 
     /// The verdict in words. Building them costs more than the verdict.
-    pub(super) fn assess(&mut self, stage: Stage, evidence: &Evidence) -> Option<CriterionAssessment> {
+    pub(super) fn assess(&self, stage: Stage, evidence: &Evidence) -> Option<CriterionAssessment> {
         let verdict = self.verdict(stage)?;
         let criterion = &self.criterion;
         let mut assessment = CriterionAssessment {
@@ -148,7 +166,7 @@ impl Rule {
         }
         let mut texts = Vec::new();
         let mut pressure: Option<f64> = None;
-        for test in &mut self.tests {
+        for test in &self.tests {
             let Some(own) = test.verdict(stage) else { continue };
             let evidence = Evidence { ln_threshold: test.ln_threshold, ln_share: test.ln_share, ..*evidence };
             let [canary, stable] = test.values(stage);
@@ -176,9 +194,13 @@ impl Rule {
     }
 
     /// During a retreat: whether stable keeps this rule's absolute limits.
-    pub(super) fn stable_keeps(&mut self) -> Option<bool> {
-        let kept: Vec<Option<bool>> = self.limits().map(|limit| limit.stable_keeps()).collect();
-        if kept.contains(&Some(false)) { Some(false) } else { kept.into_iter().flatten().next() }
+    pub(super) fn stable_keeps(&self) -> Option<bool> {
+        let kept = self.tests.iter().filter_map(|test| match &test.kind {
+            Kind::Limit(test) => test.stable_keeps(),
+            Kind::Gauge(test) => test.stable_keeps(),
+            Kind::Rate(_) | Kind::Latency(_) | Kind::After(_) => None,
+        });
+        kept.reduce(|all, one| all && one)
     }
 
     /// What stable shows of an absolute limit that it breaks itself.
@@ -194,15 +216,9 @@ impl Rule {
         self.tests.iter().map(|test| match &test.kind {
             Kind::Rate(_) => Family::Errors,
             Kind::Latency(_) => Family::Latency,
-            Kind::Limit(_) | Kind::After(_) => Family::Limits,
+            Kind::Limit(_) => Family::Limits,
+            Kind::After(_) => Family::After,
             Kind::Gauge(_) => Family::Other,
-        })
-    }
-
-    fn limits(&mut self) -> impl Iterator<Item = &mut LimitTest> {
-        self.tests.iter_mut().filter_map(|test| match &mut test.kind {
-            Kind::Limit(test) => Some(&mut **test),
-            _ => None,
         })
     }
 }
@@ -229,13 +245,13 @@ impl Test {
     }
 
     /// `None` if the test says nothing at this weight. Evidence against the canary stands whatever the weight is now.
-    fn verdict(&mut self, stage: Stage) -> Option<Verdict> {
+    fn verdict(&self, stage: Stage) -> Option<Verdict> {
         let ln_threshold = self.ln_threshold;
-        let (verdict, is_versus_stable) = match &mut self.kind {
+        let (verdict, is_versus_stable) = match &self.kind {
             Kind::Rate(test) => (test.verdict(ln_threshold), true),
             Kind::Latency(test) => (test.verdict(ln_threshold), true),
             Kind::Limit(test) => (test.verdict(ln_threshold, stage.weight), false),
-            Kind::Gauge(test) => (test.verdict(ln_threshold), test.is_versus_stable()),
+            Kind::Gauge(test) => (test.verdict(ln_threshold, stage.weight), test.is_versus_stable()),
             Kind::After(test) => return test.verdict(ln_threshold, stage.weight),
         };
         let applies = !is_versus_stable || (!stage.weight.is_zero() && stage.weight != WeightBps::FULL);
@@ -262,20 +278,9 @@ impl Test {
     }
 }
 
-/// What the worse of two verdicts is judged by: both sides of a rule must pass, and a breach is worse than missing data.
-fn badness(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Pass => 0,
-        Verdict::Inconclusive => 1,
-        Verdict::Unknown => 2,
-        Verdict::Environment => 3,
-        Verdict::Fail => 4,
-    }
-}
-
 fn kinds(criterion: &Criterion) -> Result<Vec<Kind>, ConfigError> {
     let mut kinds = Vec::new();
-    let is_gauge = matches!(criterion.metric, Metric::Cpu | Metric::Memory);
+    let is_gauge = criterion.metric.is_gauge();
     if let Some(max) = criterion.max {
         kinds.push(match is_gauge {
             true => Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::AtMost(max))?)),
@@ -298,7 +303,7 @@ fn kinds(criterion: &Criterion) -> Result<Vec<Kind>, ConfigError> {
     }
     for (ratio, increase) in limits {
         kinds.push(match criterion.metric {
-            Metric::Cpu | Metric::Memory => Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::Stable { ratio, increase })?)),
+            _ if is_gauge => Kind::Gauge(Box::new(GaugeTest::new(criterion, Bound::Stable { ratio, increase })?)),
             Metric::Latency(_) | Metric::LatencyAny => Kind::Latency(Box::new(LatencyTest::new(criterion, ratio, increase)?)),
             _ => Kind::Rate(Box::new(RateTest::new(criterion, ratio, increase)?)),
         });

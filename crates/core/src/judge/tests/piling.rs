@@ -18,8 +18,7 @@ fn waiting(open: &[(u16, Assignment, [u64; 2])]) -> Observation {
     let arms = |&(weight, assignment, requests): &(u16, Assignment, [u64; 2])| {
         Arm::BOTH.map(|arm| open_cell(weight, assignment, arm, requests[arm.index()])).into_iter().filter(|cell| cell.ages.total() > 0)
     };
-    let in_flight = [0, 1].map(|arm| open.iter().map(|(_, _, requests)| requests[arm]).sum());
-    Observation { at: Timestamp(1_000), in_flight, open: open.iter().flat_map(arms).collect(), ..Observation::default() }
+    Observation { at: Timestamp(1_000), open: open.iter().flat_map(arms).collect(), ..Observation::default() }
 }
 
 #[test]
@@ -61,7 +60,7 @@ fn what_nobody_compared_does_not_pile_up() {
     trial.observe(&waiting(&[&others[..], &[(100, Random, [0, 5])]].concat()));
     assert_eq!(trial.piled_up(), Some((5, 0)));
     // A source without ages.
-    trial.observe(&Observation { at: Timestamp(2_000), in_flight: [0, 500], ..Observation::default() });
+    trial.observe(&Observation { at: Timestamp(2_000), ..Observation::default() });
     assert_eq!(trial.piled_up(), None);
 }
 

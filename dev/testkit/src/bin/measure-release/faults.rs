@@ -41,12 +41,7 @@ enum Criteria {
     LatencyAlone,
 }
 
-/// What one release showed.
-pub(crate) struct FaultRun {
-    /// `None` if it was not rolled back.
-    pub(crate) found: Option<Found>,
-}
-
+/// What one release that was rolled back showed.
 pub(crate) struct Found {
     pub(crate) by: String,
     pub(crate) cause: String,
@@ -134,8 +129,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
 ];
 
-/// Runs one release to its end.
-pub(crate) fn run(fault: &Fault, number: u32, serin: &str) -> FaultRun {
+/// Runs one release to its end; `None` if it was not rolled back.
+pub(crate) fn run(fault: &Fault, number: u32, serin: &str) -> Option<Found> {
     let place = Place::new(serin);
     let document = document(fault, number);
     let run = place.run(&document, &["--keep-serving"]);
@@ -150,22 +145,20 @@ pub(crate) fn run(fault: &Fault, number: u32, serin: &str) -> FaultRun {
     run.interrupt();
     let ended = run.end();
     if over.is_none_or(|line| line["event"]["type"] != "rolled-back") {
-        return FaultRun { found: None };
+        return None;
     }
     let canary = &ended.last["report"]["totals"][1];
     let (taken_ms, switched_ms) = (ended.decided_in_ms(), ended.took_back_in_ms());
     let rescued = ended.last["report"]["rescued"].as_u64().unwrap();
-    FaultRun {
-        found: Some(Found {
-            by: ended.decided_by(),
-            cause: ended.cause(),
-            failed: ended.canary_errors(),
-            requests: canary["by_weight"].as_u64().unwrap(),
-            seconds: (taken_ms + switched_ms) as f64 / 1_000.0,
-            switched_ms,
-            user_visible: ended.canary_errors().saturating_sub(rescued),
-        }),
-    }
+    Some(Found {
+        by: ended.decided_by(),
+        cause: ended.cause(),
+        failed: ended.canary_errors(),
+        requests: canary["by_weight"].as_u64().unwrap(),
+        seconds: (taken_ms + switched_ms) as f64 / 1_000.0,
+        switched_ms,
+        user_visible: ended.canary_errors().saturating_sub(rescued),
+    })
 }
 
 fn document(fault: &Fault, number: u32) -> Document {

@@ -23,7 +23,7 @@ use clap::Parser;
 
 use self::{
     equals::{Equal, EqualRun},
-    faults::{Fault, FaultRun},
+    faults::{Fault, Found},
 };
 
 /// Measure real releases under the sequential judge
@@ -54,11 +54,13 @@ enum Job {
     Fault(usize, &'static Fault, u32),
 }
 
-/// What came of everything; `None` for releases that broke off.
+/// What came of everything.
 #[derive(Default)]
 struct Results {
+    /// `None` for releases that broke off.
     equals: Vec<(&'static Equal, Option<EqualRun>)>,
-    faults: Vec<(usize, Option<FaultRun>)>,
+    /// By the fault's position; `None` for releases that broke off or were not rolled back.
+    faults: Vec<(usize, Option<Found>)>,
 }
 
 fn main() -> ExitCode {
@@ -107,8 +109,8 @@ fn run_one(job: Job, serin: &str, results: &Mutex<Results>) {
             results.lock().unwrap_or_else(PoisonError::into_inner).equals.push((equal, run));
         }
         Job::Fault(index, fault, number) => {
-            let run = catch_unwind(AssertUnwindSafe(|| faults::run(fault, number, serin))).ok();
-            results.lock().unwrap_or_else(PoisonError::into_inner).faults.push((index, run));
+            let found = catch_unwind(AssertUnwindSafe(|| faults::run(fault, number, serin))).ok().flatten();
+            results.lock().unwrap_or_else(PoisonError::into_inner).faults.push((index, found));
         }
     }
 }

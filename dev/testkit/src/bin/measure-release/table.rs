@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     Results,
     equals::{self, Equal, EqualRun},
-    faults::{Fault, FaultRun, Found},
+    faults::{Fault, Found},
 };
 
 /// From the decision to the proof: 50 ms, and one tick of the data plane.
@@ -22,8 +22,9 @@ seconds before the canary, which is bad from its first request on, is ready. Cri
 `mode: limit` a canary is rolled back if it is surely worse *and* beyond 1.5 times stable (errors also 0.5 percentage points), in `mode: harm`
 if it is surely worse.
 
-- *Failed* are requests of the canary that count as errors, those after the decision included. Of connections that break, stable answers
-  them in the canary's stead, so that users see none.
+- *Failed* are requests of the canary that count as errors, those after the decision included. A request whose connection breaks before the
+  answer began is answered by stable in the canary's stead; *seen by users* are the other failures: answers of the canary that are errors, and
+  answers that break off.
 - *Canary requests* are those that have ended: requests that hang are not among them.
 - *s to the proof of weight 0*: from the proof that the canary has traffic to the proof that it has none.
 - Equal versions go through 60 stages of five seconds with `onInconclusive: advance`, too short to decide anything; what speaks against the
@@ -35,7 +36,8 @@ pub(crate) fn render(faults: &[&'static Fault], results: &Results, runs: u32, jo
     let mut text = String::new();
     let mut is_ok = true;
     // Writing into a String cannot fail.
-    let _ = writeln!(text, "{INTRODUCTION}\nThis run: {runs} releases per fault, {jobs} at the same time.\n");
+    let _ =
+        writeln!(text, "{INTRODUCTION}\nThis run: {runs} releases per fault, {jobs} at the same time (`--runs {runs} --jobs {jobs}`).\n");
     let _ = writeln!(
         text,
         "| fault | found | by | failed canary requests, median (max) | seen by users, median (max) | canary requests, median (max) | \
@@ -44,23 +46,20 @@ pub(crate) fn render(faults: &[&'static Fault], results: &Results, runs: u32, jo
     let _ = writeln!(text, "|---|---|---|---|---|---|---|---|---|");
     let mut switched: Vec<u64> = Vec::new();
     for (index, fault) in faults.iter().enumerate() {
-        let of_fault: Vec<&FaultRun> = results.faults.iter().filter(|(of, _)| *of == index).filter_map(|(_, run)| run.as_ref()).collect();
-        let found: Vec<&Found> = of_fault.iter().filter_map(|run| run.found.as_ref()).collect();
+        let found: Vec<&Found> = results.faults.iter().filter(|(of, _)| *of == index).filter_map(|(_, found)| found.as_ref()).collect();
         switched.extend(found.iter().map(|found| found.switched_ms));
         let (row, reached) = row(fault, &found, runs);
         is_ok &= reached;
         let _ = writeln!(text, "{row}");
     }
-    if !switched.is_empty() {
-        switched.sort_unstable();
-        let (median, max) = (switched[switched.len() / 2], switched[switched.len() - 1]);
+    if let (Some(median), Some(max)) = (median(switched.iter().map(|ms| *ms as f64)), switched.iter().max()) {
         let in_time = switched.iter().filter(|ms| **ms <= SWITCH_TARGET_MS).count();
         let reached = in_time * 100 >= switched.len() * 99;
         is_ok &= reached;
         let of = switched.len();
         let _ = writeln!(
             text,
-            "\nFrom the decision to the proof that the canary has no traffic, in {of} releases: median {median} ms, max {max} ms, \
+            "\nFrom the decision to the proof that the canary has no traffic, in {of} releases: median {median:.0} ms, max {max} ms, \
              {in_time} within {SWITCH_TARGET_MS} ms; target 99 of 100: {}.",
             word(reached)
         );

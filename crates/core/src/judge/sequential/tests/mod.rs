@@ -1,11 +1,13 @@
 //! The judge against made-up traffic. Seeds are fixed, so that a failure is one that can be looked at.
 
+mod gauges;
+mod memory;
 mod traffic;
 
 use traffic::{Behaviour, HEALTHY, World, criterion, guard, median, plan};
 
 use crate::{
-    judge::{Checkpoint, Trial, Verdict},
+    judge::Verdict,
     plan::{Criterion, Metric, OnBreach, Plan, Quantile, RatioMode},
 };
 
@@ -268,34 +270,20 @@ fn an_increase_alone_does_not_let_a_canary_pass_that_exceeds_it() {
 }
 
 #[test]
-fn who_goes_on_after_a_pause_is_not_stopped_by_the_same_evidence() {
-    let mut one = errors();
-    one.on_breach = OnBreach::Pause;
-    let mut world = World::new(8, plan(vec![one], vec![]));
-    world.warm_up(5_000);
-    world.canary.errors = 0.1;
-    world.stage(500);
-    world.run(60_000).expect("fails");
-    world.canary.errors = 0.005;
-    world.trial.acknowledge();
-    assert!(world.run_to_pass(900_000).is_some());
-    world.canary.errors = 0.1;
-    world.run(60_000).expect("fails again");
-}
-
-#[test]
 fn an_outage_after_a_day_at_full_weight_is_found_within_ten_failures() {
     let mut world = World::new(1, default_plan());
     world.warm_up(2_000);
     world.stage(10_000);
-    // A day in observations of ten seconds: the tests do not care how often they are asked.
+    // One request in a tick, so that no failure comes after the decision.
+    world.rps = 20.0;
+    // A day at 1,000 rps with 0.5 % errors in observations of ten seconds: the tests do not care how often they are asked.
     let mut observation = world.observation();
     observation.cells.clear();
     for _ in 0..8_640 {
         observation.at = crate::Timestamp(observation.at.0 + 10_000);
         let mut counts = crate::traffic::Counts::default();
-        counts.by_outcome[0] = 1_990;
-        counts.by_outcome[3] = 10;
+        counts.by_outcome[0] = 9_950;
+        counts.by_outcome[3] = 50;
         observation.cells = vec![crate::traffic::TrafficCell {
             weight: traffic::bps(10_000),
             arm: crate::traffic::Arm::Canary,
@@ -308,9 +296,9 @@ fn an_outage_after_a_day_at_full_weight_is_found_within_ten_failures() {
     world.now_ms = observation.at.0;
     world.canary.errors = 1.0;
     let before = world.failed_on_canary;
-    let (_, broken) = world.run(5_000).expect("found");
+    let (_, broken) = world.run(60_000).expect("found");
     let failed = world.failed_on_canary - before;
-    assert!(failed <= 20, "{failed}: several arrive in one tick");
+    assert!(failed <= 10, "{failed} failures");
     assert_eq!(broken.name, "outage");
 }
 
@@ -358,37 +346,6 @@ fn a_client_that_always_fails_counts_once() {
         let assessment = world.trial.assessment();
         assert!(assessment.criteria[0].verdict != Verdict::Fail, "second {second}: {:?}", assessment.criteria[0]);
         assert!(assessment.broken_guards.is_empty(), "two clients are no outage");
-    }
-}
-
-#[test]
-fn a_restored_checkpoint_goes_on_as_if_nothing_had_happened() {
-    for seed in 1..=6 {
-        let canary = Behaviour { errors: if seed % 2 == 0 { 0.02 } else { 0.005 }, hangs: 0.01, ..HEALTHY };
-        let mut world = with_canary(seed, canary);
-        world.replicas = 4;
-        let mut twin: Option<Trial> = None;
-        for tick in 0..1_500_u64 {
-            let observation = world.observation();
-            world.trial.observe(&observation);
-            if let Some(twin) = &mut twin {
-                twin.observe(&observation);
-                // Words are renewed twice a second, so those of a restored judge may come a tick earlier.
-                let verdicts = |trial: &Trial| trial.assessment().criteria.iter().map(|one| one.verdict).collect::<Vec<_>>();
-                if !twin.assessment().criteria.is_empty() {
-                    assert_eq!(verdicts(twin), verdicts(&world.trial), "seed {seed} tick {tick}");
-                }
-                assert!(twin.checkpoint() == world.trial.checkpoint(), "seed {seed} tick {tick}: the evidence differs");
-            }
-            if tick % 311 == 100 * seed % 311 {
-                let stored = serde_json::to_string(&world.trial.checkpoint()).unwrap();
-                let read: Checkpoint = serde_json::from_str(&stored).unwrap();
-                let mut restored = Trial::new(&world.plan);
-                restored.restore(&world.plan, &read, 0, traffic::bps(500));
-                // Its words come with the next observation that renews them.
-                twin = Some(restored);
-            }
-        }
     }
 }
 

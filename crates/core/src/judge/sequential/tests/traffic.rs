@@ -10,10 +10,10 @@ use crate::{
     Timestamp, WeightBps,
     judge::{CriterionAssessment, Trial, Verdict},
     plan::{
-        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnBreach, OnInconclusive, OnNoData, Plan,
-        RatioMode, RetreatEnd, RetreatPolicy, SequentialRules, Severity, Step, VersusStable,
+        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, Plan,
+        RetreatEnd, RetreatPolicy, SequentialRules, Step, VersusStable,
     },
-    traffic::{Arm, Assignment, Counts, Observation, OpenCell, Outcome, ReplicaCell, TrafficCell},
+    traffic::{Arm, ArmGauges, Assignment, Counts, Observation, OpenCell, Outcome, ReplicaCell, TrafficCell},
 };
 
 pub(super) const TICK_MS: u64 = 50;
@@ -22,27 +22,9 @@ pub(super) fn bps(weight: u16) -> WeightBps {
     WeightBps::new(weight).unwrap()
 }
 
-pub(super) fn criterion(metric: Metric, max: Option<f64>, versus: Option<(f64, Option<f64>)>) -> Criterion {
-    Criterion {
-        name: metric.name().to_owned(),
-        metric,
-        max,
-        min: None,
-        versus_stable: versus.map(|(ratio, increase)| VersusStable {
-            ratio: Some(ratio),
-            increase,
-            decrease: None,
-            combine: Combine::Both,
-        }),
-        on_breach: OnBreach::Rollback,
-        severity: Severity::Critical,
-        mode: RatioMode::Limit,
-        expected: None,
-        for_ms: 0,
-        consecutive: 1,
-        cumulative: None,
-        min_sample: 20,
-    }
+pub(super) fn criterion(metric: Metric, max: Option<f64>, versus_stable: Option<(f64, Option<f64>)>) -> Criterion {
+    let versus = |(ratio, increase)| VersusStable { ratio: Some(ratio), increase, decrease: None, combine: Combine::Both };
+    Criterion { max, versus_stable: versus_stable.map(versus), min_sample: 20, ..Criterion::of(metric) }
 }
 
 pub(super) fn guard(max: f64) -> Guard {
@@ -115,6 +97,8 @@ pub(super) struct World {
     pub(super) stable: Behaviour,
     pub(super) canary: Behaviour,
     pub(super) replicas: usize,
+    /// What the processes use, stable's first.
+    pub(super) gauges: [ArmGauges; 2],
     /// What a declared rule sends to the canary, in requests per second, and what becomes of it.
     pub(super) matched: Option<(f64, Behaviour)>,
     pub(super) failed_on_canary: u64,
@@ -137,6 +121,7 @@ impl World {
             stable: HEALTHY,
             canary: HEALTHY,
             replicas: 0,
+            gauges: Default::default(),
             matched: None,
             failed_on_canary: 0,
             requests_on_canary: 0,
@@ -236,9 +221,9 @@ impl World {
         Observation {
             at: Timestamp(self.now_ms),
             cells: cells.collect(),
+            gauges: self.gauges,
             open: self.open(),
             replicas: replicas.collect(),
-            ..Observation::default()
         }
     }
 

@@ -1,0 +1,366 @@
+//! `serin serve` on disks and stores that fail, and without file descriptors: traffic is where it should be, others go on, and it heals.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::json;
+use serin_testkit::{Document, Load, Site, http, processes, wait};
+
+const SERIN: &str = env!("CARGO_BIN_EXE_serin");
+/// More than a release wants to be free, and little enough to be filled at once.
+const DISK_BYTES: usize = 96 << 20;
+
+/// A stage that nothing but a person ends. Requests with `x-canary: true` go to the canary as long as it may have any.
+fn document(name: &str) -> Document {
+    let document = Document::sample_apps(name, &[], &[]).set("strategy.canary.stages", json!([{"weight": 20, "hold": "10m"}]));
+    document.set("traffic.embedded.match", json!([{"header": {"x-canary": "true"}}]))
+}
+
+fn load(site: &Site, document: &Document) -> Load {
+    site.place().load(document, 100, &[])
+}
+
+/// Who gets the requests that would go to the canary if it got any.
+fn canary_goes_to(listen: SocketAddr) -> String {
+    http::get(listen, "/", &[("x-canary", "true")]).unwrap().version().to_owned()
+}
+
+#[track_caller]
+fn stable_alone(listen: SocketAddr) {
+    wait::until("the canary to have no traffic", || (canary_goes_to(listen) == "v1").then_some(()));
+    for _ in 0..50 {
+        assert_eq!((canary_goes_to(listen).as_str(), http::get(listen, "/", &[]).unwrap().version()), ("v1", "v1"));
+    }
+}
+
+#[track_caller]
+fn in_a_stage(site: &Site, document: &Document) {
+    let name = document.value["metadata"]["name"].as_str().unwrap();
+    let _ = site.apply(document).expect_code(0);
+    site.stage(name, 1);
+    assert_eq!(canary_goes_to(document.listen), "v2");
+}
+
+#[track_caller]
+fn failed(site: &Site, service: &str, why: &str) {
+    let status = site.until(service, "failure", |status| status["state"] == "failed");
+    assert!(status["fault"].as_str().unwrap().contains(why), "{status:#}");
+    let shown = site.say(&["get"]).expect_code(0);
+    let row = shown.stdout.lines().find(|line| line.starts_with(service)).unwrap_or_else(|| panic!("{}", shown.stdout)).to_owned();
+    assert!(row.contains("failed") && row.contains(why), "{row}");
+}
+
+#[test]
+fn stores_that_cannot_be_used_stop_their_services_alone_and_heal() {
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let documents = ["damaged", "newer", "locked", "good"].map(document);
+    let loads = [0, 1, 2, 3].map(|n| load(&site, &documents[n]));
+    for document in &documents {
+        in_a_stage(&site, document);
+    }
+    let [damaged, newer, locked, good] = documents;
+    assert_eq!(server.leave().code, Some(0));
+
+    let store = |service: &str| site.service_dir(service).join("serin.db");
+    let kept = fs::read(store("damaged")).unwrap();
+    OpenOptions::new().write(true).open(store("damaged")).unwrap().write_all(&[0xAA; 4096]).unwrap();
+    schema(&store("newer"), 99);
+    let holder = File::open(site.service_dir("locked").join("lock")).unwrap();
+    flock(&holder, FlockOperation::NonBlockingLockExclusive).unwrap();
+
+    let server = site.serve();
+    failed(&site, "damaged", "is damaged");
+    failed(&site, "newer", "has schema 99");
+    failed(&site, "locked", "is in use by another serin process");
+    stable_alone(damaged.listen);
+    stable_alone(newer.listen);
+    // Somebody else has it and knows what its proxy should do.
+    assert_eq!(canary_goes_to(locked.listen), "v2");
+    let refused = site.say(&["abort", "damaged"]).expect_code(3);
+    assert!(refused.stderr.contains("is damaged") && refused.stderr.contains("nothing was changed"), "{}", refused.stderr);
+    // Nobody else is disturbed.
+    site.until("good", "its release", |status| status["state"] == "releasing");
+    let _ = site.say(&["abort", "good"]).expect_code(0);
+    assert_eq!(site.over("good", 1)["last"]["end"]["result"], "rolled-back");
+
+    // What was wrong is repaired, one by one, while the server runs.
+    drop(holder);
+    site.until("locked", "its release", |status| status["state"] == "releasing");
+    schema(&store("newer"), 0);
+    fs::write(store("damaged"), kept).unwrap();
+    for service in ["damaged", "locked"] {
+        site.until(service, "its release", |status| status["state"] == "releasing" && status["fault"].is_null());
+        let _ = site.say(&["abort", service]).expect_code(0);
+        assert_eq!(site.over(service, 1)["last"]["end"]["result"], "rolled-back");
+    }
+    site.until("newer", "its release", |status| status["state"] == "releasing" && status["fault"].is_null());
+    // A service that cannot be opened can be deleted, with all that runs of it.
+    assert_eq!(server.leave().code, Some(0));
+    schema(&store("newer"), 99);
+    let server = site.serve();
+    failed(&site, "newer", "has schema 99");
+    schema(&store("newer"), 0);
+    for load in loads {
+        load.stop().assert_nothing_lost();
+    }
+    let _ = site.say(&["delete", "newer"]).expect_code(0);
+    wait::until("the service to be gone", || site.say(&["get", "newer"]).stderr.contains("there is no service called newer").then_some(()));
+    assert!(TcpStream::connect(newer.listen).is_err(), "somebody still listens");
+    assert_eq!(http::get(good.listen, "/", &[]).unwrap().version(), "v1");
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+/// Says that a store is of another version, or (0) of the one that it was.
+fn schema(store: &Path, version: i64) {
+    let connection = rusqlite::Connection::open(store).unwrap();
+    let kept = store.with_extension("schema");
+    if version == 0 {
+        let known: i64 = fs::read_to_string(&kept).unwrap().parse().unwrap();
+        return connection.pragma_update(None, "user_version", known).unwrap();
+    }
+    let known: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    fs::write(kept, known.to_string()).unwrap();
+    connection.pragma_update(None, "user_version", version).unwrap();
+}
+
+#[test]
+fn a_state_folder_that_another_server_has_is_refused() {
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let refused = site.say(&["serve"]).expect_code(3);
+    assert!(
+        refused.stderr.contains("is in use by another serin process") && refused.stderr.contains(&server.pid().to_string()),
+        "{}",
+        refused.stderr
+    );
+    assert!(site.read("/v1/services").is_some(), "the first one's socket was taken away");
+}
+
+#[test]
+fn a_full_disk_holds_releases_up_and_nothing_else() {
+    let site = Site::new(SERIN);
+    let Some(disk) = Disk::mount(&site.place().state()) else { return };
+    let server = site.serve();
+    let document = document("shop");
+    let load = load(&site, &document);
+    in_a_stage(&site, &document);
+    disk.fill();
+    // Something to be written: the release cannot go on from here.
+    let _ = site.say(&["pause", "shop"]);
+    let status = site.until("shop", "the fault", |status| status["fault"].is_string());
+    assert!(status["fault"].as_str().unwrap().contains("full"), "{status:#}");
+    let _ = site.say(&["resume", "shop"]);
+    let _ = site.say(&["promote", "shop"]);
+    assert_eq!(site.status("shop")["release"]["phase"], "promoting", "wanted, and not done");
+    let anybody = || http::get(document.listen, "/", &[]).unwrap().version().to_owned();
+    // Of 200 requests at 20 %, some go to stable.
+    assert!((0..200).any(|_| anybody() == "v1"), "a step was taken that is not in the journal");
+    let refused = site.apply(&self::document("other")).expect_code(3);
+    assert!(refused.stdout.contains("disk space"), "{}", refused.stdout);
+
+    let _ = site.say(&["abort", "shop", "--reason", "no space"]).expect_code(0);
+    stable_alone(document.listen);
+    assert_ne!(site.status("shop")["state"], "serving", "the release is over although nobody could write that down");
+    disk.free();
+    let status = site.over("shop", 1);
+    assert!(status["last"]["end"]["cause"]["text"].as_str().unwrap().contains("no space"), "{status:#}");
+    assert!(site.serving("shop")["fault"].is_null());
+    load.stop().assert_nothing_lost();
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+#[test]
+fn a_server_that_starts_on_a_full_disk_goes_on_when_there_is_space() {
+    let site = Site::new(SERIN);
+    let Some(disk) = Disk::mount(&site.place().state()) else { return };
+    let server = site.serve();
+    let document = document("shop");
+    let load = load(&site, &document);
+    in_a_stage(&site, &document);
+    let pids = site.place().replicas();
+    server.kill();
+    disk.fill();
+    let server = site.serve();
+    // Either it cannot be taken over, or it is and stands still.
+    let status = site.until("shop", "the fault", |status| status["fault"].as_str().is_some_and(|fault| fault.contains("full")));
+    if status["state"] == "failed" {
+        stable_alone(document.listen);
+    }
+    assert_eq!(site.place().replicas(), pids);
+    disk.free();
+    site.until("shop", "its release", |status| status["state"] == "releasing" && status["fault"].is_null());
+    assert_eq!(site.place().replicas(), pids, "adopted, not started anew");
+    let _ = site.say(&["promote", "shop"]).expect_code(0);
+    assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "succeeded");
+    load.stop().assert_nothing_lost();
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+#[test]
+fn a_folder_that_becomes_read_only_does_not_keep_traffic_from_going_back() {
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let document = document("shop");
+    let load = load(&site, &document);
+    in_a_stage(&site, &document);
+    let Some(frozen) = Frozen::mount(&site.place().state()) else { return };
+    let _ = site.say(&["abort", "shop"]).expect_code(0);
+    stable_alone(document.listen);
+    assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "rolled-back");
+    server.kill();
+    let proxy = processes::proxy(site.place().path());
+    let refused = site.say(&["serve"]).expect_code(3);
+    assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
+    stable_alone(document.listen);
+    assert_eq!(processes::proxy(site.place().path()), proxy);
+    drop(frozen);
+    let server = site.serve();
+    assert_eq!(site.serving("shop")["last"]["end"]["result"], "rolled-back");
+    load.stop().assert_nothing_lost();
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+#[test]
+fn a_server_without_file_descriptors_loses_no_state_and_recovers() {
+    let site = Site::new(SERIN);
+    let mut command = Command::new("sh");
+    let prepared = site.command(&["--output", "json", "serve"]);
+    command.args(["-c", "ulimit -n 80; exec \"$0\" \"$@\"", SERIN]).args(prepared.get_args());
+    command.current_dir(site.place().path()).stdin(std::process::Stdio::null());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    for (name, value) in prepared.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let server = site.serve_by(command);
+    let document = document("shop");
+    let load = site.place().load(&document, 100, &["--connections", "4"]);
+    in_a_stage(&site, &document);
+    let socket = site.place().state().join("api.sock");
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let mut held: Vec<UnixStream> = Vec::new();
+    // Clients that connect and say nothing take them all; some are turned away, and come again.
+    wait::until_or(
+        "no descriptor to be left",
+        wait::PATIENCE,
+        || {
+            held.extend((0..20).filter_map(|_| UnixStream::connect(&socket).ok()));
+            held.drain(..held.len().saturating_sub(200));
+            (descriptors() >= 79).then_some(())
+        },
+        || format!("{} of 80 are used", descriptors()),
+    );
+    // A proxy that dies now cannot be started again until there are descriptors. Its socket is there, so clients wait.
+    let old = processes::proxy(site.place().path()).unwrap();
+    processes::signal(old, rustix::process::Signal::KILL);
+    let another = || processes::proxy(site.place().path()).filter(|pid| *pid != old);
+    wait::until("the proxy to be missed", || (server.stderr().contains("the proxy does not start") || another().is_some()).then_some(()));
+    drop(held);
+    wait::until("another proxy", another);
+    let status = site.until("shop", "its release", |status| status["state"] == "releasing" && status["fault"].is_null());
+    assert_eq!(status["release"]["weight"], 2000, "{status:#}");
+    let _ = site.say(&["promote", "shop"]).expect_code(0);
+    let status = site.over("shop", 1);
+    assert_eq!(status["last"]["end"]["result"], "succeeded", "{status:#}");
+    let numbers: Vec<_> = site.journal("shop").iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    let report = load.stop();
+    assert_eq!(report.count("lost.connect"), 0, "connections were refused: {:#}", report.value);
+    assert!(report.count("lost_total") <= 8, "more than what was in flight when the proxy was killed: {:#}", report.value);
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+/// A small disk of its own for the state folder.
+struct Disk {
+    place: PathBuf,
+}
+
+impl Disk {
+    /// `None`, said loudly, where that is not allowed; under `cargo xtask test` it must be.
+    fn mount(place: &Path) -> Option<Self> {
+        fs::create_dir_all(place).unwrap();
+        let size = format!("size={DISK_BYTES}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(place).output();
+        let why = match mounted {
+            Ok(output) if output.status.success() => return Some(Self { place: place.to_owned() }),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        left_out(&why);
+        None
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.place.join("ballast")
+    }
+
+    /// Until not a byte is free.
+    fn fill(&self) {
+        let mut file = File::create(self.ballast()).unwrap();
+        let block = vec![1; 64 << 10];
+        for size in [block.len(), 4096] {
+            while file.write_all(&block[..size]).is_ok() {}
+        }
+        assert_eq!(rustix::fs::statvfs(&self.place).unwrap().f_bavail, 0, "the disk is not full");
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: what still uses it is killed with the place.
+        let _ = Command::new("umount").arg("-l").arg(&self.place).output();
+    }
+}
+
+/// A folder through which nothing can be written any more, for whoever comes by its path; files that are open stay so.
+struct Frozen {
+    place: PathBuf,
+}
+
+impl Frozen {
+    /// `None`, said loudly, where that is not allowed; under `cargo xtask test` it must be.
+    fn mount(place: &Path) -> Option<Self> {
+        let mount = |args: &[&str]| Command::new("mount").args(args).arg(place).output().unwrap();
+        let bound = mount(&["--bind", place.to_str().unwrap()]);
+        if !bound.status.success() {
+            left_out(&String::from_utf8_lossy(&bound.stderr));
+            return None;
+        }
+        let frozen = Self { place: place.to_owned() };
+        let output = mount(&["-o", "remount,bind,ro"]);
+        assert!(output.status.success(), "{output:?}");
+        Some(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.place).output();
+    }
+}
+
+fn left_out(why: &str) {
+    assert!(std::env::var_os("SERIN_TESTBED").is_none(), "nothing can be mounted here, which needs root: {why}");
+    println!("left out: nothing can be mounted here, which needs root: {why}");
+}
