@@ -11,7 +11,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -42,8 +42,8 @@ const RPS: u32 = 200;
 /// Services that decide at the same time as the one that is measured.
 const OTHERS: usize = 4;
 const SERVICE: &str = "aborted";
-/// The small disk of the state folder, in MiB.
-const DISK_MIB: u32 = 64;
+/// The small disk of the state folder, in MiB: somewhat more than a release asks for.
+const DISK_MIB: u32 = 256;
 /// Clients that read nothing of the event stream.
 const DEAF: usize = 24;
 const FLOODERS: usize = 8;
@@ -121,8 +121,9 @@ pub fn run(serin: &str, options: Options) -> Findings {
         }
         let mut times = Vec::new();
         let is_over = AtomicBool::new(false);
+        let (start, flooded) = (Instant::now(), AtomicU64::new(0));
         thread::scope(|scope| {
-            let nuisances = bench.begin(trouble, scope, &is_over);
+            let nuisances = bench.begin(trouble, scope, &is_over, &flooded);
             for _ in 0..options.aborts {
                 number += 1;
                 match bench.abort_once(number, trouble) {
@@ -136,7 +137,11 @@ pub fn run(serin: &str, options: Options) -> Findings {
             is_over.store(true, Relaxed);
             drop(nuisances);
         });
-        judge(name, &times, &mut healthy, &mut findings);
+        if trouble == Trouble::Flood {
+            let per_s = flooded.into_inner() as f64 / start.elapsed().as_secs_f64();
+            findings.tell("the flood", format!("{per_s:.0} requests per second with and without a token, beside {SLOW} slow clients"));
+        }
+        judge(trouble, name, &times, &mut healthy, &mut findings);
         eprintln!("{name}: {} aborts", times.len());
     }
     let _ = traffic.stop();
@@ -147,25 +152,26 @@ pub fn run(serin: &str, options: Options) -> Findings {
     findings
 }
 
-fn judge(name: &str, times: &[Timed], healthy: &mut Option<f64>, findings: &mut Findings) {
+fn judge(trouble: Trouble, name: &str, times: &[Timed], healthy: &mut Option<[f64; 2]>, findings: &mut Findings) {
     if times.is_empty() {
         return;
     }
     let of = |pick: fn(&Timed) -> f64| times.iter().map(pick).collect::<Vec<_>>();
-    let at = |values: &[f64], q| quantile(values, q).unwrap_or(f64::NAN);
-    let (journal, requests) = (of(|timed| timed.journal), of(|timed| timed.requests));
-    let p99 = at(&journal, 0.99);
-    let shown = format!("median {:.0} ms, p99 {p99:.0} ms, max {:.0} ms of {}", at(&journal, 0.5), at(&journal, 1.0), times.len());
-    let most = healthy.map_or(MOST_MS, |healthy| (healthy + MOST_ADDED_MS).min(MOST_MS));
-    findings.aim(&format!("decision to proof, {name}"), shown, &format!("p99 at most {most:.0} ms"), p99 <= most);
-    let shown = format!("median {:.0} ms, p99 {:.0} ms, max {:.0} ms", at(&requests, 0.5), at(&requests, 0.99), at(&requests, 1.0));
-    findings.aim(
-        &format!("decision to the canary's last request, {name}"),
-        shown,
-        &format!("p99 at most {MOST_MS:.0} ms"),
-        at(&requests, 0.99) <= MOST_MS,
-    );
-    healthy.get_or_insert(p99);
+    let all = [("the proof", of(|timed| timed.journal)), ("the canary's last request", of(|timed| timed.requests))];
+    let mut p99s = [0.0; 2];
+    for (index, (until, values)) in all.iter().enumerate() {
+        let at = |q| quantile(values, q).unwrap_or(f64::NAN);
+        p99s[index] = at(0.99);
+        let what = format!("from the decision to {until}, {name}");
+        let shown = format!("median {:.0} ms, p99 {:.0} ms, max {:.0} ms of {}", at(0.5), at(0.99), at(1.0), values.len());
+        let most = healthy.map_or(MOST_MS, |healthy| (healthy[index] + MOST_ADDED_MS).min(MOST_MS));
+        if trouble == Trouble::DiskFull && index == 0 {
+            findings.tell(&what, format!("{shown}; the proof is asked for once the journal can be written"));
+        } else {
+            findings.aim(&what, shown, &format!("p99 at most {most:.0} ms"), at(0.99) <= most);
+        }
+    }
+    healthy.get_or_insert(p99s);
 }
 
 impl Bench<'_> {
@@ -270,7 +276,13 @@ impl Bench<'_> {
     }
 
     /// Begins a trouble, which goes on until it is over and what is returned is dropped.
-    fn begin<'scope>(&'scope self, trouble: Trouble, scope: &'scope thread::Scope<'scope, '_>, is_over: &'scope AtomicBool) -> Nuisances {
+    fn begin<'scope>(
+        &'scope self,
+        trouble: Trouble,
+        scope: &'scope thread::Scope<'scope, '_>,
+        is_over: &'scope AtomicBool,
+        flooded: &'scope AtomicU64,
+    ) -> Nuisances {
         let mut nuisances = Nuisances::default();
         match trouble {
             Trouble::Nothing | Trouble::Deciding | Trouble::DiskFull => {}
@@ -278,8 +290,7 @@ impl Bench<'_> {
                 for number in 0..FLOODERS {
                     scope.spawn(move || {
                         while !is_over.load(Relaxed) {
-                            let _ = flood(self.tcp, (number % 2 == 0).then_some(self.token.as_str()));
-                            thread::sleep(Duration::from_millis(10));
+                            let _ = flood(self.tcp, (number % 2 == 0).then_some(self.token.as_str()), flooded);
                         }
                     });
                 }
@@ -337,7 +348,7 @@ impl Drop for Nuisances {
 }
 
 /// Some requests on one connection.
-fn flood(server: SocketAddr, token: Option<&str>) -> std::io::Result<()> {
+fn flood(server: SocketAddr, token: Option<&str>, answered: &AtomicU64) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
@@ -347,6 +358,8 @@ fn flood(server: SocketAddr, token: Option<&str>) -> std::io::Result<()> {
         if stream.read(&mut answer)? == 0 {
             break;
         }
+        answered.fetch_add(1, Relaxed);
+        thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
