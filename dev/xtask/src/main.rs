@@ -2,7 +2,7 @@
 //!
 //! `test` is the whole check that a change must pass, on a laptop and in CI alike; `tidy` is the part of it that reads the tree
 //! and knows the project's own rules; `generate` writes the documents that are made from code; `bench` measures;
-//! `simulate` plays releases on bad days. Plain `cargo test`
+//! `simulate` plays releases on bad days, `torture` does bad things to a real server. Plain `cargo test`
 //! stays possible with Rust alone: it leaves out what needs real servers.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals and CI logs")]
 
@@ -15,6 +15,7 @@ mod processes;
 mod simulate;
 mod test;
 mod tidy;
+mod torture;
 mod tree;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Task {
     Bench(cargo::HandedOn),
     /// Simulate releases on bad days, with a release build; --mutations [NAME …] tests the rules
     Simulate(cargo::HandedOn),
+    /// Do bad things to a real server, with a release build: `kills`, `aborts` or `many`, and its options
+    Torture(cargo::HandedOn),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Simulate(args) => simulate::run(&args),
+        Task::Torture(args) => torture::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,6 @@
 use std::{
     net::SocketAddr,
     path::Path,
-    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,10 +15,11 @@ use serde_json::{Value, json};
 
 use super::{
     Clock, Daemon, Findings, Outcome, Shot,
+    app::App,
     daemon::{self, PATIENCE},
     quantile, traffic, usage,
 };
-use crate::{Document, Place, free_address, http, processes, wait};
+use crate::{Document, Place, free_address, http, processes};
 
 /// How many, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +47,6 @@ const FAULTY: &str = "faulty";
 /// Services whose proxies get requests in the part under load, and requests per second of each.
 const BUSY: usize = 20;
 const BUSY_RPS: u32 = 10;
-
-/// A sample app that runs on its own.
-struct App {
-    child: Child,
-    address: SocketAddr,
-}
 
 /// Runs the campaign.
 ///
@@ -277,23 +271,4 @@ impl Faulty<'_> {
 
 fn is_wrong(shot: &Shot) -> bool {
     matches!(shot.outcome, Outcome::Answered { status: 500, .. })
-}
-
-impl App {
-    fn start(place: &Place, version: &str) -> Self {
-        let address = free_address();
-        let (version, port) = (format!("--version={version}"), format!("--port={}", address.port()));
-        let mut command = place.command(&["sample-app", &version, &port]);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let answers = || http::get(address, "/ready", &[]).is_ok_and(|answer| answer.status == 200).then_some(());
-        wait::until_or("a sample app", PATIENCE, answers, String::new);
-        Self { child, address }
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -4,15 +4,16 @@
 //! - `daemon`: the server, which may be killed and started again, and what it is asked. `api`: HTTP over its unix socket.
 //! - `traffic`: requests of which each is remembered on its own, because a rule about single requests cannot be told from sums.
 //! - `usage`: what processes use, and which of them hold a listening socket.
-//! - `kills`, `aborts`, `many`: the campaigns. `findings`: what came of one.
+//! - `kills`, `aborts`, `many`: the campaigns. `findings`: what came of one. `app`: a version that Serin does not start.
 
+pub mod aborts;
 pub mod api;
+mod app;
 mod daemon;
 mod dice;
 mod findings;
 pub mod kills;
 pub mod many;
-
 mod traffic;
 pub mod usage;
 

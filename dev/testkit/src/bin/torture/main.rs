@@ -4,7 +4,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use serin_testkit::torture::{Findings, kills, many, usage};
+use serin_testkit::torture::{Findings, aborts, kills, many, usage};
 
 /// Torture a real `serin serve`
 #[derive(Parser)]
@@ -30,6 +30,12 @@ enum Campaign {
         /// Repeats victims and pauses
         #[arg(long, default_value_t = 1)]
         seed: u64,
+    },
+    /// Aborts while other things go wrong: how soon the canary has no traffic
+    Aborts {
+        /// Aborts per trouble
+        #[arg(long, default_value_t = 200)]
+        n: u32,
     },
     /// Many services with a release each: memory, processor time, and how soon a bad canary is found among them
     Many {
@@ -58,6 +64,7 @@ fn main() -> ExitCode {
     let (load, median_ms, max_ms) = usage::machine();
     let mut findings: Findings = match args.campaign {
         Campaign::Kills { n, seed } => kills::run(&serin, kills::Options { kills: n, seed, services: 4, rps: 200, pause_ms: 1_500 }),
+        Campaign::Aborts { n } => aborts::run(&serin, aborts::Options { aborts: n }),
         Campaign::Many { n, watch, faults } => {
             many::run(&serin, many::Options { services: n, watch: Duration::from_secs(watch), faults, structure_only: false })
         }
