@@ -11,7 +11,7 @@
 //! old one is told to finish what it has. Clients notice nothing but that their kept connections are closed. A proxy that
 //! speaks no version of the protocol that this program does is replaced as soon as it is found. The new one listens for control
 //! under a name of its own until the old one has given up the common name; a control process that dies in between is succeeded
-//! by one that looks under both ([`running_proxy`]).
+//! by one that looks under both ([`running_proxy`](super::running_proxy)).
 //!
 //! A proxy that has nothing to say is quiet for a second at a time. Whoever judges wants to see time pass, so the last counters
 //! are repeated every [`REPEAT_EVERY`] for [`REPEAT_LIMIT`] after the last news, as long as no request is open; from then on a proxy's
@@ -25,7 +25,6 @@ use std::{
     time::Duration,
 };
 
-use serin_core::WeightBps;
 use serin_proxy::{LinkError, ProxyLink, protocol::Stats};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -33,7 +32,10 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::proxy_process::{ProxyProcess, Role};
+use super::{
+    found::{bind, next_name, take_name},
+    proxy_process::{ProxyProcess, Role},
+};
 
 /// How often counters that did not change are given again.
 const REPEAT_EVERY: Duration = Duration::from_millis(250);
@@ -41,9 +43,7 @@ const REPEAT_EVERY: Duration = Duration::from_millis(250);
 /// so long may have died or hang.
 const REPEAT_LIMIT: Duration = Duration::from_millis(2_500);
 /// Time for requests in flight in a proxy that is replaced, in milliseconds.
-const REPLACED_DRAIN_MS: u64 = 30_000;
-/// Time for a proxy that is replaced to give up its name.
-const NAME_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const REPLACED_DRAIN_MS: u64 = 30_000;
 const CONNECT_EVERY: Duration = Duration::from_millis(10);
 const START_PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
@@ -142,82 +142,6 @@ impl ProxyKeeper {
         let _ = self.asks.send(Ask::Detach).await;
         let _ = timeout(START_PATIENCE, self.task).await;
     }
-}
-
-/// A proxy that serves this state folder already, whatever version of the protocol it speaks.
-///
-/// # Errors
-/// If there is one that cannot be talked to: it must neither be ignored nor fought with.
-pub async fn running_proxy(socket: &Path) -> Result<Option<ProxyLink>, LinkError> {
-    let successor = next_name(socket);
-    match connect(&successor).await? {
-        // A control process died while it replaced the proxy, after the new one had begun to serve.
-        Some(link) if !link.hello().standby => {
-            let old = connect(socket).await?;
-            if let Some(old) = &old {
-                let _ = old.shutdown(REPLACED_DRAIN_MS).await;
-            }
-            take_name(&successor, socket).await.map_err(LinkError::Connect)?;
-            Ok(Some(link))
-        }
-        // Before that: the new one ends by itself, because its control is gone.
-        Some(_) | None => connect(socket).await,
-    }
-}
-
-async fn connect(socket: &Path) -> Result<Option<ProxyLink>, LinkError> {
-    match ProxyLink::connect_any(socket).await {
-        Ok(link) => Ok(Some(link)),
-        Err(LinkError::Connect(error)) if is_nobody(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether an address could be bound right now.
-///
-/// # Errors
-/// What the system says, with the address.
-pub fn bind_check(address: SocketAddr) -> Result<(), std::io::Error> {
-    bind(address).map(drop)
-}
-
-/// Tells a running proxy, without knowing anything about its release, to send everything to stable. Does nothing if none runs.
-pub async fn take_back(socket: &Path) {
-    // Under both names: a control process may have died while it replaced the proxy.
-    for socket in [socket, &next_name(socket)] {
-        let Ok(link) = ProxyLink::connect(socket).await else { continue };
-        if let Ok(Some(mut table)) = link.current_table().await {
-            table.version += 1;
-            table.weight = WeightBps::ZERO;
-            table.matches.clear();
-            if let Err(error) = link.apply(table).await {
-                tracing::error!(%error, "the running proxy did not take traffic back from the canary");
-            }
-        }
-    }
-}
-
-fn is_nobody(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, std::io::Error> {
-    TcpListener::bind(address).map_err(|error| std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
-}
-
-/// Where the successor of the proxy at `socket` listens until that has given up its name. As long as that one, because there is
-/// a limit to the length.
-fn next_name(socket: &Path) -> PathBuf {
-    socket.with_extension("next")
-}
-
-/// Gives the successor the common name, once its predecessor has given it up: that one must not remove it later.
-async fn take_name(successor: &Path, socket: &Path) -> Result<(), std::io::Error> {
-    let deadline = Instant::now() + NAME_PATIENCE;
-    while socket.exists() && Instant::now() < deadline {
-        sleep(CONNECT_EVERY).await;
-    }
-    std::fs::rename(successor, socket)
 }
 
 struct Worker {

@@ -3,11 +3,13 @@
 //! The adapter holds what the route table should be and sends it as a whole on every change. The table is also kept in a
 //! file, so that a proxy that died comes back with it before anyone can tell it anything.
 
+mod found;
 mod keeper;
 mod proxy_process;
 mod table;
 
-pub use keeper::{LinkWatch, ProxyKeeper, ProxyLaunch, bind_check, running_proxy, take_back};
+pub use found::{bind_check, running_proxy, take_back};
+pub use keeper::{LinkWatch, ProxyKeeper, ProxyLaunch};
 
 use std::{
     fs,
