@@ -228,16 +228,17 @@ impl Faulty<'_> {
             all.into_iter().map(|one| one.join().unwrap()).collect()
         });
         let last_us = shots.iter().filter(|shot| is_wrong(shot)).map(|shot| shot.ended_us).max();
-        let entries = match self.rolled_back() {
+        let found = self.traffic_is_gone().and_then(|entries| self.end().map(|()| entries));
+        let entries = match found {
             Ok(entries) => entries,
             Err(why) => {
                 findings.broken(why);
                 return None;
             }
         };
-        let at = |kind: &str| Some(entries.iter().find(|entry| entry["event"]["type"] == kind)?["at"].as_u64()? as f64);
-        let (decided, returned, last) = (at("rollback-decided")?, at("traffic-returned")?, last_us? as f64 / 1_000.0);
-        Some(Found { to_zero_ms: (returned - last).max(0.0), switch_ms: returned - decided })
+        let at = |fits: &dyn Fn(&Value) -> bool| Some(entries.iter().find(|entry| fits(&entry["event"]))?["at"].as_u64()? as f64);
+        let (decided, gone, last) = (at(&is_decision)?, at(&is_gone)?, last_us? as f64 / 1_000.0);
+        Some(Found { to_zero_ms: (gone - last).max(0.0), switch_ms: gone - decided })
     }
 
     fn weight_is_proven(&self) -> Result<(), String> {
@@ -247,8 +248,15 @@ impl Faulty<'_> {
         .map(drop)
     }
 
-    fn rolled_back(&self) -> Result<Vec<Value>, String> {
-        self.until("the rollback of the faulty service", |entries| entries.iter().any(|entry| entry["event"]["type"] == "rolled-back"))
+    fn traffic_is_gone(&self) -> Result<Vec<Value>, String> {
+        self.until("the faulty service to lose its traffic", |entries| entries.iter().any(|entry| is_gone(&entry["event"])))
+    }
+
+    /// Ends what is left of the release. So few requests may leave it open whether stable is to blame as well: then traffic goes back all
+    /// the same, and it waits for more requests than there are.
+    fn end(&self) -> Result<(), String> {
+        daemon::insist(&self.daemon.socket(), "POST", &format!("/v1/services/{FAULTY}/abort"), &json!({}))?;
+        self.until("the end of the faulty release", |entries| entries.iter().any(|entry| entry["event"]["type"] == "rolled-back")).map(drop)
     }
 
     fn until(&self, what: &str, fits: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>, String> {
@@ -267,6 +275,14 @@ impl Faulty<'_> {
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+fn is_decision(event: &Value) -> bool {
+    event["type"] == "rollback-decided" || event["type"] == "retreated"
+}
+
+fn is_gone(event: &Value) -> bool {
+    event["type"] == "weight-proven" && event["weight"] == 0
 }
 
 fn is_wrong(shot: &Shot) -> bool {
