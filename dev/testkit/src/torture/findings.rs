@@ -21,6 +21,7 @@ struct Row {
 /// Broken rules that are told; more are counted.
 const MOST_TOLD: usize = 40;
 
+#[expect(clippy::needless_pass_by_value, reason = "callers give what they have just made")]
 impl Findings {
     /// A number that people want to know.
     pub fn tell(&mut self, what: &str, measured: impl ToString) {
@@ -89,6 +90,7 @@ impl Findings {
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
     let rank = (q * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()
 }
