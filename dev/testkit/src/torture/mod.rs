@@ -5,6 +5,7 @@
 //! - `traffic`: requests of which each is remembered on its own, because a rule about single requests cannot be told from sums.
 //! - `usage`: what processes use, and which of them hold a listening socket.
 //! - `kills`, `aborts`, `many`: the campaigns. `findings`: what came of one. `app`: a version that Serin does not start.
+#![allow(clippy::print_stderr, reason = "long campaigns tell terminals and CI logs how far they are")]
 
 pub mod aborts;
 pub mod api;

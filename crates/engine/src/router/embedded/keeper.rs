@@ -14,14 +14,13 @@
 //! by one that looks under both ([`running_proxy`](super::running_proxy)).
 //!
 //! A proxy that has nothing to say is quiet for a second at a time. Whoever judges wants to see time pass, so the last counters
-//! are repeated every [`REPEAT_EVERY`] for [`REPEAT_LIMIT`] after the last news, as long as no request is open; from then on a proxy's
-//! sign of life each second is enough. All keepers of a process do so in the
-//! same moments: hundreds of quiet services wake it four times a second, not each of them at a time of its own.
+//! are repeated at every [`beat`](super::beat) for [`REPEAT_LIMIT`] after the last news, as long as no request is open; from then on a
+//! proxy's sign of life each second is enough.
 
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,12 +32,11 @@ use tokio::{
 };
 
 use super::{
+    beat::next_beat,
     found::{bind, next_name, take_name},
     proxy_process::{ProxyProcess, Role},
 };
 
-/// How often counters that did not change are given again.
-const REPEAT_EVERY: Duration = Duration::from_millis(250);
 /// Counters that are older are not repeated: nothing is decided in a hurry where nothing happens, and a proxy that was not heard of for
 /// so long may have died or hang.
 const REPEAT_LIMIT: Duration = Duration::from_millis(2_500);
@@ -337,14 +335,6 @@ impl Worker {
     }
 }
 
-/// The first common moment for repeats that is not much sooner than [`REPEAT_EVERY`] after `now`: half of it to one and a half.
-fn next_beat(now: Instant) -> Instant {
-    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let beats = (now.saturating_duration_since(*FIRST) + REPEAT_EVERY / 2).as_millis() / REPEAT_EVERY.as_millis();
-    // Enough for 30 years.
-    *FIRST + REPEAT_EVERY * (u32::try_from(beats).unwrap_or(u32::MAX - 1) + 1)
-}
-
 /// Why the proxy was not attended to any longer.
 enum Attended {
     Broke,
@@ -406,21 +396,4 @@ fn retire(mut process: ProxyProcess, told: bool) {
             process.kill().await;
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repeats_of_all_keepers_fall_together() {
-        let start = Instant::now() + Duration::from_secs(3);
-        let beat = next_beat(start);
-        for ms in 0..600 {
-            let now = start + Duration::from_millis(ms);
-            let next = next_beat(now);
-            assert!(next >= now + REPEAT_EVERY / 2 && next <= now + REPEAT_EVERY * 3 / 2 + Duration::from_millis(1), "{ms}");
-            assert_eq!(next.duration_since(beat).as_millis() % REPEAT_EVERY.as_millis(), 0, "{ms}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! The adapter holds what the route table should be and sends it as a whole on every change. The table is also kept in a
 //! file, so that a proxy that died comes back with it before anyone can tell it anything.
 
+mod beat;
 mod found;
 mod keeper;
 mod proxy_process;
