@@ -78,6 +78,24 @@ fn killed_after_the_control_process_was_replaced() {
     processes::assert_none_left(place.path());
 }
 
+/// Clients of a proxy that hangs wait; those of the one after it do not.
+#[test]
+fn one_that_hangs_is_replaced() {
+    let place = Place::new(SERIN);
+    let document = Document::sample_apps("hangs", &[], &[]).stage(20.0, "10m", 20);
+    let release = place.run(&document, &["--keep-serving"]);
+    let _ = release.stage(1);
+    let old = processes::proxy(place.path()).unwrap();
+    processes::signal(old, Signal::STOP);
+    wait::until("another proxy", || processes::proxy(place.path()).filter(|pid| *pid != old));
+    let report = place.load(&document, 100, &["--duration", "2s"]).end();
+    report.assert_nothing_lost();
+    assert!(report.count("by_version.v1") > 0, "{:#}", report.value);
+    release.interrupt();
+    let _ = release.end();
+    processes::assert_none_left(place.path());
+}
+
 #[test]
 fn killed_together_with_the_control_process() {
     let place = Place::new(SERIN);

@@ -372,3 +372,26 @@ fn upgraded_with_a_release_in_flight() {
     assert_eq!(server.stop().code, Some(0));
     processes::assert_none_left(site.place().path());
 }
+
+/// As by a debugger, or by a machine that is short of memory: clients notice nothing, and the release goes on.
+#[test]
+fn stopped_and_continued_in_a_stage() {
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let shop = document("shop");
+    let load = load(&site, &shop);
+    let _ = apply(&site, &shop);
+    site.stage("shop", 1);
+    let proxy = processes::proxy(&site.service_dir("shop"));
+    server.signal(Signal::STOP);
+    for _ in 0..300 {
+        assert_eq!(http::get(shop.listen, "/", &[]).unwrap().status, 200);
+    }
+    server.signal(Signal::CONT);
+    succeeded(&site, 1);
+    load.stop().assert_nothing_lost();
+    assert!(proxy.is_some());
+    assert_eq!(processes::proxy(&site.service_dir("shop")), proxy, "the proxy was touched");
+    whole(&site.journal("shop"));
+    let _ = server.stop();
+}

@@ -40,6 +40,9 @@ use super::{
 /// Counters that are older are not repeated: nothing is decided in a hurry where nothing happens, and a proxy that was not heard of for
 /// so long may have died or hang.
 const REPEAT_LIMIT: Duration = Duration::from_millis(2_500);
+/// A proxy that is silent for so long is asked whether it still answers. One that hangs does not, is killed and followed by another; one
+/// that was merely starved does.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Time for requests in flight in a proxy that is replaced, in milliseconds.
 pub(super) const REPLACED_DRAIN_MS: u64 = 30_000;
 const CONNECT_EVERY: Duration = Duration::from_millis(10);
@@ -212,6 +215,7 @@ impl Worker {
         let mut stats = current.stats();
         let mut news_at = Instant::now();
         let mut repeat_at = next_beat(news_at);
+        let mut silent_until = news_at + SILENCE;
         loop {
             tokio::select! {
                 changed = stats.changed() => {
@@ -220,6 +224,7 @@ impl Worker {
                     }
                     let latest = stats.borrow_and_update().clone();
                     let now = Instant::now();
+                    silent_until = now + SILENCE;
                     let before = self.stats.send_replace(latest.clone());
                     if before != latest {
                         news_at = now;
@@ -234,6 +239,10 @@ impl Worker {
                     repeat_at = next_beat(Instant::now());
                 }
                 () = current.closed() => return Attended::Broke,
+                () = sleep_until(silent_until) => {
+                    tracing::error!("the proxy gave no sign of life for {} s; asking whether it still answers", SILENCE.as_secs());
+                    return Attended::Broke;
+                }
                 asked = asks.recv() => return match asked {
                     Some(Ask::Replace(answer)) => Attended::Replace(answer),
                     asked => Attended::End(asked),
