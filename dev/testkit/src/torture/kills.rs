@@ -118,7 +118,7 @@ pub fn run(serin: &str, options: Options) -> Findings {
         let traffic = Traffic::start(clock, &targets, options.rps / u32::try_from(targets.len()).unwrap());
         for number in 0..options.kills {
             thread::sleep(Duration::from_millis(dice.below(options.pause_ms)));
-            let grim = Grim { place: &place, clock, names: &names, targets: &targets };
+            let grim = Grim { place: &place, clock, names: &names, targets: &targets, broken: &broken };
             match grim.kill(&mut daemon, &mut dice) {
                 Ok(more) => deaths.extend(more),
                 Err(why) => {
@@ -174,6 +174,7 @@ struct Grim<'a> {
     clock: Clock,
     names: &'a [String],
     targets: &'a [SocketAddr],
+    broken: &'a Mutex<Vec<String>>,
 }
 
 impl Grim<'_> {
@@ -190,9 +191,11 @@ impl Grim<'_> {
             Victim::Control => {
                 // A proxy that is being started dies with control, as it were: there is only its socket, which control holds.
                 self.everyone("a proxy", |_, target| self.proxy_of(target).is_some())?;
+                let sockets = self.sockets();
                 let begun_us = self.clock.now_us();
                 daemon.kill();
                 let dead = death(None, begun_us);
+                self.must_be(&sockets, "control");
                 self.revive(daemon, dice);
                 Ok(vec![dead])
             }
@@ -200,9 +203,13 @@ impl Grim<'_> {
                 let control = daemon.pid();
                 let held = || daemon::holds(control, self.targets[target]).unwrap_or(false);
                 let pid = self.until("control to hold the socket", || self.proxy_of(target).filter(|_| held()), daemon)?;
+                let sockets = self.sockets();
                 let begun_us = self.clock.now_us();
                 self.end(pid)?;
-                Ok(vec![death(Some(target), begun_us)])
+                let dead = death(Some(target), begun_us);
+                self.until("another proxy", || self.proxy_of(target), daemon)?;
+                self.must_be(&sockets, "a proxy");
+                Ok(vec![dead])
             }
             Victim::Both => {
                 self.everyone("a proxy", |_, target| self.proxy_of(target).is_some())?;
@@ -216,6 +223,20 @@ impl Grim<'_> {
                 self.until("somebody to listen again", || usage::listening_inode(listen).ok().flatten(), daemon)?;
                 Ok(vec![death(Some(target), begun_us)])
             }
+        }
+    }
+
+    /// The listening sockets by their inodes.
+    fn sockets(&self) -> Vec<Option<u64>> {
+        self.targets.iter().map(|target| usage::listening_inode(*target).ok().flatten()).collect()
+    }
+
+    /// Nobody can be refused as long as the sockets are the same ones: few requests would notice a moment without.
+    fn must_be(&self, before: &[Option<u64>], died: &str) {
+        let now = self.sockets();
+        if now != before {
+            let what = format!("listening sockets were given up when {died} died: {before:?}, then {now:?}");
+            self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(what);
         }
     }
 

@@ -36,11 +36,16 @@ pub fn of(pid: u32) -> Option<Usage> {
     })
 }
 
-/// Whether a process is there and not a zombie.
+/// Whether anything of a process still runs. Its first thread may be a zombie while others have not noticed yet that they were killed:
+/// until the last of them is gone, connections are accepted, and the descriptors are open.
 #[must_use]
 pub fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next()).is_some_and(|state| !matches!(state, "Z" | "X"))
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    // Fields 3 and 20 of proc(5).
+    let threads: u64 = fields.get(17).and_then(|threads| threads.parse().ok()).unwrap_or(0);
+    fields.first().is_some_and(|state| !matches!(*state, "Z" | "X") || threads > 1)
 }
 
 /// The inode of the socket that listens on an IPv4 address; `None` if nothing does.
