@@ -40,11 +40,13 @@ use crate::{
 
 /// How often somebody who watches is told how things are.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
-/// How often the release looks after itself when nobody watches: a server has hundreds of them. Whatever happens wakes it at once.
+/// How often the release looks after itself when nobody watches: a server has hundreds of them. Traffic, answers and commands wake it
+/// at once; what happens to the versions is seen with the next counters or then.
 const UNWATCHED_EVERY: Duration = Duration::from_secs(1);
 /// Between two checkpoints while there is news.
 const CHECKPOINT_MS: u64 = 1_000;
-/// The same while only time passes: what is lost with an older one is time for which a stage has been held, and it is held longer then.
+/// The same while only time passes: what is lost with an older one is time for which a stage has been held, and it is held longer then, and
+/// some samples of processor and memory use.
 const QUIET_CHECKPOINT_MS: u64 = 10_000;
 /// Between two attempts to write a journal that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
@@ -158,8 +160,9 @@ impl Driver {
                 operator_since = None;
             }
             // The pulse ticks anyway: a deadline farther away needs no timer of its own.
-            let wake_in =
-                deadline.until.map_or(pulse_every, |until| Duration::from_millis(until.ms_since(now))).max(Duration::from_millis(1));
+            let retry_in = self.flush_after.map_or(pulse_every, |after| after.saturating_duration_since(Instant::now()));
+            let wake_in = deadline.until.map_or(pulse_every, |until| Duration::from_millis(until.ms_since(now)));
+            let wake_in = wake_in.min(retry_in).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
                 Some(()) = interrupts.recv() => {

@@ -20,6 +20,7 @@ use serin_spec::validated::Workload as WorkloadSpec;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, watch},
+    task::block_in_place,
     time::timeout,
 };
 
@@ -44,7 +45,7 @@ use crate::{
 /// How long stable's clients wait for a canary that has to be started as well, after everything was down.
 const CANARY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the judge and the meter remember, written every second.
+/// What the judge and the meter remember, written every second while there is news.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Remembered {
     pub(crate) trial: Checkpoint,
@@ -187,7 +188,7 @@ impl<'a> Preparation<'a> {
             state_dir: folder.path().to_owned(),
             document_dir: document.dir.clone(),
             serin_exe: config.serin_exe.clone(),
-            previous: store.lock().unwrap_or_else(PoisonError::into_inner).processes()?,
+            previous: block_in_place(|| store.lock().unwrap_or_else(PoisonError::into_inner).processes())?,
             names,
         };
         let load = load(document, &launch, &store)?;
@@ -253,7 +254,7 @@ impl<'a> Preparation<'a> {
     }
 
     pub(crate) async fn take_over(self, row: ReleaseRow, proxy: Option<ProxyLink>) -> Result<Started, RunError> {
-        let resumed = match Resumed::read(row, &self.folder, &self.store) {
+        let resumed = match block_in_place(|| Resumed::read(row, &self.folder, &self.store)) {
             Ok(resumed) => resumed,
             Err(error) => return Err(distrust(&self.folder, error).await),
         };
@@ -269,7 +270,7 @@ impl<'a> Preparation<'a> {
         let checkpoint = CheckpointFile::new(self.folder.checkpoint());
         let remembered = checkpoint.load::<Remembered>(resumed.row.id);
         if let Err(reason) = &remembered
-            && is_judged(&resumed.state.phase)
+            && needs_evidence(&resumed.state.phase)
         {
             self.note(format!("evidence from before the restart is lost: {reason}"));
         }
@@ -310,7 +311,7 @@ impl<'a> Preparation<'a> {
 
     /// Begins a release of a service that stands: behind the same proxy, next to the version that serves.
     pub(crate) async fn begin_beside(self, keeper: ProxyKeeper, row: ReleaseRow, who: Who) -> Result<Started, (RunError, ProxyKeeper)> {
-        let prepared = self.prepare_beside(&keeper, &row);
+        let prepared = block_in_place(|| self.prepare_beside(&keeper, &row));
         let (clock, latch, router) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return Err((error, keeper)),
@@ -423,7 +424,7 @@ impl<'a> Preparation<'a> {
 }
 
 /// Whether what was seen of the canary still matters.
-fn is_judged(phase: &Phase) -> bool {
+fn needs_evidence(phase: &Phase) -> bool {
     matches!(phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. } | Phase::NeedsOperator { .. })
 }
 

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serin_core::{
-    release::Phase,
-    traffic::{Arm, by_arm},
-};
+use serin_core::traffic::{Arm, by_arm};
 use tokio::sync::mpsc;
 
 use super::{
@@ -200,7 +197,7 @@ impl Found {
         let state = store.journal(row.id)?.state();
         if !state.is_final() {
             let last = last_run(&store, Some(&row))?;
-            return Ok(Some(Self { store, serving, unfinished: Some(row), last, is_replaced, is_judged: is_judged(&state.phase) }));
+            return Ok(Some(Self { store, serving, unfinished: Some(row), last, is_replaced, is_judged: state.phase.is_judged() }));
         }
         // It came to its end and died before that was recorded: over is over.
         let end = RunEnd::of(&state);
@@ -220,11 +217,6 @@ impl Found {
         let last = last_run(&store, None)?;
         Ok(Some(Self { store, serving, unfinished: None, last, is_replaced, is_judged: false }))
     }
-}
-
-/// Phases in which a canary without a judge gets no traffic. After the bake judging is over, and before a stage there is none.
-fn is_judged(phase: &Phase) -> bool {
-    matches!(phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. })
 }
 
 /// The newest run that is over.

@@ -204,7 +204,7 @@ impl Service {
         if last.end == RunEnd::Succeeded {
             return Err(Refused::Conflict("the last release succeeded; there is nothing to retry".to_owned()));
         }
-        let rows = store.lock().unwrap_or_else(PoisonError::into_inner).releases(1)?;
+        let rows = tokio::task::block_in_place(|| store.lock().unwrap_or_else(PoisonError::into_inner).releases(1))?;
         let Some(row) = rows.into_iter().next() else { return Err(Refused::NoAnswer) };
         Document::reread(&row.document_name, row.document)
             .map_err(|diagnostics| Refused::Invalid(format!("the document is not accepted any more: {diagnostics}")))
@@ -253,8 +253,8 @@ impl Service {
                 // Who was told that it does not begin must not see it begin when the service is opened again.
                 let told = serde_json::to_string(&RunEnd::Refused).ok();
                 let now = crate::process::now();
-                let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(error) = store.end(id, RunEnd::Refused.word(), now, told.as_deref()) {
+                let end = || store.lock().unwrap_or_else(PoisonError::into_inner).end(id, RunEnd::Refused.word(), now, told.as_deref());
+                if let Err(error) = tokio::task::block_in_place(end) {
                     tracing::error!(service = self.name, %error, "a release that could not begin could not be ended");
                 }
                 let down = Down { fault: fault.clone(), passes: true, blank: false, declared: None };
