@@ -9,6 +9,7 @@ use super::{StateArg, remote};
 use crate::{
     document, exit,
     output::{self, Output},
+    render,
     server::ServerArg,
 };
 
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Only say whether the release could begin.
+    /// Only say whether the release could begin, with what the checks of that found.
     #[arg(long)]
     dry_run: bool,
     /// Wait for the end of the release, and exit with its code.
@@ -69,11 +70,15 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
             (AppliedResult::Supersedes, what) => {
                 format!("{} ends first, then this release begins", what.as_deref().unwrap_or("the release under way"))
             }
-            (AppliedResult::Checked, _) => "the release could begin".to_owned(),
+            (AppliedResult::Checked, None) => "the release could begin".to_owned(),
+            (AppliedResult::Checked, Some(what)) => format!("{what} would end first, then this release could begin"),
         };
         match output {
             Output::Json => output::data(&String::from_utf8_lossy(&answer.body))?,
-            Output::Text => output::note(&format!("{service}: {words}")),
+            Output::Text => {
+                output::note(&format!("{service}: {words}"));
+                render::end::checks(applied.checks.as_deref().unwrap_or_default(), false).iter().for_each(|line| output::note(line));
+            }
         }
         if args.wait {
             // Of what is under way or over already, the end is asked for all the same: a document that was rolled back is no success.
