@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serin_core::release::{Action, Check, Command, Entry};
+use serin_core::release::{Action, Check, Command};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
@@ -191,22 +191,22 @@ impl Server {
     /// # Errors
     /// If there is no such service, or its store cannot be read.
     pub fn runs(&self, service: &str, limit: u32) -> Result<Vec<ReleaseRow>, Refused> {
-        Ok(self.reader(service)?.releases(limit)?)
+        Ok(self.reader(service)?.1.releases(limit)?)
     }
 
-    /// A run with the part of its journal after an entry; the newest run if no number is given.
+    /// A run with at most `most` entries of its journal after an entry; the newest run if no number is given.
     ///
     /// # Errors
     /// If there is no such service or run, or its store cannot be read.
-    pub fn run(&self, service: &str, number: Option<i64>, after: u64) -> Result<Run, Refused> {
-        let reader = self.reader(service)?;
+    pub fn run(&self, service: &str, number: Option<i64>, after: u64, most: usize) -> Result<Run, Refused> {
+        let (folder, reader) = self.reader(service)?;
         let missing = || Refused::Invalid(format!("{service} has no such run; `serin history {service}` lists them"));
         let row = match number {
             None => reader.releases(1)?.into_iter().next(),
             Some(number) => reader.release(ReleaseId(number))?,
         };
         let row = row.ok_or_else(missing)?;
-        let journal: Vec<Entry> = reader.journal(row.id)?.entries.into_iter().filter(|entry| entry.seq > after).collect();
+        let journal = reader.entries_after(&folder, row.id, after, most)?;
         Ok(Run { row, journal })
     }
 
@@ -291,10 +291,11 @@ impl Server {
             .ok_or_else(|| Refused::Unknown { name: service.to_owned(), known: services.keys().take(MOST_NAMED).cloned().collect() })
     }
 
-    fn reader(&self, service: &str) -> Result<Reader, Refused> {
+    fn reader(&self, service: &str) -> Result<(StateFolder, Reader), Refused> {
         let handle = self.handle(service)?;
         let folder = StateFolder::existing(&handle.folder).ok_or_else(|| Refused::Conflict(format!("{service} was not released yet")))?;
-        Ok(Reader::open(&folder)?)
+        let reader = Reader::open(&folder)?;
+        Ok((folder, reader))
     }
 
     async fn ask<T>(&self, handle: &Handle, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Refused> {
