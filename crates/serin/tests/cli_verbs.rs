@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+};
 
 use serde_json::{Value, json};
 use serin_testkit::{
@@ -184,6 +189,31 @@ fn the_default_document_of_init_runs() {
     let _ = serin(&place, &["abort"]).expect_code(0);
     assert_eq!(release.end().code, Some(4));
     processes::assert_none_left(place.path());
+}
+
+/// Without the number of the last run before, its end would be taken for the end of what was applied.
+#[test]
+fn nothing_is_applied_and_waited_for_if_the_server_does_not_say_what_was_before() {
+    let place = Place::new(SERIN);
+    let file = place.path().join("shop.yaml");
+    fs::write(&file, Document::sample_apps("shop", &[], &[]).text()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let body = r#"{"error":{"code":"no-answer","message":"its disk hangs"}}"#;
+        write!(stream, "HTTP/1.1 503 Service Unavailable\r\nserin-api-version: 1\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let finished = serin(&place, &["apply", file.to_str().unwrap(), "--wait", "--server", &server]).expect_code(1);
+    assert!(finished.stderr.contains("its disk hangs"), "{}", finished.stderr);
+    assert!(answering.join().unwrap().starts_with("GET /v1/services/shop "));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use http::Method;
+use http::{Method, StatusCode};
 use serin_web::model::{Applied, AppliedResult, Apply};
 
 use super::{StateArg, remote};
@@ -10,7 +10,7 @@ use crate::{
     document, exit,
     output::{self, Output},
     render,
-    server::ServerArg,
+    server::{Client, ClientError, ServerArg},
 };
 
 /// Begins a release on a server that `serin serve` runs; a service that the server does not know is created.
@@ -56,9 +56,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         dry_run: args.dry_run,
     };
     remote::with(&args.server, &args.state, output, async |client| {
-        // A service that is not known yet has none.
-        let before = if args.wait { remote::service(&client, &service).await.ok() } else { None };
-        let last = before.and_then(|status| status.last).map_or(0, |last| last.number);
+        let last = if args.wait { last_run(&client, &service).await? } else { 0 };
         let answer = client.order(Method::POST, "/v1/releases", &body).await?;
         let applied: Applied = answer.read()?;
         let words = match (&applied.result, &applied.supersedes) {
@@ -87,4 +85,13 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         }
         Ok(exit::SUCCEEDED)
     })
+}
+
+/// The number of the last run of a service, 0 if there was none. Who does not know it would take its end for that of the next one.
+async fn last_run(client: &Client, service: &str) -> Result<i64, ClientError> {
+    match remote::service(client, service).await {
+        Ok(status) => Ok(status.last.map_or(0, |last| last.number)),
+        Err(ClientError::Refused(StatusCode::NOT_FOUND, _)) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
