@@ -243,7 +243,15 @@ fn what_is_not_known_is_refused_with_exit_code_2() {
     }
     let typo = prompt.run(&["statsu"]).expect_code(2);
     assert!(typo.stderr.contains("'status'"), "no suggestion: {}", typo.stderr);
-    for args in [&["check"][..], &["weight"], &["weight", "101"], &["weight", "ten"], &["run", "--wait-for-operator", "20"], &[]] {
+    for args in [
+        &["check"][..],
+        &["weight"],
+        &["weight", "101"],
+        &["weight", "ten"],
+        &["token", "root (uid 0)"],
+        &["run", "--wait-for-operator", "20"],
+        &[],
+    ] {
         let refused = prompt.run(args).expect_code(2);
         assert!(!refused.stderr.is_empty(), "{args:?}");
     }

@@ -49,6 +49,22 @@ fn everything_is_understood() {
 }
 
 #[test]
+fn names_of_tokens_are_those_that_the_verb_makes_tokens_for() {
+    let load = |name: &str| {
+        let token = format!("{{name: \"{name}\", role: viewer, hash: \"{HASH}\"}}");
+        load(&format!("spec: {{api: {{tcp: {{listen: \"127.0.0.1:7700\", tokens: [{token}]}}}}}}\n"))
+    };
+    for name in ["ci", "Ops@example.org", "a_b.c", "12", "true", "@", &"x".repeat(64)] {
+        assert_eq!(load(name).map(|server| server.tcp.unwrap().tokens[0].name.clone()), Ok(serin_spec::token_name(name).unwrap()));
+    }
+    for name in ["", "root (uid 0)", "é", &"x".repeat(65)] {
+        let said = load(name).unwrap_err();
+        assert!(said.starts_with("3:") && said.contains("1 to 64 letters"), "{said}");
+        assert!(serin_spec::token_name(name).unwrap_err().contains("1 to 64 letters"));
+    }
+}
+
+#[test]
 fn what_means_nothing_is_said() {
     let token = |name: &str, hash: &str| format!("{{name: {name}, role: admin, hash: \"{hash}\"}}");
     let tcp = |listen: &str, tokens: &str| format!("spec: {{api: {{tcp: {{listen: \"{listen}\", tokens: [{tokens}]}}}}}}\n");
