@@ -48,7 +48,6 @@ impl Api {
             server,
             engine,
             rights: config.rights(),
-            alert_label: config.alert_label,
             limits,
             limiter: Limiter::new(&limits),
             streams: Places::new(limits.streams, limits.streams_per_identity),

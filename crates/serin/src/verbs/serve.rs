@@ -93,7 +93,7 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
     let services = server.list().len();
     output::note(&format!("{services} {}; the API is at {socket}", if services == 1 { "service" } else { "services" }));
     let announcing = tokio::spawn(announce(server.clone()));
-    let watching = systemd::watchdog_interval().map(|every| tokio::spawn(systemd::watchdog(every, || true)));
+    let watching = systemd::watchdog_interval().map(|every| tokio::spawn(systemd::watchdog(every)));
     let stop = loop {
         tokio::select! {
             _ = terminate.recv() => break false,

@@ -24,6 +24,8 @@ use crate::{
 
 /// The version of the messages, which Alertmanager has kept since 2017.
 const VERSION: &str = "4";
+/// The label that names the service.
+const LABEL: &str = "service";
 /// Words of an alert that are repeated in the journal.
 const LONGEST_WORDS: usize = 120;
 
@@ -35,7 +37,7 @@ pub(super) async fn alerts(call: &Call) -> Result<Answer, Problem> {
     let mut taken = AlertsTaken::default();
     let mut wanted: BTreeMap<String, Vec<&Alert>> = BTreeMap::new();
     for alert in &message.alerts {
-        match names(alert, &call.shared.alert_label) {
+        match names(alert) {
             Ok(service) => wanted.entry(service).or_default().push(alert),
             Err(why) => taken.ignored.push(AlertTaken { alert: name(alert), service: None, why }),
         }
@@ -70,12 +72,12 @@ enum Done {
 }
 
 /// The service that a firing alert names, or why it is ignored.
-fn names(alert: &Alert, label: &str) -> Result<String, String> {
+fn names(alert: &Alert) -> Result<String, String> {
     if alert.status != "firing" {
         return Err("it is not firing".to_owned());
     }
-    let service = alert.labels.get(label).ok_or_else(|| format!("it has no label {label}"))?;
-    if is_segment(service) { Ok(service.clone()) } else { Err(format!("its label {label} is not a service's name")) }
+    let service = alert.labels.get(LABEL).ok_or_else(|| format!("it has no label {LABEL}"))?;
+    if is_segment(service) { Ok(service.clone()) } else { Err(format!("its label {LABEL} is not a service's name")) }
 }
 
 /// # Errors
@@ -138,7 +140,7 @@ mod tests {
 
     #[test]
     fn only_firing_alerts_with_a_service_matter() {
-        let names = |json| names(&alert(&json), "service");
+        let names = |json| names(&alert(&json));
         assert_eq!(names(serde_json::json!({"status": "firing", "labels": {"service": "shop"}})), Ok("shop".to_owned()));
         for ignored in [
             serde_json::json!({"status": "resolved", "labels": {"service": "shop"}}),
