@@ -30,6 +30,7 @@ fn load(spec: &str) -> Result<Server, String> {
 #[test]
 fn nothing_is_needed() {
     let server = load("").unwrap();
+    assert_eq!(server, Server::default());
     assert_eq!((server.state, server.services.len(), server.tcp), (None, 0, None));
     assert_eq!((server.retain_runs, server.retain_ms), (100, 90 * 24 * 3_600_000));
 }

@@ -156,10 +156,7 @@ async fn tell(mut subscription: Subscription, server: Server, output: Output) {
 
 /// The configuration and the folder that its paths start from.
 fn configuration(file: Option<&Path>, output: Output) -> Result<(Config, PathBuf), document::Rejected> {
-    let Some(file) = file else {
-        let config = Config { state: None, services: Vec::new(), tcp: None, retain_runs: 100, retain_ms: 90 * 24 * 3_600_000 };
-        return Ok((config, PathBuf::from(".")));
-    };
+    let Some(file) = file else { return Ok((Config::default(), PathBuf::from("."))) };
     document::read_server(file, output)
 }
 
