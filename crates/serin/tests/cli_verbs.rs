@@ -19,7 +19,7 @@ use serin_testkit::{
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
 /// Every verb that people are shown.
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 26] = [
     "run",
     "plan",
     "check",
@@ -38,6 +38,14 @@ const VERBS: [&str; 18] = [
     "sample-app",
     "schema",
     "completions",
+    "serve",
+    "apply",
+    "get",
+    "explain",
+    "watch",
+    "retry",
+    "rollback",
+    "delete",
 ];
 
 fn serin(place: &Place, args: &[&str]) -> Finished {
@@ -196,7 +204,7 @@ fn the_default_document_of_init_runs() {
 fn nothing_is_applied_and_waited_for_if_the_server_does_not_say_what_was_before() {
     let place = Place::new(SERIN);
     let file = place.path().join("shop.yaml");
-    fs::write(&file, Document::sample_apps("shop", &[], &[]).text()).unwrap();
+    fs::write(&file, Document::sample_apps("shop", &[], &[]).stage(50.0, "1s", 20).text()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
     let answering = thread::spawn(move || {

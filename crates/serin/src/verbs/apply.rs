@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use http::{Method, StatusCode};
 use serin_web::model::{Applied, AppliedResult, Apply};
 
-use super::{StateArg, remote};
+use super::remote;
 use crate::{
     document, exit,
     output::{self, Output},
@@ -24,8 +24,6 @@ use crate::{
 pub(crate) struct Args {
     /// The release document, `-` for standard input.
     file: PathBuf,
-    #[command(flatten)]
-    state: StateArg,
     #[command(flatten)]
     server: ServerArg,
     /// Why, for the journal.
@@ -55,7 +53,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         reason: args.reason.clone(),
         dry_run: args.dry_run,
     };
-    remote::with(&args.server, &args.state, output, async |client| {
+    remote::with(&args.server, output, async |client| {
         let last = if args.wait { last_run(&client, &service).await? } else { 0 };
         let answer = client.order(Method::POST, "/v1/releases", &body).await?;
         let applied: Applied = answer.read()?;

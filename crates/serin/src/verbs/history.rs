@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serin_engine::store::{Reader, StateFolder, archive};
 use serin_web::model::{Journal, Runs};
 
-use super::{StateArg, remote, status::told};
+use super::{remote, status::told};
 use crate::{
     exit,
     output::{self, Output},
@@ -20,8 +20,6 @@ use crate::{
 pub(crate) struct Args {
     /// A service of a server. Without it: the releases of this state folder.
     service: Option<String>,
-    #[command(flatten)]
-    state: StateArg,
     #[command(flatten)]
     server: ServerArg,
     /// How many releases to list.
@@ -38,10 +36,10 @@ pub(crate) struct Args {
 /// If the store cannot be read or stdout not be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     if let Some(name) = &args.service {
-        return remote::with(&args.server, &args.state, output, async |client| of_service(&client, name, args, output).await);
+        return remote::with(&args.server, output, async |client| of_service(&client, name, args, output).await);
     }
-    let Some(folder) = StateFolder::existing(&args.state.state) else {
-        output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.state.state.display()));
+    let Some(folder) = StateFolder::existing(&args.server.state.state) else {
+        output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.server.state.state.display()));
         return Ok(exit::code(exit::USAGE));
     };
     let reader = Reader::open(&folder)?;
