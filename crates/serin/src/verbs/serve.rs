@@ -81,7 +81,7 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
         }
     };
     let telling = tokio::spawn(tell(server.events(None), server.clone(), output));
-    let api = match Api::start(server.clone(), api) {
+    let api = match Api::start(server.clone(), &api) {
         Ok(api) => api,
         Err(error) => {
             output::error(&error.to_string());
