@@ -78,10 +78,18 @@ fn one_release_after_another() {
     moved.value["spec"]["traffic"]["embedded"]["listen"] = json!(serin_testkit::free_address().to_string());
     let why = message(&site.apply(&moved).expect_code(2).json());
     assert!(why.contains("a service keeps its address"), "{why}");
+    for (document, why) in [(&first.clone().versions("v1", "v3"), "not the version that serves"), (&moved, "keeps its address")] {
+        let refused = message(&site.apply_with(document, &["--dry-run"]).expect_code(2).json());
+        assert!(refused.contains(why), "{refused}");
+    }
+    let again = site.apply_with(&first, &["--dry-run"]).expect_code(0).json();
+    assert_eq!(again["result"], "unchanged", "{again}");
     assert_eq!((site.place().replicas(), processes::proxy(site.place().path())), before, "a refused document changed something");
     assert_eq!(site.serving("shop")["last"]["number"], 1);
 
     let second = first.clone().versions("v2", "v3");
+    let could = site.apply_with(&second, &["--dry-run"]).expect_code(0).json();
+    assert!(could["result"] == "checked" && could["checks"].as_array().is_some_and(|checks| !checks.is_empty()), "{could}");
     let gate = site.apply_with(&second, &["--wait"]).expect_code(0).json_lines();
     assert_eq!(gate[0]["result"], "begun");
     assert!(gate.iter().any(|line| line["entry"]["event"]["type"] == "succeeded"), "{gate:?}");
@@ -206,6 +214,8 @@ fn a_newer_document_takes_the_place_of_a_release_in_a_stage() {
     let stable = site.place().pids("v0");
     let second = document("shop").versions("v1", "v3");
     let second = Document { listen: first.listen, ..second }.set("traffic.embedded.listen", json!(first.listen.to_string()));
+    let could = site.apply_with(&second, &["--dry-run"]).expect_code(0).json();
+    assert!(could["result"] == "checked" && could["supersedes"].as_str().is_some_and(|what| what.contains("shop run 1")), "{could}");
     let superseding = site.apply_with(&second, &["--reason", "v2 is old"]).expect_code(0).json();
     assert_eq!(superseding["result"], "supersedes", "{superseding}");
     assert!(superseding["supersedes"].as_str().unwrap().contains("shop run 1"), "{superseding}");

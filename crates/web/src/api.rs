@@ -36,10 +36,10 @@ impl Api {
     ///
     /// # Errors
     /// If the configuration would let in everyone or no one, or a listener cannot be bound.
-    pub fn start(server: Server, config: ApiConfig) -> Result<Self, ApiError> {
+    pub fn start(server: Server, config: &ApiConfig) -> Result<Self, ApiError> {
         config.check()?;
         let engine = Handle::try_current().map_err(|_| ApiError::NoRuntime)?;
-        let listeners = Listeners::bind(&config)?;
+        let listeners = Listeners::bind(config)?;
         let tcp = listeners.tcp.as_ref().map(|(_, address, _)| *address);
         let (stop, stopping) = watch::channel(false);
         let (over, ended) = oneshot::channel();
@@ -48,7 +48,6 @@ impl Api {
             server,
             engine,
             rights: config.rights(),
-            alert_label: config.alert_label,
             limits,
             limiter: Limiter::new(&limits),
             streams: Places::new(limits.streams, limits.streams_per_identity),

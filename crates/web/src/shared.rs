@@ -24,7 +24,6 @@ pub(crate) struct Shared {
     /// Where the services run. Whatever may start something is done there, because tasks stay in the runtime that they were born in.
     pub(crate) engine: Handle,
     pub(crate) rights: Rights,
-    pub(crate) alert_label: String,
     pub(crate) limits: Limits,
     pub(crate) limiter: Limiter,
     pub(crate) streams: Places<String>,

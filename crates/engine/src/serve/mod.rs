@@ -24,7 +24,7 @@ pub use events::{EventId, ServerEvent, Subscription};
 pub use server::{Server, ServerConfig};
 pub use status::{LastRun, ServiceState, ServiceStatus};
 
-use serin_core::release::Check;
+use serin_core::release::{Check, CheckStatus};
 
 use crate::store::{ReleaseRow, StoreError};
 
@@ -100,6 +100,11 @@ pub struct Run {
     pub row: ReleaseRow,
     /// Its journal, or the part of it that was asked for.
     pub journal: Vec<serin_core::release::Entry>,
+}
+
+/// Checks of a document, unless one of them failed.
+fn passed(checks: Vec<Check>) -> Result<Vec<Check>, Refused> {
+    if checks.iter().any(|check| check.status == CheckStatus::Fail) { Err(Refused::Preflight(checks)) } else { Ok(checks) }
 }
 
 fn hint(known: &[String]) -> String {

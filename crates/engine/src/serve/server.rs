@@ -4,17 +4,18 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{BuildHasher as _, RandomState},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serin_core::release::{Action, CheckStatus, Command, Entry};
+use serin_core::release::{Action, Check, Command};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Applied, EventId, Refused, Retention, Run, ServiceStatus, Subscription, Who,
     events::Events,
+    passed,
     queue::Queued,
     service::{self, Ask, Handle, Tools},
 };
@@ -89,12 +90,6 @@ impl Server {
         Ok(server)
     }
 
-    /// Where the services' folders are.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.inner.folder
-    }
-
     /// Every service, by name.
     #[must_use]
     pub fn list(&self) -> Vec<ServiceStatus> {
@@ -124,12 +119,24 @@ impl Server {
         match known {
             Some(handle) => self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?,
             None => {
-                let checks = preflight::static_checks(&document.release, &document.dir, &self.inner.folder, false);
-                if checks.iter().any(|check| check.status == CheckStatus::Fail) {
-                    return Err(Refused::Preflight(checks));
-                }
+                self.check_new(&document)?;
                 let handle = self.create(&document)?;
                 self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?.map(|_| Applied::Created)
+            }
+        }
+    }
+
+    /// What would become of a document that was applied now, with the checks that were made for it. Nothing is changed.
+    ///
+    /// # Errors
+    /// As for [`Server::apply`].
+    pub async fn dry_run(&self, document: Document) -> Result<(Applied, Vec<Check>), Refused> {
+        let known = self.lock().get(&document.release.name).cloned();
+        match known {
+            Some(handle) => self.ask(&handle, |answer| Ask::DryRun { document: Box::new(document), answer }).await?,
+            None => {
+                has_room(&self.lock())?;
+                Ok((Applied::Created, self.check_new(&document)?))
             }
         }
     }
@@ -184,22 +191,22 @@ impl Server {
     /// # Errors
     /// If there is no such service, or its store cannot be read.
     pub fn runs(&self, service: &str, limit: u32) -> Result<Vec<ReleaseRow>, Refused> {
-        Ok(self.reader(service)?.releases(limit)?)
+        Ok(self.reader(service)?.1.releases(limit)?)
     }
 
-    /// A run with the part of its journal after an entry; the newest run if no number is given.
+    /// A run with at most `most` entries of its journal after an entry; the newest run if no number is given.
     ///
     /// # Errors
     /// If there is no such service or run, or its store cannot be read.
-    pub fn run(&self, service: &str, number: Option<i64>, after: u64) -> Result<Run, Refused> {
-        let reader = self.reader(service)?;
+    pub fn run(&self, service: &str, number: Option<i64>, after: u64, most: usize) -> Result<Run, Refused> {
+        let (folder, reader) = self.reader(service)?;
         let missing = || Refused::Invalid(format!("{service} has no such run; `serin history {service}` lists them"));
         let row = match number {
             None => reader.releases(1)?.into_iter().next(),
             Some(number) => reader.release(ReleaseId(number))?,
         };
         let row = row.ok_or_else(missing)?;
-        let journal: Vec<Entry> = reader.journal(row.id)?.entries.into_iter().filter(|entry| entry.seq > after).collect();
+        let journal = reader.entries_after(&folder, row.id, after, most)?;
         Ok(Run { row, journal })
     }
 
@@ -258,11 +265,15 @@ impl Server {
         services.entry(name.clone()).or_insert_with(|| service::create(self.service_dir(&name), document, self.inner.tools.clone()));
     }
 
+    /// Checks of a document whose service is not known yet: nobody but a socket unit may have its address.
+    fn check_new(&self, document: &Document) -> Result<Vec<Check>, Refused> {
+        let held = self.inner.tools.sockets.at(document.release.traffic.listen).is_some();
+        passed(preflight::static_checks(&document.release, &document.dir, &self.inner.folder, held))
+    }
+
     fn create(&self, document: &Document) -> Result<Handle, Refused> {
         let mut services = self.lock();
-        if services.len() >= MOST_SERVICES {
-            return Err(Refused::Conflict(format!("there are {MOST_SERVICES} services already; delete one that is not needed")));
-        }
+        has_room(&services)?;
         let name = &document.release.name;
         let create = || service::create(self.service_dir(name), document.clone(), self.inner.tools.clone());
         Ok(services.entry(name.clone()).or_insert_with(create).clone())
@@ -280,10 +291,11 @@ impl Server {
             .ok_or_else(|| Refused::Unknown { name: service.to_owned(), known: services.keys().take(MOST_NAMED).cloned().collect() })
     }
 
-    fn reader(&self, service: &str) -> Result<Reader, Refused> {
+    fn reader(&self, service: &str) -> Result<(StateFolder, Reader), Refused> {
         let handle = self.handle(service)?;
         let folder = StateFolder::existing(&handle.folder).ok_or_else(|| Refused::Conflict(format!("{service} was not released yet")))?;
-        Ok(Reader::open(&folder)?)
+        let reader = Reader::open(&folder)?;
+        Ok((folder, reader))
     }
 
     async fn ask<T>(&self, handle: &Handle, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Refused> {
@@ -297,5 +309,53 @@ impl Server {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
         self.inner.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn has_room(services: &BTreeMap<String, Handle>) -> Result<(), Refused> {
+    if services.len() >= MOST_SERVICES {
+        return Err(Refused::Conflict(format!("there are {MOST_SERVICES} services already; delete one that is not needed")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::systemd::Listener;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_address_that_a_socket_unit_opened_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = opened.local_addr().unwrap();
+        let text = format!(
+            "apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {{name: shop}}
+spec:
+  workload:
+    processes:
+      stable: {{command: [/bin/sleep, '1000']}}
+      canary: {{command: [/bin/sleep, '1000']}}
+  traffic: {{embedded: {{listen: '{listen}'}}}}
+  strategy: {{canary: {{stages: [{{weight: 50, hold: 1s}}]}}}}
+"
+        );
+        let document = Document::reread("/shop.yaml", text).unwrap();
+        let start = |name: &str, sockets| {
+            let retention = Retention { runs: 1, keep_ms: 1 };
+            let (state, serin_exe) = (dir.path().join(name), PathBuf::from("/bin/false"));
+            Server::start(ServerConfig { state, serin_exe, services: Vec::new(), sockets, retention })
+        };
+        let alone = start("alone", Sockets::default()).await.unwrap();
+        let Err(Refused::Preflight(checks)) = alone.dry_run(document.clone()).await else { panic!("the address is taken") };
+        assert!(checks.iter().any(|check| check.name == "listen address" && check.detail.contains("in use")), "{checks:?}");
+        let sockets = Sockets::among(vec![("shop".to_owned(), Listener::Tcp(opened))]);
+        let passed_on = start("passed-on", sockets).await.unwrap();
+        assert_eq!(passed_on.dry_run(document).await.unwrap().0, Applied::Created);
+        assert!(alone.list().is_empty() && passed_on.list().is_empty());
     }
 }

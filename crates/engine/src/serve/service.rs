@@ -11,7 +11,7 @@
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
-use serin_core::release::Command;
+use serin_core::release::{Check, Command};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -23,12 +23,13 @@ use super::{
     events::Events,
     leftovers,
     opening::{self, Opened},
+    passed,
     queue::Queued,
     releasing::{self, Releasing, Unrecorded},
     standing::{self, Standing},
     status::LastRun,
 };
-use crate::{run::Document, store::StateFolder, systemd::Sockets};
+use crate::{preflight, run::Document, store::StateFolder, systemd::Sockets};
 
 const ASKS: usize = 64;
 /// How often a service that is down tries again.
@@ -73,6 +74,11 @@ pub(super) enum Ask {
         document: Box<Document>,
         who: Who,
         answer: Answer<Applied>,
+    },
+    /// What would become of a document, with the checks made for it.
+    DryRun {
+        document: Box<Document>,
+        answer: Answer<(Applied, Vec<Check>)>,
     },
     Retry {
         who: Who,
@@ -213,7 +219,8 @@ impl Service {
                             // Begins as soon as there is something to begin beside.
                             let _ = answer.send(self.keep(*document, who));
                         }
-                        Ask::Apply { .. } | Ask::Retry { .. } if self.deferred.len() < ASKS => self.deferred.push_back(ask),
+                        Ask::DryRun { document, answer } if is_new && self.queued.is_none() => drop(answer.send(self.foresee_first(&document))),
+                        Ask::Apply { .. } | Ask::DryRun { .. } | Ask::Retry { .. } if self.deferred.len() < ASKS => self.deferred.push_back(ask),
                         // What was started so far is found again by whoever opens the service next.
                         Ask::Detach { answer } => {
                             let _ = answer.send(());
@@ -239,6 +246,12 @@ impl Service {
             let _ = answer.send(());
         }
         Condition::Gone
+    }
+
+    /// What would become of a document that says what serves. Whether its address is free is seen when it is opened: its own proxy may have it.
+    fn foresee_first(&self, document: &Document) -> Result<(Applied, Vec<Check>), Refused> {
+        let checks = passed(preflight::static_checks(&document.release, &document.dir, &self.path, true))?;
+        Ok((Applied::Begun, checks))
     }
 
     /// Keeps a document until it can begin.
@@ -304,6 +317,9 @@ impl Service {
                         return self.open(Some(declared)).await;
                     }
                 }
+                Some(Ask::DryRun { document, answer }) if down.blank || down.declared.is_some() => {
+                    let _ = answer.send(self.foresee_first(&document));
+                }
                 Some(Ask::Delete { who, answer }) => {
                     let (stopped, moment) = oneshot::channel();
                     let gone = standing::grave(&self.path, &self.name);
@@ -325,6 +341,7 @@ impl Ask {
     fn is_forgotten(&self) -> bool {
         match self {
             Self::Apply { answer, .. } | Self::Retry { answer, .. } => answer.is_closed(),
+            Self::DryRun { answer, .. } => answer.is_closed(),
             _ => false,
         }
     }
@@ -336,6 +353,7 @@ pub(super) fn refuse(ask: Ask, status: &ServiceStatus, why: &str) {
     match ask {
         Ask::Status(answer) => drop(answer.send(status.clone())),
         Ask::Apply { answer, .. } | Ask::Retry { answer, .. } => drop(answer.send(Err(conflict()))),
+        Ask::DryRun { answer, .. } => drop(answer.send(Err(conflict()))),
         Ask::Act { answer, .. } | Ask::Rollback { answer, .. } => drop(answer.send(Err(conflict()))),
         Ask::Delete { answer, .. } => drop(answer.send(Err(conflict()))),
         Ask::Detach { answer } | Ask::Stop { answer } => drop(answer.send(())),

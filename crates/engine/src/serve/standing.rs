@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serin_core::{
-    release::{Check, CheckStatus},
-    traffic::Arm,
-};
+use serin_core::{release::Check, traffic::Arm};
 use tokio::{
     sync::oneshot,
     time::{Instant, MissedTickBehavior, interval},
@@ -18,6 +15,7 @@ use tokio::{
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
     opening::{config, feed, names},
+    passed,
     queue::{Queued, short},
     releasing::Releasing,
     service::{Ask, Condition, Down, PULSE, Service, empty},
@@ -81,8 +79,7 @@ pub(super) fn check(document: &Document, serving: &Document, arm: Arm, folder: &
         )));
     }
     version::is_stable_of(document, serving, arm).map_err(Refused::Invalid)?;
-    let checks = preflight::static_checks(&document.release, &document.dir, folder.path(), true);
-    if checks.iter().any(|check| check.status == CheckStatus::Fail) { Err(Refused::Preflight(checks)) } else { Ok(checks) }
+    passed(preflight::static_checks(&document.release, &document.dir, folder.path(), true))
 }
 
 impl Service {
@@ -143,6 +140,14 @@ impl Service {
                 } else {
                     return self.begin_and_answer(standing, *document, who, answer).await;
                 }
+            }
+            Some(Ask::DryRun { document, answer }) => {
+                let foreseen = match self.released_before(&document) {
+                    Some(why) => Ok((Applied::Unchanged { why }, Vec::new())),
+                    None => check(&document, &standing.document, standing.serving.arm, &standing.stood.folder)
+                        .map(|checks| (Applied::Begun, checks)),
+                };
+                let _ = answer.send(foreseen);
             }
             Some(Ask::Retry { who, answer }) => match self.to_retry(&standing.stood.store) {
                 Ok(document) => return self.begin_and_answer(standing, document, who, answer).await,

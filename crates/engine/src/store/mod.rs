@@ -33,7 +33,7 @@ pub use database::Store;
 pub use folder::StateFolder;
 pub use journal::Journal;
 pub use latch::Latch;
-pub use lock::{Lock, holder, owner_pid};
+pub use lock::{Lock, holder};
 pub use reader::Reader;
 pub use retention::{KEEP_MS, KEEP_RUNS};
 pub use rows::{NewRelease, ReleaseId, ReleaseRow};

@@ -81,7 +81,7 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
         }
     };
     let telling = tokio::spawn(tell(server.events(None), server.clone(), output));
-    let api = match Api::start(server.clone(), api) {
+    let api = match Api::start(server.clone(), &api) {
         Ok(api) => api,
         Err(error) => {
             output::error(&error.to_string());
@@ -93,7 +93,7 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
     let services = server.list().len();
     output::note(&format!("{services} {}; the API is at {socket}", if services == 1 { "service" } else { "services" }));
     let announcing = tokio::spawn(announce(server.clone()));
-    let watching = systemd::watchdog_interval().map(|every| tokio::spawn(systemd::watchdog(every, || true)));
+    let watching = systemd::watchdog_interval().map(|every| tokio::spawn(systemd::watchdog(every)));
     let stop = loop {
         tokio::select! {
             _ = terminate.recv() => break false,
@@ -156,10 +156,7 @@ async fn tell(mut subscription: Subscription, server: Server, output: Output) {
 
 /// The configuration and the folder that its paths start from.
 fn configuration(file: Option<&Path>, output: Output) -> Result<(Config, PathBuf), document::Rejected> {
-    let Some(file) = file else {
-        let config = Config { state: None, services: Vec::new(), tcp: None, retain_runs: 100, retain_ms: 90 * 24 * 3_600_000 };
-        return Ok((config, PathBuf::from(".")));
-    };
+    let Some(file) = file else { return Ok((Config::default(), PathBuf::from("."))) };
     document::read_server(file, output)
 }
 

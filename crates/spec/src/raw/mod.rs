@@ -14,7 +14,7 @@ mod workload;
 
 pub(crate) use analysis::{Analysis, DeclaredMetric, Expectation, Judge, Kayenta, OnInconclusive, OnNoData, RetreatEnd};
 pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
-pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, Percentage, Size, UrlPath, Weight};
+pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, Percentage, Size, TokenName, UrlPath, Weight};
 pub(crate) use server::{Role, ServerDocument, Service, Tcp};
 pub(crate) use strategy::{Canary, Gate, Linear, Preset, Stage, Strategy};
 pub(crate) use traffic::{CookieSticky, Embedded, MatchRule, Sticky, Traffic};
