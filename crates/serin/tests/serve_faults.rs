@@ -182,6 +182,28 @@ fn a_full_disk_holds_releases_up_and_nothing_else() {
 }
 
 #[test]
+fn what_cannot_be_recorded_is_not_deleted() {
+    let site = Site::new(SERIN);
+    let Some(disk) = Disk::mount(&site.place().state()) else { return };
+    let server = site.serve();
+    let document = document("shop");
+    in_a_stage(&site, &document);
+    let _ = site.say(&["abort", "shop"]).expect_code(0);
+    site.serving("shop");
+    disk.fill();
+    let refused = site.say(&["delete", "shop"]);
+    assert_ne!(refused.code, 0, "{}", refused.stdout);
+    assert!(refused.stderr.contains("nothing was deleted"), "{}", refused.stderr);
+    assert_eq!(site.status("shop")["state"], "serving");
+    assert_eq!(http::get(document.listen, "/", &[]).unwrap().version(), "v1");
+    disk.free();
+    let _ = site.say(&["delete", "shop"]).expect_code(0);
+    wait::until("the service to be gone", || site.say(&["get", "shop"]).stderr.contains("there is no service called shop").then_some(()));
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+#[test]
 fn a_server_that_starts_on_a_full_disk_goes_on_when_there_is_space() {
     let site = Site::new(SERIN);
     let Some(disk) = Disk::mount(&site.place().state()) else { return };

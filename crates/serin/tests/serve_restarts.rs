@@ -333,6 +333,50 @@ fn a_document_that_waits_begins_after_the_server_was_killed() {
     load.stop().assert_nothing_lost();
 }
 
+/// Also by a power failure: who was told that a service is deleted does not see it come back.
+#[test]
+fn killed_while_a_service_is_deleted() {
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let document = slow_to_roll_back().set("strategy.canary.stages", json!([])).stage(50.0, "300ms", 20);
+    let load = load(&site, &document);
+    let _ = apply(&site, &document);
+    succeeded(&site, 1);
+    drop(load);
+    // A request that is under way holds the deletion up.
+    let listen = document.listen;
+    let slow = thread::spawn(move || http::get(listen, "/sleep/6000", &[]));
+    wait::until("the slow request", || {
+        let metrics = http::get(processes::address(site.place().path(), "v1-1")?, "/metrics", &[]).ok()?.text();
+        metrics.lines().any(|line| line.starts_with("http_requests_in_flight") && !line.ends_with(" 0")).then_some(())
+    });
+    let _ = site.say(&["delete", "shop"]).expect_code(0);
+    let deleting = site.status("shop");
+    server.kill();
+    assert_eq!(deleting["state"], "deleting", "{deleting:#}");
+    assert!(site.service_dir("shop").join("serin.db").exists(), "it was over before the server was killed");
+
+    let server = site.serve();
+    let refused = site.apply(&document);
+    assert_eq!(refused.code, 3, "{}", refused.stdout);
+    assert!(refused.stdout.contains("is being deleted"), "{}", refused.stdout);
+    assert_eq!(slow.join().unwrap().unwrap().status, 200, "a request under way was cut off");
+    let gone = || site.say(&["get", "shop"]).stderr.contains("there is no service called shop").then_some(());
+    wait::until_or("the service to be gone", wait::PATIENCE, gone, || format!("{:#}", site.status("shop")));
+    assert!(!site.service_dir("shop").exists());
+    assert!(std::net::TcpStream::connect(document.listen).is_err(), "somebody still listens");
+    let buried: Vec<_> = fs::read_dir(site.place().state().join("deleted")).unwrap().flatten().collect();
+    assert_eq!(buried.len(), 1);
+    assert!(buried[0].path().join("serin.db").exists() && !buried[0].path().join("deleted").exists());
+    // The name is free again.
+    let _ = apply(&site, &document);
+    let load = self::load(&site, &document);
+    succeeded(&site, 1);
+    drop(load);
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
 #[test]
 fn upgraded_with_a_release_in_flight() {
     let site = Site::new(SERIN);

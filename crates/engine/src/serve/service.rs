@@ -1,9 +1,10 @@
-//! One service: a task that is in one of three conditions, and what it answers in each.
+//! One service: a task that is in one of four conditions, and what it answers in each.
 //!
 //! - *Down*: it could not be opened. Whatever may pass by itself (a full disk, a version that does not come up) is tried again soon, what waits
 //!   for people (a damaged store) now and then. A proxy that runs goes on with its last table, with nothing for the canary.
 //! - *Standing*: one version serves.
 //! - *Releasing*: a release is carried out by the same driver as in the foreground. It is stopped between two turns for every question.
+//! - *Deleting*: it is stopped for good, see the module `deleting`.
 //!
 //! **A newer document** takes the place of the one being released as long as clients can simply go back: the release is aborted, and the new
 //! one begins when traffic has returned. From the promotion on the canary serves everyone, and going back for the sake of something newer would
@@ -20,6 +21,7 @@ use tokio::{
 use super::Retention;
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
+    deleting::{self, Deleting},
     events::Events,
     leftovers,
     opening::{self, Opened},
@@ -56,6 +58,11 @@ pub(super) struct Handle {
 }
 
 impl Handle {
+    /// Returns when the service's task has ended.
+    pub(super) async fn gone(&self) {
+        self.asks.closed().await;
+    }
+
     /// As last published: what it is doing is always right, numbers are some seconds old.
     pub(super) fn status(&self) -> ServiceStatus {
         self.status.borrow().clone()
@@ -86,10 +93,10 @@ pub(super) enum Ask {
         who: Who,
         answer: Answer<()>,
     },
-    /// Answered with the moment when everything is stopped, and where the journals stay.
+    /// Answered when it is recorded, with where the journals will be. When everything is stopped, the service is gone.
     Delete {
         who: Who,
-        answer: Answer<(oneshot::Receiver<()>, PathBuf)>,
+        answer: Answer<PathBuf>,
     },
     Detach {
         answer: oneshot::Sender<()>,
@@ -155,6 +162,7 @@ pub(super) enum Condition {
     Down(Box<Down>),
     Standing(Box<Standing>),
     Releasing(Box<Releasing>),
+    Deleting(Box<Deleting>),
     Gone,
 }
 
@@ -177,6 +185,7 @@ impl Service {
                 Condition::Down(down) => self.down(*down).await,
                 Condition::Standing(standing) => self.stand(*standing).await,
                 Condition::Releasing(releasing) => self.release(*releasing).await,
+                Condition::Deleting(deleting) => self.delete(*deleting).await,
                 Condition::Gone => return,
             };
         }
@@ -199,6 +208,9 @@ impl Service {
 
     /// Opens the service. It takes as long as its version takes to become ready; meanwhile it answers.
     async fn open(&mut self, declared: Option<Document>) -> Condition {
+        if let Some(grave) = deleting::marked(&self.path) {
+            return Condition::Deleting(Box::new(Deleting { standing: None, grave }));
+        }
         let is_new = declared.is_some();
         let opening = opening::open(self.name.clone(), self.path.clone(), self.tools.clone(), declared);
         tokio::pin!(opening);
@@ -233,7 +245,8 @@ impl Service {
             Condition::Standing(standing) => standing::stop(*standing).await,
             Condition::Releasing(releasing) => releasing::stop(*releasing).await,
             Condition::Down(_) => leftovers::stop(&self.name, &self.path).await,
-            Condition::Gone => {}
+            // Neither is what opening leads to.
+            Condition::Deleting(_) | Condition::Gone => {}
         }
         for answer in stopping {
             let _ = answer.send(());
@@ -305,14 +318,9 @@ impl Service {
                     }
                 }
                 Some(Ask::Delete { who, answer }) => {
-                    let (stopped, moment) = oneshot::channel();
-                    let gone = standing::grave(&self.path, &self.name);
-                    self.note(format!("deleted by {}; its journals are in {}", who.name, gone.display()));
-                    let _ = answer.send(Ok((moment, gone.clone())));
-                    leftovers::stop(&self.name, &self.path).await;
-                    standing::bury(&self.name, &self.path, &gone);
-                    let _ = stopped.send(());
-                    return Condition::Gone;
+                    if let Ok(deleting) = self.begin_deleting(None, &who, answer) {
+                        return deleting;
+                    }
                 }
                 Some(other) => refuse(other, &self.status.borrow(), &down.fault),
             }
