@@ -8,6 +8,7 @@ use std::{
 use crate::{
     ApiError, Role,
     token::{self, Token},
+    tokens::TokenSource,
 };
 
 /// The API's configuration.
@@ -21,6 +22,8 @@ pub struct ApiConfig {
     pub alert_label: String,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// Where tokens are read anew while the API runs; `None`: they stay as they are.
+    pub token_source: Option<TokenSource>,
 }
 
 /// A unix socket. The daemon's user and root are admins; the kernel says who asks.
@@ -99,7 +102,7 @@ pub struct Rate {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { socket: None, tcp: None, alert_label: "service".to_owned(), limits: Limits::default() }
+        Self { socket: None, tcp: None, alert_label: "service".to_owned(), limits: Limits::default(), token_source: None }
     }
 }
 
@@ -145,15 +148,7 @@ impl ApiConfig {
         if tcp.tokens.is_empty() {
             return Err(ApiError::NoTokens { listen: tcp.listen });
         }
-        for (index, token) in tcp.tokens.iter().enumerate() {
-            if !token::is_name(&token.name) {
-                return Err(ApiError::BadTokenName { number: index + 1 });
-            }
-            if tcp.tokens.iter().take(index).any(|other| other.name == token.name || other.hash == token.hash) {
-                return Err(ApiError::SameToken { name: token.name.clone() });
-            }
-        }
-        Ok(())
+        check_tokens(&tcp.tokens)
     }
 
     pub(crate) fn rights(&self) -> Rights {
@@ -163,6 +158,19 @@ impl ApiConfig {
             tokens: self.tcp.as_ref().map(|tcp| tcp.tokens.clone()).unwrap_or_default(),
         }
     }
+}
+
+/// Whether everyone has a name and a hash of their own.
+pub(crate) fn check_tokens(tokens: &[Token]) -> Result<(), ApiError> {
+    for (index, token) in tokens.iter().enumerate() {
+        if !token::is_name(&token.name) {
+            return Err(ApiError::BadTokenName { number: index + 1 });
+        }
+        if tokens.iter().take(index).any(|other| other.name == token.name || other.hash == token.hash) {
+            return Err(ApiError::SameToken { name: token.name.clone() });
+        }
+    }
+    Ok(())
 }
 
 impl Socket {

@@ -9,7 +9,11 @@ use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use serin_engine::run::login_name;
 
-use crate::{config::Rights, problem::Problem, token};
+use crate::{
+    config::Rights,
+    problem::Problem,
+    token::{self, TokenHash},
+};
 
 /// What someone may do. Each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,6 +60,15 @@ pub(crate) struct Identity {
     /// As it stands in the journal.
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// What it was known by, over TCP.
+    pub(crate) token: Option<TokenHash>,
+}
+
+impl Identity {
+    /// Whether it would still be let in.
+    pub(crate) fn is_known_to(&self, rights: &Rights) -> bool {
+        self.token.is_none_or(|hash| rights.tokens.iter().any(|token| token.hash == hash))
+    }
 }
 
 /// Finds out who asks.
@@ -64,12 +77,12 @@ pub(crate) fn identify(rights: &Rights, peer: Peer, headers: &HeaderMap) -> Resu
         Peer::Local { uid } => {
             let role = if uid == rights.own_uid || uid == 0 { Some(Role::Admin) } else { rights.group_role };
             let role = role.ok_or_else(Problem::stranger)?;
-            Ok(Identity { name: format!("{} (uid {uid})", login_name(uid).unwrap_or_else(|| "unnamed".to_owned())), role })
+            Ok(Identity { name: format!("{} (uid {uid})", login_name(uid).unwrap_or_else(|| "unnamed".to_owned())), role, token: None })
         }
         Peer::Remote { .. } => {
             let shown = bearer(headers).ok_or_else(|| Problem::unauthenticated(headers.contains_key(header::AUTHORIZATION)))?;
             let token = token::find(&rights.tokens, shown).ok_or_else(|| Problem::unauthenticated(true))?;
-            Ok(Identity { name: format!("{} (token)", token.name), role: token.role })
+            Ok(Identity { name: format!("{} (token)", token.name), role: token.role, token: Some(token.hash) })
         }
     }
 }
@@ -85,7 +98,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{Token, TokenHash};
+    use crate::token::Token;
 
     fn rights(group_role: Option<Role>) -> Rights {
         let token = Token { name: "ci".to_owned(), role: Role::Operator, hash: TokenHash::of("serin_x") };
@@ -110,7 +123,7 @@ mod tests {
     fn a_token_says_who_is_remote() {
         let peer = Peer::Remote { address: IpAddr::from([192, 0, 2, 1]) };
         let who = |values: &[&str]| identify(&rights(Some(Role::Admin)), peer, &headers(values)).ok();
-        let ci = Identity { name: "ci (token)".to_owned(), role: Role::Operator };
+        let ci = Identity { name: "ci (token)".to_owned(), role: Role::Operator, token: Some(TokenHash::of("serin_x")) };
         assert_eq!(who(&["Bearer serin_x"]), Some(ci.clone()));
         assert_eq!(who(&["bearer  serin_x"]), Some(ci));
         for bad in [

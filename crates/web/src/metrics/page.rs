@@ -163,6 +163,8 @@ fn write_api(page: &mut Page, measured: &Measured, streams: usize) {
     page.family("serin_event_streams_lagged_total", Kind::Counter, help).series(&[], count(lagged));
     let help = "Gaps in the events that these metrics are counted from.";
     page.family("serin_events_missed_total", Kind::Counter, help).series(&[], count(missed));
+    let help = "1 while the configuration cannot be read anew: tokens are those from before.";
+    page.family("serin_config_reload_failed", Kind::Gauge, help).series(&[], truth(measured.is_config_failed()));
 }
 
 /// The names are those that Prometheus' own libraries use.
