@@ -152,6 +152,7 @@ impl Diagnostics {
     /// Adds one. A warning that finds no room is dropped without a count: errors are what must not be lost.
     pub(crate) fn push(&mut self, mut diagnostic: Diagnostic) {
         diagnostic.message = secrets::masked_text(diagnostic.message);
+        diagnostic.path = secrets::masked_text(diagnostic.path);
         for note in [&mut diagnostic.expected, &mut diagnostic.help] {
             *note = note.take().map(secrets::masked_text);
         }
