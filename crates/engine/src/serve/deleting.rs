@@ -11,14 +11,16 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Refused, ServiceState, Who, leftovers,
+    Refused, ServiceState, Who,
+    leftovers::{self, Ending},
     service::{Answer, Ask, Condition, Service, empty, refuse},
     standing::{self, Standing},
 };
-use crate::store::StoreError;
+use crate::{process::start_time_of, store::StoreError};
 
 /// Between two attempts to move a folder that cannot be moved: to see that people repaired what keeps it.
 const MOVE_AGAIN: Duration = Duration::from_secs(20);
@@ -26,39 +28,61 @@ const MOVE_AGAIN: Duration = Duration::from_secs(20);
 /// See the module.
 pub(super) struct Deleting {
     /// What serves until it is stopped; `None`: whatever is found of an earlier server, or of a service that could not be opened.
-    pub(super) standing: Option<Box<Standing>>,
+    standing: Option<Box<Standing>>,
+    /// The proxy, in case that another server has to go on.
+    ending: Option<Ending>,
     /// Where the folder goes.
-    pub(super) grave: PathBuf,
+    grave: PathBuf,
+}
+
+/// What the file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mark {
+    grave: PathBuf,
+    proxy: Option<Ending>,
+}
+
+impl Deleting {
+    /// A deletion that an earlier server began; `None`: the service is not deleted.
+    pub(super) fn found(folder: &Path) -> Option<Self> {
+        let Mark { grave, proxy } = marked(folder)?;
+        Some(Self { standing: None, ending: proxy, grave })
+    }
+
+    /// The same with what serves until it is stopped.
+    pub(super) fn of(self, standing: Standing) -> Self {
+        Self { standing: Some(Box::new(standing)), ..self }
+    }
+
+    /// Whether the service is deleted.
+    pub(super) fn is_marked(folder: &Path) -> bool {
+        marked(folder).is_some()
+    }
 }
 
 impl Service {
-    /// Records that the service is deleted, and answers. What serves goes on if that cannot be recorded.
-    pub(super) fn begin_deleting(
-        &mut self,
-        standing: Option<Standing>,
-        who: &Who,
-        answer: Answer<PathBuf>,
-    ) -> Result<Condition, Option<Standing>> {
-        let grave = grave(&self.path, &self.name);
-        if let Err(error) = mark(&self.path, &grave) {
+    /// Records that the service is deleted, and answers; `None` if that cannot be recorded: what serves goes on then.
+    pub(super) fn begin_deleting(&mut self, standing: Option<&Standing>, who: &Who, answer: Answer<PathBuf>) -> Option<Deleting> {
+        let (grave, ending) = (grave(&self.path, &self.name), standing.and_then(ending));
+        if let Err(error) = mark(&self.path, &Mark { grave: grave.clone(), proxy: ending }) {
             let _ = answer.send(Err(Refused::Store(error)));
-            return Err(standing);
+            return None;
         }
         self.note(format!("deleted by {}; its journals are in {}", who.name, grave.display()));
         let _ = answer.send(Ok(grave.clone()));
-        Ok(Condition::Deleting(Box::new(Deleting { standing: standing.map(Box::new), grave })))
+        Some(Deleting { standing: None, ending, grave })
     }
 
     /// Goes on with a deletion until the folder is moved away.
     pub(super) async fn delete(&mut self, deleting: Deleting) -> Condition {
-        let Deleting { standing, grave } = deleting;
+        let Deleting { standing, ending, grave } = deleting;
         let listen = self.status.borrow().listen.clone();
         self.status.send_replace(empty(&self.name, ServiceState::Deleting, listen));
         let (name, path) = (self.name.clone(), self.path.clone());
         let stopping = async move {
             match standing {
                 Some(standing) => standing::stop(*standing).await,
-                None => leftovers::stop(&name, &path).await,
+                None => leftovers::stop(&name, &path, ending).await,
             }
         };
         tokio::pin!(stopping);
@@ -112,21 +136,29 @@ impl Service {
     }
 }
 
-/// Where the folder of a deleted service is to go; `None`: it is not deleted.
-pub(super) fn marked(folder: &Path) -> Option<PathBuf> {
-    let text = match fs::read_to_string(mark_path(folder)) {
+/// The proxy of a service that stands.
+fn ending(standing: &Standing) -> Option<Ending> {
+    let pid = standing.stood.keeper.link().borrow().as_ref()?.hello().pid;
+    Some(Ending { pid, start_time: start_time_of(pid)?, drain_ms: standing.stood.world.drain_ms })
+}
+
+/// What the mark says, if there is one.
+fn marked(folder: &Path) -> Option<Mark> {
+    let text = match fs::read(mark_path(folder)) {
         Ok(text) => text,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return None,
         // It is there. That much is sure, and the rest can be made up.
-        Err(_) => String::new(),
+        Err(_) => Vec::new(),
     };
+    let mark: Option<Mark> = serde_json::from_slice(&text).ok();
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let fresh = grave(folder, &name);
     // Its name alone: the state folder may have been moved since.
-    match Path::new(text.trim()).file_name() {
-        Some(kept) => Some(fresh.with_file_name(kept)),
-        None => Some(fresh),
-    }
+    let grave = match mark.as_ref().and_then(|mark| mark.grave.file_name()) {
+        Some(kept) => fresh.with_file_name(kept),
+        None => fresh,
+    };
+    Some(Mark { grave, proxy: mark.and_then(|mark| mark.proxy) })
 }
 
 /// Where the folder of a deleted service goes.
@@ -136,14 +168,14 @@ fn grave(folder: &Path, name: &str) -> PathBuf {
 }
 
 /// Records that a service is deleted, so that it survives the machine.
-fn mark(folder: &Path, grave: &Path) -> Result<(), StoreError> {
+fn mark(folder: &Path, mark: &Mark) -> Result<(), StoreError> {
     let path = mark_path(folder);
     let fresh = path.with_extension("new");
     let write = || {
         // A service that was never opened may have no folder yet.
         fs::create_dir_all(folder)?;
         let mut file = fs::File::create(&fresh)?;
-        file.write_all(grave.as_os_str().as_encoded_bytes())?;
+        file.write_all(&serde_json::to_vec(mark)?)?;
         file.sync_all()?;
         fs::rename(&fresh, &path)?;
         sync_dir(folder)
@@ -196,22 +228,25 @@ mod tests {
     #[test]
     fn a_mark_says_where_the_folder_goes_and_does_not_go_along() {
         let (state, folder) = service();
-        assert_eq!(marked(&folder), None);
+        assert!(marked(&folder).is_none());
         let grave = grave(&folder, "shop");
-        mark(&folder, &grave).unwrap();
-        assert_eq!(marked(&folder).as_ref(), Some(&grave));
+        let proxy = Some(Ending { pid: 7, start_time: 8, drain_ms: 9 });
+        mark(&folder, &Mark { grave: grave.clone(), proxy }).unwrap();
+        let found = Deleting::found(&folder).unwrap();
+        assert_eq!((&found.grave, found.ending), (&grave, proxy));
         bury(&folder, &grave).unwrap();
         assert!(!folder.exists() && grave.is_dir() && grave.starts_with(state.path().join("deleted")));
-        assert_eq!(marked(&grave), None, "put back by hand, it would be deleted again");
+        assert!(!Deleting::is_marked(&grave), "put back by hand, it would be deleted again");
         bury(&folder, &grave).unwrap();
     }
 
     #[test]
     fn a_mark_counts_whatever_is_in_it() {
         let (state, folder) = service();
-        for text in ["", "..", "/", "/elsewhere/deleted/shop-7"] {
-            fs::write(mark_path(&folder), text).unwrap();
-            let grave = marked(&folder).unwrap();
+        let at = |grave: &str| serde_json::to_string(&Mark { grave: grave.into(), proxy: None }).unwrap();
+        for text in [String::new(), "{".to_owned(), at(".."), at("/"), at("/elsewhere/deleted/shop-7")] {
+            fs::write(mark_path(&folder), &text).unwrap();
+            let grave = marked(&folder).unwrap().grave;
             assert_eq!(grave.parent(), Some(state.path().join("deleted").as_path()), "{text}");
             assert!(grave.file_name().unwrap().to_string_lossy().starts_with("shop-"), "{text}: {}", grave.display());
         }
@@ -222,8 +257,8 @@ mod tests {
         let (_state, folder) = service();
         // No room is simulated by something in the way.
         fs::create_dir_all(folder.join("deleted.new")).unwrap();
-        let error = mark(&folder, &grave(&folder, "shop")).unwrap_err().to_string();
+        let error = mark(&folder, &Mark { grave: grave(&folder, "shop"), proxy: None }).unwrap_err().to_string();
         assert!(error.starts_with("nothing was deleted"), "{error}");
-        assert_eq!(marked(&folder), None);
+        assert!(!Deleting::is_marked(&folder));
     }
 }

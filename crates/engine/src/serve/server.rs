@@ -16,7 +16,8 @@ use serin_core::release::{Action, CheckStatus, Command, Entry};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    Applied, EventId, Refused, Retention, Run, ServiceStatus, Subscription, Who, deleting,
+    Applied, EventId, Refused, Retention, Run, ServiceStatus, Subscription, Who,
+    deleting::Deleting,
     events::Events,
     queue::Queued,
     service::{self, Ask, Handle, Tools},
@@ -239,7 +240,7 @@ impl Server {
         let entries = fs::read_dir(dir).map_err(|error| StoreError::io("cannot read", dir, error))?;
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if deleting::marked(&entry.path()).is_some() {
+            if Deleting::is_marked(&entry.path()) {
                 // The server before did not get round to it. What is declared under the same name begins after that.
                 let handle = service::find_again(&name, entry.path(), self.inner.tools.clone());
                 let position = declared.iter().position(|document| document.release.name == name);
@@ -267,7 +268,7 @@ impl Server {
             handle.gone().await;
             server.lock().remove(&service);
             // It also ends with the server.
-            let is_free = !server.inner.ending.load(Ordering::SeqCst) && deleting::marked(&handle.folder).is_none();
+            let is_free = !server.inner.ending.load(Ordering::SeqCst) && !Deleting::is_marked(&handle.folder);
             if let Some(document) = then.filter(|_| is_free) {
                 server.declare(document);
             }

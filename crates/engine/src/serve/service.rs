@@ -21,7 +21,7 @@ use tokio::{
 use super::Retention;
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
-    deleting::{self, Deleting},
+    deleting::Deleting,
     events::Events,
     leftovers,
     opening::{self, Opened},
@@ -208,8 +208,8 @@ impl Service {
 
     /// Opens the service. It takes as long as its version takes to become ready; meanwhile it answers.
     async fn open(&mut self, declared: Option<Document>) -> Condition {
-        if let Some(grave) = deleting::marked(&self.path) {
-            return Condition::Deleting(Box::new(Deleting { standing: None, grave }));
+        if let Some(deleting) = Deleting::found(&self.path) {
+            return Condition::Deleting(Box::new(deleting));
         }
         let is_new = declared.is_some();
         let opening = opening::open(self.name.clone(), self.path.clone(), self.tools.clone(), declared);
@@ -244,7 +244,7 @@ impl Service {
         match condition {
             Condition::Standing(standing) => standing::stop(*standing).await,
             Condition::Releasing(releasing) => releasing::stop(*releasing).await,
-            Condition::Down(_) => leftovers::stop(&self.name, &self.path).await,
+            Condition::Down(_) => leftovers::stop(&self.name, &self.path, None).await,
             // Neither is what opening leads to.
             Condition::Deleting(_) | Condition::Gone => {}
         }
@@ -303,7 +303,7 @@ impl Service {
                     return Condition::Gone;
                 }
                 Some(Ask::Stop { answer }) => {
-                    leftovers::stop(&self.name, &self.path).await;
+                    leftovers::stop(&self.name, &self.path, None).await;
                     let _ = answer.send(());
                     return Condition::Gone;
                 }
@@ -318,8 +318,8 @@ impl Service {
                     }
                 }
                 Some(Ask::Delete { who, answer }) => {
-                    if let Ok(deleting) = self.begin_deleting(None, &who, answer) {
-                        return deleting;
+                    if let Some(deleting) = self.begin_deleting(None, &who, answer) {
+                        return Condition::Deleting(Box::new(deleting));
                     }
                 }
                 Some(other) => refuse(other, &self.status.borrow(), &down.fault),

@@ -152,10 +152,11 @@ impl Service {
                 let text = format!("no release of {} is under way", self.name);
                 let _ = answer.send(Err(Refused::Conflict(text)));
             }
-            Some(Ask::Delete { who, answer }) => match self.begin_deleting(Some(standing), &who, answer) {
-                Ok(deleting) => return deleting,
-                Err(back) => return back.map_or(Condition::Gone, |back| Condition::Standing(Box::new(back))),
-            },
+            Some(Ask::Delete { who, answer }) => {
+                if let Some(deleting) = self.begin_deleting(Some(&standing), &who, answer) {
+                    return Condition::Deleting(Box::new(deleting.of(standing)));
+                }
+            }
             Some(Ask::Detach { answer }) => {
                 let gone = leave(standing).await;
                 let _ = answer.send(());
