@@ -408,7 +408,7 @@ impl Driver {
         {
             self.timeline.push(TimelineEntry { at: entry.at, head: head.clone(), detail: detail.clone() });
         }
-        let _ = self.feed.happenings.try_send(Happening::Entry { entry: Box::new(entry), words });
+        self.feed.tell(Happening::Entry { entry: Box::new(entry), words });
     }
 
     fn start_load(&mut self) {
@@ -433,7 +433,7 @@ impl Driver {
     }
 
     fn note(&self, text: String) {
-        let _ = self.feed.happenings.try_send(Happening::Note(text));
+        self.feed.note(text);
     }
 
     /// Errors and requests of an arm since the release began.
