@@ -355,6 +355,8 @@ fn prometheus_sees_the_release_and_how_fast_traffic_went_back() {
         "serin_service_state{service=\"shop\",state=\"releasing\"} 1",
         "serin_release_phase{service=\"shop\",phase=\"in a stage\"} 1",
         "serin_service_fault{service=\"shop\"} 0",
+        "serin_release_journal_backlog{service=\"shop\"} 0",
+        "serin_service_questions_waiting{service=\"shop\"} 0",
         "serin_config_reload_failed 0",
     ] {
         assert!(answer.text().lines().any(|one| one == line), "{line}\n{}", answer.text());

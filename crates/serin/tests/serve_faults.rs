@@ -162,7 +162,9 @@ fn a_full_disk_holds_releases_up_and_nothing_else() {
     assert!(status["fault"].as_str().unwrap().contains("full"), "{status:#}");
     let _ = site.say(&["resume", "shop"]);
     let _ = site.say(&["promote", "shop"]);
-    assert_eq!(site.status("shop")["release"]["phase"], "promoting", "wanted, and not done");
+    let waiting = site.status("shop");
+    assert_eq!(waiting["release"]["phase"], "promoting", "wanted, and not done");
+    assert!(waiting["release"]["journal_backlog"].as_u64() > Some(0), "{waiting:#}");
     let anybody = || http::get(document.listen, "/", &[]).unwrap().version().to_owned();
     // Of 200 requests at 20 %, some go to stable.
     assert!((0..200).any(|_| anybody() == "v1"), "a step was taken that is not in the journal");

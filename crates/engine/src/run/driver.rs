@@ -320,6 +320,8 @@ impl Driver {
             recent: &self.recent,
             arms: self.arms(),
             store_fault: self.store_fault.clone(),
+            journal_backlog: self.backlog.iter().map(|batch| batch.entries.len() as u64).sum(),
+            effects_running: self.running.len() as u64,
             listen: self.listen.clone(),
         };
         report(sources)

@@ -112,7 +112,10 @@ impl Server {
         let handle = self.handle(service)?;
         // Asked freshly, because releases do not publish what nobody looks at.
         match self.ask(&handle, Ask::Status).await {
-            Ok(status) => Ok(status),
+            Ok(mut status) => {
+                handle.count_questions(&mut status);
+                Ok(status)
+            }
             Err(_) => Ok(handle.status()),
         }
     }
@@ -205,6 +208,12 @@ impl Server {
     #[must_use]
     pub fn events(&self, after: Option<EventId>) -> Subscription {
         self.inner.tools.events.subscribe(after)
+    }
+
+    /// Events that wait for the slowest of those who read them live, at most about a thousand.
+    #[must_use]
+    pub fn events_waiting(&self) -> usize {
+        self.inner.tools.events.waiting()
     }
 
     /// Ends the tasks of all services. Everything they started keeps running and serving, for the next server to take over.

@@ -65,7 +65,14 @@ impl Handle {
 
     /// As last published: what it is doing is always right, numbers are some seconds old.
     pub(super) fn status(&self) -> ServiceStatus {
-        self.status.borrow().clone()
+        let mut status = self.status.borrow().clone();
+        self.count_questions(&mut status);
+        status
+    }
+
+    /// Adds what waits in the queue to what the service has put aside.
+    pub(super) fn count_questions(&self, status: &mut ServiceStatus) {
+        status.questions_waiting += self.asks.max_capacity().saturating_sub(self.asks.capacity()) as u64;
     }
 }
 
@@ -139,7 +146,19 @@ fn start(name: String, folder: PathBuf, declared: Option<Document>, tools: Tools
 pub(super) fn empty(service: &str, state: ServiceState, listen: String) -> ServiceStatus {
     let service = service.to_owned();
     let serving = String::new();
-    ServiceStatus { service, state, fault: None, listen, serving, ready: None, replicas: 0, release: None, queued: None, last: None }
+    ServiceStatus {
+        service,
+        state,
+        fault: None,
+        listen,
+        serving,
+        ready: None,
+        replicas: 0,
+        release: None,
+        queued: None,
+        last: None,
+        questions_waiting: 0,
+    }
 }
 
 /// A service's task.
@@ -225,7 +244,10 @@ impl Service {
                             // Begins as soon as there is something to begin beside.
                             let _ = answer.send(self.keep(*document, who));
                         }
-                        Ask::Apply { .. } | Ask::Retry { .. } if self.deferred.len() < ASKS => self.deferred.push_back(ask),
+                        Ask::Apply { .. } | Ask::Retry { .. } if self.deferred.len() < ASKS => {
+                            self.deferred.push_back(ask);
+                            self.status.send_modify(|status| status.questions_waiting = self.deferred.len() as u64);
+                        }
                         // What was started so far is found again by whoever opens the service next.
                         Ask::Detach { answer } => {
                             let _ = answer.send(());
