@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::fs;
+use std::{
+    fs,
+    io::Write as _,
+    net::{SocketAddr, TcpStream},
+};
 
 use serde_json::{Value, json};
 use serin_testkit::{Document, Load, Site, http, processes, prompt::me, wait};
@@ -108,6 +112,52 @@ fn one_release_after_another() {
     let listed: Vec<_> = listed.iter().map(|row| (row["number"].as_i64().unwrap(), row["outcome"].as_str().unwrap())).collect();
     assert_eq!(listed, [(2, "succeeded"), (1, "succeeded")]);
     load.stop().assert_nothing_lost();
+}
+
+/// Streams on a canary that was promoted are stable's by then: the next canary is not blamed for them.
+#[test]
+fn long_streams_on_a_promoted_canary_do_not_hold_up_the_next_release() {
+    // So many that stable's requests of the moment do not outweigh them.
+    const MANY: f64 = 60.0;
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let document = document("shop").set("traffic.embedded.drain", json!("500ms")).set("traffic.embedded.timeouts.response", json!("10m"));
+    let first = document.clone().set("strategy.canary.stages", json!([{"weight": 50, "hold": "10m"}]));
+    let load = load(&site, &first);
+    let _ = applied(&site, &first);
+    site.stage("shop", 1);
+    let mut streams = Vec::new();
+    wait::until("streams on the canary", || {
+        streams.push(stream(first.listen));
+        (busy(&site, "v1-1")? >= MANY).then_some(())
+    });
+    let _ = site.say(&["promote", "shop"]).expect_code(0);
+    assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "succeeded");
+    site.serving("shop");
+    assert!(busy(&site, "v1-1").unwrap() >= MANY, "the streams are over already");
+
+    // At the weight that assigned them.
+    let _ = applied(&site, &document.versions("v2", "v3"));
+    let status = site.over("shop", 2);
+    assert_eq!(status["last"]["end"]["result"], "succeeded", "{status:#}");
+    drop(streams);
+    load.stop().assert_nothing_lost();
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+/// A request that takes as long as the connection is held.
+fn stream(listen: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(listen).unwrap();
+    stream.write_all(b"GET /sleep/600000 HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    stream
+}
+
+/// Requests that a replica is working on, as it says itself.
+fn busy(site: &Site, replica: &str) -> Option<f64> {
+    let metrics = http::get(processes::address(site.place().path(), replica)?, "/metrics", &[]).ok()?.text();
+    let value = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight")?.split(' ').next_back());
+    value?.parse().ok()
 }
 
 #[test]

@@ -91,6 +91,26 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
     let spec = "spec: {api: {tcp: {listen: \"127.0.0.1:7700\", tokens: [{name: ci, role: admin, hash: serin_verysecret}]}}}\n";
     let diagnostics = load_server("serin.yaml", &format!("{HEAD}{spec}")).unwrap_err();
     assert!(!diagnostics.to_string().contains("verysecret"), "{diagnostics}");
+    let shown = serin_spec::render(&diagnostics, "serin.yaml", &format!("{HEAD}{spec}"), false);
+    assert!(!shown.contains("verysecret"), "{shown}");
+    assert!(shown.contains("role: admin, hash: ****************") && shown.contains("^^^^^^^^^^^^^^^^"), "{shown}");
+
+    // Nor in the line of another mistake, or on a line of its own, or under another name.
+    let token = format!("serin_{}", "a1B2".repeat(10));
+    for entry in [
+        "{name: ci, role: root, hash: serin_verysecret}".to_owned(),
+        "{name: ci, role: admin, hash: [\"serin_verysecret\"]}".to_owned(),
+        "{name: ci, role: admin, hash:\n      serin_verysecret}".to_owned(),
+        format!("{{name: ci, role: admin, token: {token}}}"),
+        format!("{{name: ci, role: {token}, hash: x}}"),
+        format!("{{name: ci, role: admin, {token}: x}}"),
+    ] {
+        let text = format!("{HEAD}spec: {{api: {{tcp: {{listen: \"127.0.0.1:7700\", tokens: [{entry}]}}}}}}\n");
+        let diagnostics = load_server("serin.yaml", &text).unwrap_err();
+        for shown in [serin_spec::render(&diagnostics, "serin.yaml", &text, false), serde_json::to_string(&diagnostics).unwrap()] {
+            assert!(!shown.contains("verysecret") && !shown.contains("a1B2a1B2"), "{shown}");
+        }
+    }
 }
 
 #[test]

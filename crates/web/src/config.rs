@@ -8,6 +8,7 @@ use std::{
 use crate::{
     ApiError,
     token::{self, Token},
+    tokens::TokenSource,
 };
 
 /// The API's configuration.
@@ -19,6 +20,8 @@ pub struct ApiConfig {
     pub tcp: Option<Tcp>,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// Where tokens are read anew while the API runs; `None`: they stay as they are.
+    pub token_source: Option<TokenSource>,
 }
 
 /// A unix socket for the daemon's user and root, who are admins; the kernel says who asks.
@@ -122,20 +125,25 @@ impl ApiConfig {
         if tcp.tokens.is_empty() {
             return Err(ApiError::NoTokens { listen: tcp.listen });
         }
-        for (index, token) in tcp.tokens.iter().enumerate() {
-            if !token::is_name(&token.name) {
-                return Err(ApiError::BadTokenName { number: index + 1 });
-            }
-            if tcp.tokens.iter().take(index).any(|other| other.name == token.name || other.hash == token.hash) {
-                return Err(ApiError::SameToken { name: token.name.clone() });
-            }
-        }
-        Ok(())
+        check_tokens(&tcp.tokens)
     }
 
     pub(crate) fn rights(&self) -> Rights {
         Rights { own_uid: rustix::process::geteuid().as_raw(), tokens: self.tcp.as_ref().map(|tcp| tcp.tokens.clone()).unwrap_or_default() }
     }
+}
+
+/// Whether everyone has a name and a hash of their own.
+pub(crate) fn check_tokens(tokens: &[Token]) -> Result<(), ApiError> {
+    for (index, token) in tokens.iter().enumerate() {
+        if !token::is_name(&token.name) {
+            return Err(ApiError::BadTokenName { number: index + 1 });
+        }
+        if tokens.iter().take(index).any(|other| other.name == token.name || other.hash == token.hash) {
+            return Err(ApiError::SameToken { name: token.name.clone() });
+        }
+    }
+    Ok(())
 }
 
 impl Socket {

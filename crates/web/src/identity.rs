@@ -8,7 +8,11 @@ use std::{net::IpAddr, sync::Arc};
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Rights, problem::Problem, token};
+use crate::{
+    config::Rights,
+    problem::Problem,
+    token::{self, TokenHash},
+};
 
 /// What someone may do. Each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,6 +61,15 @@ pub(crate) struct Identity {
     /// As it stands in the journal.
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// What it was known by, over TCP.
+    pub(crate) token: Option<TokenHash>,
+}
+
+impl Identity {
+    /// Whether it would still be let in.
+    pub(crate) fn is_known_to(&self, rights: &Rights) -> bool {
+        self.token.is_none_or(|hash| rights.tokens.iter().any(|token| token.hash == hash))
+    }
 }
 
 /// Finds out who asks.
@@ -66,12 +79,12 @@ pub(crate) fn identify(rights: &Rights, peer: &Peer, headers: &HeaderMap) -> Res
             if *uid != rights.own_uid && *uid != 0 {
                 return Err(Problem::stranger());
             }
-            Ok(Identity { name: format!("{name} (uid {uid})"), role: Role::Admin })
+            Ok(Identity { name: format!("{name} (uid {uid})"), role: Role::Admin, token: None })
         }
         Peer::Remote { .. } => {
             let shown = bearer(headers).ok_or_else(|| Problem::unauthenticated(headers.contains_key(header::AUTHORIZATION)))?;
             let token = token::find(&rights.tokens, shown).ok_or_else(|| Problem::unauthenticated(true))?;
-            Ok(Identity { name: format!("{} (token)", token.name), role: token.role })
+            Ok(Identity { name: format!("{} (token)", token.name), role: token.role, token: Some(token.hash) })
         }
     }
 }
@@ -87,7 +100,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{Token, TokenHash};
+    use crate::token::Token;
 
     fn rights() -> Rights {
         let token = Token { name: "ci".to_owned(), role: Role::Operator, hash: TokenHash::of("serin_x") };
@@ -101,7 +114,7 @@ mod tests {
     #[test]
     fn the_kernel_says_who_is_local() {
         let who = |uid, name: &str| identify(&rights(), &Peer::Local { uid, name: name.into() }, &HeaderMap::new()).ok();
-        assert_eq!(who(1000, "me"), Some(Identity { name: "me (uid 1000)".to_owned(), role: Role::Admin }));
+        assert_eq!(who(1000, "me"), Some(Identity { name: "me (uid 1000)".to_owned(), role: Role::Admin, token: None }));
         assert_eq!(who(0, "root").map(|root| root.role), Some(Role::Admin));
         assert_eq!(who(1001, "root"), None);
     }
@@ -110,7 +123,7 @@ mod tests {
     fn a_token_says_who_is_remote() {
         let peer = Peer::Remote { address: IpAddr::from([192, 0, 2, 1]) };
         let who = |values: &[&str]| identify(&rights(), &peer, &headers(values)).ok();
-        let ci = Identity { name: "ci (token)".to_owned(), role: Role::Operator };
+        let ci = Identity { name: "ci (token)".to_owned(), role: Role::Operator, token: Some(TokenHash::of("serin_x")) };
         assert_eq!(who(&["Bearer serin_x"]), Some(ci.clone()));
         assert_eq!(who(&["bearer  serin_x"]), Some(ci));
         for bad in [

@@ -30,6 +30,7 @@ mod problem;
 mod routes;
 mod shared;
 pub mod token;
+mod tokens;
 
 pub use api::Api;
 pub use config::{ApiConfig, Limits, Socket, Tcp, TlsFiles};
@@ -37,3 +38,4 @@ pub use error::{ApiError, TlsError};
 pub use identity::Role;
 pub use routes::{Access, Route, routes};
 pub use token::{NewToken, Token, TokenHash};
+pub use tokens::{Reread, TokenSource};

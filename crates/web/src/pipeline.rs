@@ -133,7 +133,8 @@ async fn look(shared: &Arc<Shared>, peer: &Peer, request: Request<Incoming>, kno
 }
 
 fn authenticate(shared: &Shared, peer: &Peer, headers: &HeaderMap, known: &mut Known) -> Result<Identity, Problem> {
-    let problem = match identify(&shared.rights, peer, headers) {
+    let rights = Arc::clone(&shared.rights.borrow());
+    let problem = match identify(&rights, peer, headers) {
         Ok(identity) => return Ok(identity),
         Err(problem) => problem,
     };

@@ -323,6 +323,8 @@ impl Driver {
             recent: &self.recent,
             arms: self.arms(),
             store_fault: self.store_fault.clone(),
+            journal_backlog: self.backlog.iter().map(|batch| batch.entries.len() as u64).sum(),
+            effects_running: self.running.len() as u64,
             listen: self.listen.clone(),
         };
         report(sources)
@@ -411,7 +413,7 @@ impl Driver {
         {
             self.timeline.push(TimelineEntry { at: entry.at, head: head.clone(), detail: detail.clone() });
         }
-        let _ = self.feed.happenings.try_send(Happening::Entry { entry: Box::new(entry), words });
+        self.feed.tell(Happening::Entry { entry: Box::new(entry), words });
     }
 
     fn start_load(&mut self) {
@@ -436,7 +438,7 @@ impl Driver {
     }
 
     fn note(&self, text: String) {
-        let _ = self.feed.happenings.try_send(Happening::Note(text));
+        self.feed.note(text);
     }
 
     /// Errors and requests of an arm since the release began.

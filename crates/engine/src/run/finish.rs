@@ -5,11 +5,11 @@ use std::sync::PoisonError;
 use serin_core::traffic::Arm;
 use tokio::sync::mpsc;
 
-use super::{Happening, RunConfig, RunEnd, RunReport, driver::Driver};
+use super::{RunConfig, RunEnd, RunReport, driver::Driver};
 
 pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, interrupts: &mut mpsc::Receiver<()>) -> RunReport {
     let note = |text: &str| {
-        let _ = driver.feed.happenings.try_send(Happening::Note(text.to_owned()));
+        driver.feed.note(text.to_owned());
     };
     let now = driver.clock.now();
     let state = driver.release.state();

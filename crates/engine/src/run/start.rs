@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Document, Feed, Happening, RunConfig, RunEnd, RunError,
+    Document, Feed, RunConfig, RunEnd, RunError,
     clock::RunClock,
     effects::{CanaryGate, World},
     ledger::{SharedStore, StoreLedger},
@@ -103,7 +103,7 @@ pub(crate) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc
         return Err(RunError::OtherRelease { folder: folder.path().display().to_string(), name, document: begun_from });
     }
     let note = |text: String| {
-        let _ = feed.happenings.try_send(Happening::Note(text));
+        feed.note(text);
     };
     if unfinished.is_none() {
         leftovers::clear(&folder, &store, note).await?;
@@ -419,7 +419,7 @@ impl<'a> Preparation<'a> {
     }
 
     fn note(&self, text: String) {
-        let _ = self.feed.happenings.try_send(Happening::Note(text));
+        self.feed.note(text);
     }
 }
 

@@ -5,10 +5,11 @@
 //!
 //! - `server`: the services by name, and what can be asked of them.
 //! - `service`: one service and the conditions that it can be in. `opening`: how it begins, `standing`: between releases, `releasing`: during
-//!   them, `version`: which version serves, `queue`: the document that waits, `leftovers`: what runs of one that could not be opened.
+//!   them, `deleting`: its end, `version`: which version serves, `queue`: the document that waits, `leftovers`: what runs of one that could not be opened.
 //! - `events`: what happened lately, over all services.
 //! - `status`: how a service is, as data.
 
+mod deleting;
 mod events;
 mod leftovers;
 mod opening;

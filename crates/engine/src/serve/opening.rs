@@ -7,7 +7,6 @@ use std::{
 };
 
 use serin_core::traffic::{Arm, by_arm};
-use tokio::sync::mpsc;
 
 use super::{
     queue::Queued,
@@ -31,8 +30,6 @@ use crate::{
 
 /// Time for processes that nobody wants any more to end.
 const GRACE: Duration = Duration::from_secs(5);
-/// Happenings of a release on their way to the events.
-const HAPPENINGS: usize = 1_024;
 
 /// What came of opening a service.
 pub(super) struct Opened {
@@ -61,19 +58,14 @@ pub(super) async fn open(name: String, path: PathBuf, tools: Tools, declared: Op
 
 /// Where a release's happenings go.
 pub(super) fn feed(name: &str, tools: &Tools, run: Option<i64>) -> Feed {
-    let (happenings, mut happened) = mpsc::channel(HAPPENINGS);
     let (events, service) = (Arc::clone(&tools.events), name.to_owned());
-    tokio::spawn(async move {
-        while let Some(happening) = happened.recv().await {
-            match happening {
-                Happening::Entry { entry, words } => {
-                    events.publish(entry.at, &service, run, words.unwrap_or_default(), Some(*entry));
-                }
-                Happening::Note(text) => events.publish(crate::process::now(), &service, run, (String::new(), text), None),
-            }
+    // Publishing never waits, so nothing has to stand in between that could be full.
+    Feed::calling(move |happening| match happening {
+        Happening::Entry { entry, words } => {
+            events.publish(entry.at, &service, run, words.unwrap_or_default(), Some(*entry));
         }
-    });
-    Feed { happenings, status: tokio::sync::watch::channel(None).0 }
+        Happening::Note(text) => events.publish(crate::process::now(), &service, run, (String::new(), text), None),
+    })
 }
 
 /// What a release of a service is started with.

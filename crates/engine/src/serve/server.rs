@@ -5,7 +5,10 @@ use std::{
     fs,
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,6 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Applied, EventId, Refused, Retention, Run, ServiceStatus, Subscription, Who,
+    deleting::Deleting,
     events::Events,
     passed,
     queue::Queued,
@@ -62,6 +66,8 @@ struct Inner {
     folder: PathBuf,
     services: Mutex<BTreeMap<String, Handle>>,
     tools: Tools,
+    /// Nothing is started any more.
+    ending: AtomicBool,
     _lock: Lock,
 }
 
@@ -79,14 +85,11 @@ impl Server {
         let process = u32::try_from(RandomState::new().hash_one(std::process::id()) >> 32).unwrap_or_default();
         let events = Arc::new(Events::new(process));
         let tools = Tools { serin_exe: config.serin_exe, events, sockets: config.sockets, retention: config.retention };
-        let inner = Inner { folder: services_dir, services: Mutex::default(), tools, _lock: lock };
+        let inner = Inner { folder: services_dir, services: Mutex::default(), tools, ending: AtomicBool::new(false), _lock: lock };
         let server = Self { inner: Arc::new(inner) };
         // Before the first replica of any of them gets a port.
         config.services.iter().for_each(|document| reserve(document.release.traffic.listen.port()));
-        server.find_again()?;
-        for document in config.services {
-            server.declare(document);
-        }
+        server.find_again(config.services)?;
         Ok(server)
     }
 
@@ -104,7 +107,10 @@ impl Server {
         let handle = self.handle(service)?;
         // Asked freshly, because releases do not publish what nobody looks at.
         match self.ask(&handle, Ask::Status).await {
-            Ok(status) => Ok(status),
+            Ok(mut status) => {
+                handle.count_questions(&mut status);
+                Ok(status)
+            }
             Err(_) => Ok(handle.status()),
         }
     }
@@ -175,15 +181,12 @@ impl Server {
     /// If a release is under way.
     pub async fn delete(&self, service: &str, who: Who) -> Result<PathBuf, Refused> {
         let handle = self.handle(service)?;
-        let (stopped, folder) = self.ask(&handle, |answer| Ask::Delete { who, answer }).await??;
-        // Draining takes its time; its end is in the events.
-        let server = self.clone();
-        let service = service.to_owned();
-        tokio::spawn(async move {
-            let _ = stopped.await;
-            server.lock().remove(&service);
-        });
-        Ok(folder)
+        let answered = self.ask(&handle, |answer| Ask::Delete { who, answer }).await;
+        // Draining takes its time; its end is in the events. An answer that came too late may have been a yes.
+        if !matches!(answered, Ok(Err(_))) {
+            self.forget_when_gone(service.to_owned(), handle, None);
+        }
+        answered?
     }
 
     /// The newest runs of a service, newest first.
@@ -216,6 +219,12 @@ impl Server {
         self.inner.tools.events.subscribe(after)
     }
 
+    /// Events that wait for the slowest of those who read them live, at most about a thousand.
+    #[must_use]
+    pub fn events_waiting(&self) -> usize {
+        self.inner.tools.events.waiting()
+    }
+
     /// Ends the tasks of all services. Everything they started keeps running and serving, for the next server to take over.
     pub async fn detach(&self) {
         self.end(|answer| Ask::Detach { answer }).await;
@@ -227,6 +236,7 @@ impl Server {
     }
 
     async fn end(&self, ask: impl Fn(oneshot::Sender<()>) -> Ask) {
+        self.inner.ending.store(true, Ordering::SeqCst);
         let handles: Vec<Handle> = self.lock().values().cloned().collect();
         let mut ends = Vec::new();
         for handle in handles {
@@ -242,12 +252,19 @@ impl Server {
         self.lock().clear();
     }
 
-    fn find_again(&self) -> Result<(), StoreError> {
+    /// What the folder knows, then what is declared beside that.
+    fn find_again(&self, mut declared: Vec<Document>) -> Result<(), StoreError> {
         let dir = &self.inner.folder;
         let entries = fs::read_dir(dir).map_err(|error| StoreError::io("cannot read", dir, error))?;
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if StateFolder::existing(&entry.path()).is_some() {
+            if Deleting::is_marked(&entry.path()) {
+                // The server before did not get round to it. What is declared under the same name begins after that.
+                let handle = service::find_again(&name, entry.path(), self.inner.tools.clone());
+                let position = declared.iter().position(|document| document.release.name == name);
+                self.lock().insert(name.clone(), handle.clone());
+                self.forget_when_gone(name, handle, position.map(|position| declared.remove(position)));
+            } else if StateFolder::existing(&entry.path()).is_some() {
                 let handle = service::find_again(&name, entry.path(), self.inner.tools.clone());
                 self.lock().insert(name, handle);
             } else if let Some(queued) = StateFolder::at(&entry.path()).ok().and_then(|folder| Queued::kept(&folder)) {
@@ -256,7 +273,29 @@ impl Server {
                 self.lock().insert(name, handle);
             }
         }
+        for document in declared {
+            self.declare(document);
+        }
         Ok(())
+    }
+
+    /// Waits in the background for the end of a service that is being deleted. `then`: what is declared to be in its place.
+    fn forget_when_gone(&self, service: String, handle: Handle, then: Option<Document>) {
+        let server = self.clone();
+        tokio::spawn(async move {
+            handle.gone().await;
+            let mut services = server.lock();
+            // Another one may have its name by now.
+            if services.get(&service).is_some_and(|known| known.asks.same_channel(&handle.asks)) {
+                services.remove(&service);
+            }
+            drop(services);
+            // It also ends with the server.
+            let is_free = !server.inner.ending.load(Ordering::SeqCst) && !Deleting::is_marked(&handle.folder);
+            if let Some(document) = then.filter(|_| is_free) {
+                server.declare(document);
+            }
+        });
     }
 
     fn declare(&self, document: Document) {

@@ -1,16 +1,12 @@
 //! A service between releases: one version serves.
 
 use std::{
-    path::{Path, PathBuf},
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use serin_core::{release::Check, traffic::Arm};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
@@ -161,7 +157,11 @@ impl Service {
                 let text = format!("no release of {} is under way", self.name);
                 let _ = answer.send(Err(Refused::Conflict(text)));
             }
-            Some(Ask::Delete { who, answer }) => return self.delete(standing, &who, answer).await,
+            Some(Ask::Delete { who, answer }) => {
+                if let Some(deleting) = self.begin_deleting(Some(&standing), &who, answer) {
+                    return Condition::Deleting(Box::new(deleting.of(standing)));
+                }
+            }
             Some(Ask::Detach { answer }) => {
                 let gone = leave(standing).await;
                 let _ = answer.send(());
@@ -266,40 +266,6 @@ impl Service {
                 (Condition::Down(Box::new(down)), Some(Refused::Conflict(fault)))
             }
         }
-    }
-
-    async fn delete(
-        &mut self,
-        standing: Standing,
-        who: &Who,
-        answer: super::service::Answer<(oneshot::Receiver<()>, PathBuf)>,
-    ) -> Condition {
-        let (stopped, moment) = oneshot::channel();
-        let folder = standing.stood.folder.path().to_owned();
-        let gone = grave(&folder, &self.name);
-        self.note(format!("deleted by {}; its journals are in {}", who.name, gone.display()));
-        let _ = answer.send(Ok((moment, gone.clone())));
-        let mut status = standing.status(self);
-        status.state = ServiceState::Deleting;
-        self.status.send_replace(status);
-        stop(standing).await;
-        bury(&self.name, &folder, &gone);
-        let _ = stopped.send(());
-        Condition::Gone
-    }
-}
-
-/// Where the folder of a deleted service goes.
-pub(super) fn grave(folder: &Path, name: &str) -> PathBuf {
-    let state = folder.parent().and_then(Path::parent);
-    state.map_or_else(|| folder.to_owned(), |state| state.join("deleted").join(format!("{name}-{}", crate::process::now().0)))
-}
-
-/// Moves the folder of a deleted service there.
-pub(super) fn bury(name: &str, folder: &Path, grave: &Path) {
-    let moved = grave.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::rename(folder, grave));
-    if let Err(error) = moved {
-        tracing::error!(service = name, %error, "the folder of the deleted service could not be moved away; move it by hand");
     }
 }
 

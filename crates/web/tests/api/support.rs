@@ -78,6 +78,7 @@ impl Daemon {
             socket: Some(Socket::own(&dir.path().join("api.sock"))),
             tcp: Some(Tcp { listen: "127.0.0.1:0".parse().unwrap(), tls, tokens }),
             limits,
+            token_source: None,
         };
         let api = {
             let _within = runtime.enter();
