@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests: what goes wrong ends the test")]
 
 mod document;
+mod held;
 pub mod http;
 mod knocking;
 mod load;
@@ -21,6 +22,7 @@ pub mod torture;
 pub mod wait;
 
 pub use document::Document;
+pub use held::Held;
 pub use knocking::Knocking;
 pub use load::{Load, LoadReport};
 pub use place::Place;

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{BuildHasher as _, RandomState},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -124,7 +125,8 @@ impl Server {
         match known {
             Some(handle) => self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?,
             None => {
-                let checks = preflight::static_checks(&document.release, &document.dir, &self.inner.folder, false);
+                let held = self.is_held(document.release.traffic.listen);
+                let checks = preflight::static_checks(&document.release, &document.dir, &self.inner.folder, held);
                 if checks.iter().any(|check| check.status == CheckStatus::Fail) {
                     return Err(Refused::Preflight(checks));
                 }
@@ -266,6 +268,12 @@ impl Server {
         let name = &document.release.name;
         let create = || service::create(self.service_dir(name), document.clone(), self.inner.tools.clone());
         Ok(services.entry(name.clone()).or_insert_with(create).clone())
+    }
+
+    /// Whether somebody else opened the socket for a new service, and no other service has it.
+    fn is_held(&self, listen: SocketAddr) -> bool {
+        let name = listen.to_string();
+        self.inner.tools.sockets.at(listen).is_some() && !self.list().iter().any(|service| service.listen == name)
     }
 
     fn service_dir(&self, name: &str) -> PathBuf {
