@@ -20,6 +20,7 @@ mod server;
 pub mod terminal;
 pub mod torture;
 pub mod wait;
+mod wall_clock;
 
 pub use document::Document;
 pub use held::Held;
@@ -29,3 +30,4 @@ pub use place::Place;
 pub use ports::free_address;
 pub use release::{Ended, Release};
 pub use server::{Server, ServerEnd, Site};
+pub use wall_clock::WallClock;
