@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use serin_testkit::{Document, Place, Release, Server, Site, WallClock, http, processes, wait};
 
@@ -24,7 +25,7 @@ const SLACK_MS: u64 = 1_000;
 fn clock(folder: &Path) -> Option<WallClock> {
     let clock = WallClock::new(folder);
     if clock.is_none() {
-        assert!(std::env::var_os("SERIN_TESTBED").is_none(), "libfaketime is not installed; apt-get install libfaketime");
+        assert!(std::env::var_os("SERIN_TESTBED").is_none(), "libfaketime is not installed; apt-get install faketime");
         println!("left out: libfaketime is not installed");
     }
     clock
@@ -136,6 +137,31 @@ fn steps_while_a_release_is_under_way() {
     stable_alone(&document, "v2");
     history_makes_sense(&site, 3);
     load.stop().assert_nothing_lost();
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+#[test]
+fn a_process_that_died_after_a_step_did_not_run_for_a_year() {
+    let site = Site::new(SERIN);
+    let Some(clock) = clock(site.place().path()) else { return };
+    let server = serve(&site, &clock);
+    let document = Document::sample_apps("shop", &[], &[])
+        .criteria(json!([{"metric": "request-rate", "max": "1000000rps"}]))
+        .set("analysis.guards", json!([{"name": "outage", "off": true}]))
+        .set("workload.processes.canary.restart", json!({"limit": 1, "backoff": "100ms"}))
+        .set("strategy.canary.stages", json!([{"weight": 20, "hold": "10m"}]));
+    let _ = site.apply(&document).expect_code(0);
+    site.stage("shop", 1);
+    clock.set_offset_s(YEAR_S);
+    wait::until("the end of the release", || {
+        site.place().pids("v1-").into_iter().for_each(|pid| processes::signal(pid, Signal::KILL));
+        (site.status("shop")["last"]["number"] == 1).then_some(())
+    });
+    let status = site.over("shop", 1);
+    let text = status["last"]["end"]["cause"]["text"].as_str().unwrap();
+    let ran_for = text.split_once(" after ").unwrap().1.split(" (").next().unwrap();
+    assert!(ran_for.ends_with('s') && !ran_for.contains('d') && !ran_for.contains('h'), "{text}");
     assert_eq!(server.stop().code, Some(0));
     processes::assert_none_left(site.place().path());
 }
