@@ -279,10 +279,21 @@ fn a_stable_that_flaps_is_not_held_against_the_canary() {
 
 #[test]
 fn a_bad_canary_keeps_its_traffic_while_nobody_else_could_take_it() {
+    keeps_its_traffic(|canary| canary.is_bad.store(true, SeqCst));
+}
+
+#[test]
+fn a_canary_that_is_down_keeps_its_traffic_while_nobody_else_could_take_it() {
+    keeps_its_traffic(|canary| canary.set_up(false));
+}
+
+/// Stable goes, then the canary has trouble, then stable flaps: traffic goes back once there is somebody to take it.
+#[track_caller]
+fn keeps_its_traffic(trouble: impl FnOnce(&Upstream)) {
     let scene = Scene::begin(2, &json!([{"weight": 50, "hold": "10m"}]));
     scene.stable.set_up(false);
     scene.site.until("shop", "stable to be missed", |status| status["ready"] == 0);
-    scene.canary.is_bad.store(true, SeqCst);
+    trouble(&scene.canary);
     let status = scene.settled();
     let why = status["release"]["wait"]["why"].as_str().unwrap();
     assert!(why.contains("stable has no ready replica"), "{status:#}");
