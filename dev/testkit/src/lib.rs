@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests: what goes wrong ends the test")]
 
 mod document;
+mod held;
 pub mod http;
 mod knocking;
 mod load;
@@ -19,11 +20,14 @@ mod server;
 pub mod terminal;
 pub mod torture;
 pub mod wait;
+mod wall_clock;
 
 pub use document::Document;
+pub use held::Held;
 pub use knocking::Knocking;
 pub use load::{Load, LoadReport};
 pub use place::Place;
 pub use ports::free_address;
 pub use release::{Ended, Release};
 pub use server::{Server, ServerEnd, Site};
+pub use wall_clock::WallClock;

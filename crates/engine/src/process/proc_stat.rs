@@ -103,6 +103,15 @@ impl Looks {
     }
 }
 
+/// How long ago a process was started, in milliseconds, by the clock that nobody sets. `start_time`: as in [`ProcStat`], of this boot.
+pub(super) fn age_ms(start_time: u64) -> u64 {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let part = |number: i64| u64::try_from(number).unwrap_or_default();
+    let now_ms = part(since_boot.tv_sec).saturating_mul(1_000).saturating_add(part(since_boot.tv_nsec) / 1_000_000);
+    let started_ms = start_time.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1);
+    now_ms.saturating_sub(started_ms)
+}
+
 /// What tells this boot of the machine from others; empty where that is unknown.
 pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
@@ -136,6 +145,17 @@ fn parse(line: &str) -> Option<ProcStat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_as_old_as_it_is() {
+        let own = read(std::process::id()).unwrap().start_time;
+        let (age, later) = (age_ms(own), Instant::now());
+        assert!(age < 24 * 3_600_000, "{age} ms");
+        while later.elapsed() < Duration::from_millis(30) {
+            std::thread::yield_now();
+        }
+        assert!(age_ms(own) >= age + 30);
+    }
 
     #[test]
     fn a_hostile_name_does_not_shift_the_fields() {

@@ -13,7 +13,7 @@ pub(crate) struct RunClock {
 }
 
 impl RunClock {
-    /// A clock that starts now, and not before `not_before` (the last time in the journal).
+    /// A clock that starts now, and not before `not_before` (the last time that is known of the run).
     #[must_use]
     pub(crate) fn start(not_before: Timestamp) -> Self {
         Self { began_at: crate::process::now().max(not_before), began: Instant::now() }

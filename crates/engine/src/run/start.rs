@@ -260,7 +260,7 @@ impl<'a> Preparation<'a> {
         };
         self.note(format!("resuming {} run {} where it was: {}", resumed.row.name, resumed.row.run, resumed.state.phase.name()));
         let taken = self.serve_again(&resumed, proxy).await;
-        let (clock, router, keeper) = match taken {
+        let (router, keeper) = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 self.workload.detach();
@@ -275,7 +275,9 @@ impl<'a> Preparation<'a> {
             self.note(format!("evidence from before the restart is lost: {reason}"));
         }
         let remembered = remembered.ok();
-        let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| *at);
+        let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| (*at).max(resumed.state.at));
+        // If the system's clock was set back meanwhile, what was held since the newest entry would have to be held again.
+        let clock = RunClock::start(last_seen);
         let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial.clone());
         let latched = resumed.latch.is_set();
         let plan = self.config.document.release.plan.clone();
@@ -330,7 +332,7 @@ impl<'a> Preparation<'a> {
         Ok((RunClock::start(row.created_at), latch, router))
     }
 
-    async fn serve_again(&self, resumed: &Resumed, proxy: Option<ProxyLink>) -> Result<(RunClock, EmbeddedRouter, ProxyKeeper), RunError> {
+    async fn serve_again(&self, resumed: &Resumed, proxy: Option<ProxyLink>) -> Result<(EmbeddedRouter, ProxyKeeper), RunError> {
         resumed.adopt(self.workload.as_ref()).map_err(|error| RunError::Internal(error.0))?;
         let canary = self.workload.pool(Arm::Canary);
         if proxy.is_none() {
@@ -352,7 +354,7 @@ impl<'a> Preparation<'a> {
             None => router.prepare(canary, WeightBps::ZERO, false),
         }
         let keeper = ProxyKeeper::start(self.proxy_launch(), proxy, links).map_err(|error| self.address_taken(&error))?;
-        Ok((RunClock::start(resumed.state.at), router, keeper))
+        Ok((router, keeper))
     }
 
     /// A router that sends everything to an arm, before there is a proxy.

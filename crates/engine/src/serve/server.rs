@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{BuildHasher as _, RandomState},
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -306,7 +307,7 @@ impl Server {
 
     /// Checks of a document whose service is not known yet: nobody but a socket unit may have its address.
     fn check_new(&self, document: &Document) -> Result<Vec<Check>, Refused> {
-        let held = self.inner.tools.sockets.at(document.release.traffic.listen).is_some();
+        let held = self.is_held(document.release.traffic.listen);
         passed(preflight::static_checks(&document.release, &document.dir, &self.inner.folder, held))
     }
 
@@ -316,6 +317,12 @@ impl Server {
         let name = &document.release.name;
         let create = || service::create(self.service_dir(name), document.clone(), self.inner.tools.clone());
         Ok(services.entry(name.clone()).or_insert_with(create).clone())
+    }
+
+    /// Whether somebody else opened the socket for a new service, and no other service has it.
+    fn is_held(&self, listen: SocketAddr) -> bool {
+        let name = listen.to_string();
+        self.inner.tools.sockets.at(listen).is_some() && !self.list().iter().any(|service| service.listen == name)
     }
 
     fn service_dir(&self, name: &str) -> PathBuf {
