@@ -19,11 +19,13 @@ mod mirror;
 mod net;
 mod objects;
 mod prometheus;
+mod slots;
 mod tools;
 
 use std::{
     fs,
     future::Future,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,7 +37,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::watch};
 
-use crate::wait;
+use crate::{http, wait};
 use control_plane::ControlPlane;
 use mirror::Mirror;
 use objects::Objects;
@@ -104,6 +106,7 @@ pub struct Cluster {
     network: Arc<PodNetwork>,
     _guard: guard::Guard,
     folder: TempDir,
+    _slot: slots::Slot,
 }
 
 impl Cluster {
@@ -122,6 +125,7 @@ impl Cluster {
     /// If it does not start; with what its servers said.
     #[must_use]
     pub fn start(tools: &Tools, options: Options) -> Self {
+        let slot = slots::Slot::wait();
         let folder = tempfile::Builder::new().prefix("serin-cluster-").tempdir().unwrap();
         let guard = guard::Guard::start(folder.path());
         let network = Arc::new(PodNetwork::reserve());
@@ -151,6 +155,7 @@ impl Cluster {
             network,
             _guard: guard,
             folder,
+            _slot: slot,
         };
         if options.has_crds {
             cluster.install_crds();
@@ -283,7 +288,7 @@ impl Cluster {
     /// Waits until the controllers have seen a Deployment's last change and all its replicas are available, and nothing else is left.
     ///
     /// # Panics
-    /// If that takes too long; with the cluster's diagnostics.
+    /// If that takes too long.
     pub fn wait_available(&self, namespace: &str, deployment: &str) -> Value {
         self.until(&format!("{namespace}/{deployment} to be available"), || {
             let object = self.get("apps/v1", "Deployment", namespace, deployment)?;
@@ -298,12 +303,9 @@ impl Cluster {
     /// Polls until the condition gives something.
     ///
     /// # Panics
-    /// After [`wait::PATIENCE`], with the cluster's diagnostics.
+    /// After [`wait::PATIENCE`]. The cluster's diagnostics follow when it is dropped.
     pub fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-        match wait::paced(Duration::from_millis(50), wait::PATIENCE, &mut condition) {
-            Some(value) => value,
-            None => panic!("waited in vain for {what}\n{}", self.diagnostics()),
-        }
+        wait::paced(Duration::from_millis(50), wait::PATIENCE, &mut condition).unwrap_or_else(|| panic!("waited in vain for {what}"))
     }
 
     /// Running pods of a label value (`app=web`), by name, with the address where their process listens.
@@ -335,6 +337,14 @@ impl Cluster {
     #[must_use]
     pub fn door(&self, door: Door) -> SocketAddr {
         self.mesh.as_ref().unwrap().door(door)
+    }
+
+    /// GET through a door.
+    ///
+    /// # Errors
+    /// If there is no complete answer.
+    pub fn request(&self, door: Door, host: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<http::Answer> {
+        http::get_of_host(self.door(door), host, path, headers)
     }
 
     /// The data plane.
@@ -416,6 +426,7 @@ impl Cluster {
         }
         text += &fs::read_to_string(self.path().join("agent.log")).unwrap_or_default();
         text += &fs::read_to_string(self.path().join("mesh.log")).unwrap_or_default();
+        text += &self.mesh.as_ref().map(|mesh| format!("--- envoy\n{}\n", mesh.said())).unwrap_or_default();
         text + &self.plane().tails()
     }
 

@@ -55,7 +55,10 @@ fn main() -> ExitCode {
         println!("# {}  Prometheus (pods annotated with prometheus.io/scrape)", cluster.prometheus().url());
     }
     println!("# other users: {}, {}", cluster.kubeconfig(access::ALICE).display(), cluster.kubeconfig(access::BOB).display());
-    println!("# image sample-app:VERSION runs `serin sample-app` with --version=VERSION; logs are in {}", cluster.path().join("pods").display());
+    println!(
+        "# image sample-app:VERSION runs `serin sample-app` with --version=VERSION; logs are in {}",
+        cluster.path().join("pods").display()
+    );
     eprintln!("the cluster runs until Ctrl-C");
     runtime.block_on(async {
         let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());

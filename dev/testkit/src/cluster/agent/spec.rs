@@ -87,8 +87,10 @@ pub(super) fn run(pod: &Value, address: &str, images: &Images, references: &Refe
     let strings = |value: &Value| list(value).iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
     let mut command = strings(&container["command"]);
     if command.is_empty() {
-        command = of_image(image, container, images)
-            .ok_or_else(|| Refused { reason: "RunContainerError", message: format!("no command, and image \"{image}\" stands for none") })?;
+        command = of_image(image, container, images).ok_or_else(|| Refused {
+            reason: "RunContainerError",
+            message: format!("no command, and image \"{image}\" stands for none"),
+        })?;
     }
     command.extend(strings(&container["args"]));
     let command = command.iter().map(|word| expand(word, &environment)).collect();
@@ -250,10 +252,7 @@ mod tests {
         ]});
         let pod = pod(container);
         let named = |kind, name: &str| (kind, name.to_owned());
-        assert_eq!(
-            references(&pod),
-            [named(Reference::ConfigMap, "m"), named(Reference::Secret, "none"), named(Reference::Secret, "s")]
-        );
+        assert_eq!(references(&pod), [named(Reference::ConfigMap, "m"), named(Reference::Secret, "none"), named(Reference::Secret, "s")]);
         let value = |text: &str| BTreeMap::from([("k".to_owned(), text.to_owned())]);
         let mut known = References::from([(named(Reference::ConfigMap, "m"), value("2")), (named(Reference::Secret, "s"), value("3"))]);
         let environment = run(&pod, "127.1.2.3", &images(), &known).unwrap().environment;

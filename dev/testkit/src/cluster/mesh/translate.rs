@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    http_route, ingress,
     super::net::PodNetwork,
-    service,
+    http_route, ingress, service,
     table::{Action, Door, HeaderMatch, Host, Match, Rule, Text},
     traefik, virtual_service,
     world::{Upstream, UpstreamKey, World},
