@@ -58,7 +58,7 @@ spec:
 }
 
 fn start(test: &str, options: Options) -> Option<Cluster> {
-    let cluster = Cluster::start_or_leave_out(test, options.sample_app(SERIN))?;
+    let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
     cluster.namespace("shop");
     Some(cluster)
 }

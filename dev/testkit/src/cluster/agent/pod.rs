@@ -302,7 +302,7 @@ impl Pod {
         self.tell(|report| {
             set_ready(report, false);
             report.restarts += 1;
-            let message = format!("back-off {:.0?} restarting failed container", pause);
+            let message = format!("back-off {pause:.0?} restarting failed container");
             report.state = State::Waiting("CrashLoopBackOff".to_owned(), message);
             report.last = Some(ended);
         });

@@ -156,14 +156,14 @@ mod tests {
 
     use super::*;
 
-    fn probe(probe: Value) -> Probe {
+    fn probe(probe: &Value) -> Probe {
         let container = json!({"ports": [{"name": "http", "containerPort": 81}], "readinessProbe": probe});
         Probe::of(&json!({"spec": {"containers": [container]}}), "readinessProbe").unwrap()
     }
 
     #[test]
     fn thresholds() {
-        let probe = probe(json!({"httpGet": {"port": "http"}, "failureThreshold": 2, "successThreshold": 2, "periodSeconds": 5}));
+        let probe = probe(&json!({"httpGet": {"port": "http"}, "failureThreshold": 2, "successThreshold": 2, "periodSeconds": 5}));
         assert_eq!(probe.what, What::Http { port: 81, path: "/".to_owned(), headers: Vec::new() });
         let mut tally = Tally::default();
         assert_eq!(probe.pause(&tally), EAGER);
@@ -177,8 +177,8 @@ mod tests {
     #[tokio::test]
     async fn a_probe_of_nothing_fails() {
         for what in [json!({"httpGet": {"port": "none"}}), json!({"grpc": {"port": 1}}), json!({"exec": {"command": ["false"]}})] {
-            assert!(!probe(what).ask(Ipv4Addr::LOCALHOST).await);
+            assert!(!probe(&what).ask(Ipv4Addr::LOCALHOST).await);
         }
-        assert!(probe(json!({"exec": {"command": ["true"]}})).ask(Ipv4Addr::LOCALHOST).await);
+        assert!(probe(&json!({"exec": {"command": ["true"]}})).ask(Ipv4Addr::LOCALHOST).await);
     }
 }

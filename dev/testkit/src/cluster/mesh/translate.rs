@@ -39,7 +39,7 @@ pub(super) fn translate(world: &World, network: &PodNetwork) -> Translation {
             Door::Traefik => vec![traefik::hosts(world)],
         };
         let hosts = merged(kinds);
-        for (_, rules) in &hosts {
+        for rules in hosts.values() {
             keys.extend(rules.iter().flat_map(|rule| match &rule.action {
                 Action::Split(parts) => parts.iter().filter_map(|(key, _)| key.clone()).collect(),
                 Action::Answer(_) => Vec::new(),
