@@ -24,6 +24,9 @@ struct Tool {
 
 const TOOLS: &[Tool] = &[
     Tool { program: "nginx", package: "nginx-light" },
+    Tool { program: "prometheus", package: "prometheus" },
+    // Envoy is installed with it.
+    Tool { program: "pip3", package: "python3-pip" },
     // Tests use the library that it brings along: a clock that can be set.
     Tool { program: "faketime", package: "faketime" },
 ];
