@@ -71,6 +71,7 @@ fn analysis(random: &mut Random, tick_ms: u64) -> Analysis {
         metric: Metric::ErrorRate,
         max: 0.5,
         window_ms: tick_ms * random.range(1, 4),
+        poll_ms: None,
         min_sample: random.pick(&[1, 10, 50]),
     };
     Analysis {
