@@ -22,7 +22,7 @@ struct Server {
     package: &'static str,
 }
 
-const SERVERS: &[Server] = &[Server { program: "nginx", package: "nginx-light" }];
+const SERVERS: &[Server] = &[Server { program: "nginx", package: "nginx-light" }, Server { program: "prometheus", package: "prometheus" }];
 
 const APT: Duration = Duration::from_mins(10);
 
