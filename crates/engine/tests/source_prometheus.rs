@@ -72,12 +72,24 @@ async fn ask(server: &Prometheus, dir: &Path) -> Result<f64, Gap> {
 async fn faults_are_told_apart() {
     let there = Path::new(".");
     for (bytes, kind, words) in [
-        (answer("200 OK", "", &ONE.replace("\"data\"", "\"warnings\":[\"a store is missing\"],\"data\"")), GapKind::Warnings, "a store is missing"),
+        (
+            answer("200 OK", "", &ONE.replace("\"data\"", "\"warnings\":[\"a store is missing\"],\"data\"")),
+            GapKind::Warnings,
+            "a store is missing",
+        ),
         (answer("401 Unauthorized", "", "who are you"), GapKind::Refused, "401"),
         (answer("502 Bad Gateway", "", "<html>"), GapKind::Refused, "502"),
         (answer("200 OK", "", "<html>"), GapKind::Malformed, "`url`"),
-        (answer("400 Bad Request", "", r#"{"status":"error","errorType":"bad_data","error":"1:3: parse error"}"#), GapKind::Refused, "1:3: parse error"),
-        (answer("302 Found", "location: http://elsewhere.example/login?token=s3cret\r\n", ""), GapKind::Refused, "http://elsewhere.example/login,"),
+        (
+            answer("400 Bad Request", "", r#"{"status":"error","errorType":"bad_data","error":"1:3: parse error"}"#),
+            GapKind::Refused,
+            "1:3: parse error",
+        ),
+        (
+            answer("302 Found", "location: http://elsewhere.example/login?token=s3cret\r\n", ""),
+            GapKind::Refused,
+            "http://elsewhere.example/login,",
+        ),
         (answer("200 OK", "", &" ".repeat((8 << 20) + 1)), GapKind::Malformed, "8 MiB"),
         (b"SSH-2.0\r\n".to_vec(), GapKind::Unreachable, "broke"),
         (Vec::new(), GapKind::Unreachable, "broke"),

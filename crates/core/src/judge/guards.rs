@@ -58,7 +58,8 @@ impl Guards {
 
     /// Whether stable alone keeps the guards' limits, each within its own window, see [`keeps_limits`].
     pub(super) fn stable_keeps_limits(&self, broken: Option<&str>, now: Timestamp) -> Option<bool> {
-        let seen = |rule: &Rule| rule.with_scene(&self.gauges, &self.sights, WeightBps::ZERO, now, |scene| scene.stable_breaks(&rule.criterion));
+        let seen =
+            |rule: &Rule| rule.with_scene(&self.gauges, &self.sights, WeightBps::ZERO, now, |scene| scene.stable_breaks(&rule.criterion));
         keeps_limits(self.rules.iter().map(|rule| (rule.criterion.name.as_str(), seen(rule))), broken)
     }
 }
@@ -81,7 +82,8 @@ impl Rule {
     }
 
     fn broken(&self, gauges: &[ArmGauges; 2], sights: &Sights, weight: WeightBps, now: Timestamp) -> Option<CriterionAssessment> {
-        let reads = self.with_scene(gauges, sights, weight, now, |scene| [scene.read(&self.criterion), scene.read_matched(&self.criterion)]);
+        let reads =
+            self.with_scene(gauges, sights, weight, now, |scene| [scene.read(&self.criterion), scene.read_matched(&self.criterion)]);
         reads.into_iter().flatten().find_map(|read| self.breach(read))
     }
 

@@ -113,7 +113,13 @@ impl ThresholdJudge {
         let slices = self.window.total(now);
         let criteria = self.rules.iter().map(|rule| &rule.criterion).chain(self.guards.criteria());
         criteria.map(move |criterion| {
-            let scene = Scene { slices: &slices, gauges: &self.gauges, sights: &self.sights, covered_s: self.window.covered_s(), weight: WeightBps::ZERO };
+            let scene = Scene {
+                slices: &slices,
+                gauges: &self.gauges,
+                sights: &self.sights,
+                covered_s: self.window.covered_s(),
+                weight: WeightBps::ZERO,
+            };
             (criterion.name.as_str(), scene.stable_breaks(criterion))
         })
     }
@@ -135,7 +141,8 @@ impl ThresholdJudge {
 
     fn evaluate(&mut self, now: Timestamp) {
         let slices = self.window.total(now);
-        let scene = Scene { slices: &slices, gauges: &self.gauges, sights: &self.sights, covered_s: self.window.covered_s(), weight: self.weight };
+        let scene =
+            Scene { slices: &slices, gauges: &self.gauges, sights: &self.sights, covered_s: self.window.covered_s(), weight: self.weight };
         let whole = Scene { slices: &self.stage, ..scene };
         self.assessment.criteria = self.rules.iter_mut().filter_map(|rule| rule.assess(&scene, &whole, now)).collect();
         self.assessment.evaluated_at = Some(now);

@@ -242,7 +242,11 @@ fn is_count(value: f64) -> bool {
     value.is_finite() && value >= 0.0
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the conversion saturates, and a negative sum counts as nothing")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the conversion saturates, and a negative sum counts as nothing"
+)]
 fn whole(sum: f64) -> u64 {
     // Sums of interpolated shares may end just below the whole number that they stand for.
     (sum + 1e-6).floor() as u64

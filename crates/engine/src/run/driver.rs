@@ -252,7 +252,8 @@ impl Driver {
         self.has_news |= !cells.is_empty() || !replicas.is_empty() || !stats.open.is_empty();
         let arms = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)));
         let gauges = serin_core::traffic::by_arm(|arm| arms[arm.index()].gauges);
-        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, open: stats.open.clone(), replicas, measured: Vec::new() }), now);
+        self.release
+            .handle(Input::Observed(Observation { at: now, cells, gauges, open: stats.open.clone(), replicas, measured: Vec::new() }), now);
         self.release.handle(Input::WorkloadSeen(workload::seen(&arms[0], &arms[1])), now);
         if (stats.epoch, stats.version) == self.world.router.version() {
             for target in self.release.plan().targets.clone() {

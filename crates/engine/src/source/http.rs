@@ -9,6 +9,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+};
 use serin_core::traffic::{Gap, GapKind};
 use serin_spec::validated::{Auth, Prometheus};
 use tokio::{
@@ -16,11 +21,6 @@ use tokio::{
     net::TcpStream,
     sync::OnceCell,
     time::timeout,
-};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio_rustls::TlsConnector;
 
@@ -207,7 +207,9 @@ mod tests {
     #[test]
     fn forms_and_credentials_are_encoded() {
         assert_eq!(encoded("a{b=~\"5..\"}[5m] ä"), "a%7Bb%3D~%225..%22%7D%5B5m%5D%20%C3%A4");
-        for (text, expected) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("user:pass", "dXNlcjpwYXNz")] {
+        for (text, expected) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("user:pass", "dXNlcjpwYXNz")]
+        {
             assert_eq!(base64(text.as_bytes()), expected, "{text}");
         }
     }

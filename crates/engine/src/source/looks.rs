@@ -73,7 +73,10 @@ impl Look {
             for (arm, selector) in [(Arm::Stable, selectors.stable.as_deref()), (Arm::Canary, Some(selectors.canary.as_str()))] {
                 let Some(selector) = selector else { continue };
                 let counters = self.source.counters(selector, REACH).await.map_err(|gap| of_arm(arm, gap))?;
-                if what == Part::All && counters.is_empty() {
+                // Whoever has everything bad never counted anything good, but stable surely did.
+                let reference = if selectors.stable.is_some() { Arm::Stable } else { Arm::Canary };
+                let must_be = what == Part::All || (what == Part::Good && arm == reference);
+                if must_be && counters.is_empty() {
                     let text = format!("{arm}: no such series: {selector}");
                     empty = Some(Gap { kind: GapKind::Empty, text });
                 }

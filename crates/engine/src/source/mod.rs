@@ -101,13 +101,21 @@ async fn metric_check(question: &Question, source: &dyn MetricSource) -> Check {
     let name = format!("metric {}", question.metric);
     let arm = |query: &serin_spec::validated::PerArm| query.stable.clone().unwrap_or_else(|| query.canary.clone());
     let found = match &question.ask {
-        Ask::Ratio { all, .. } => {
-            let selector = arm(all);
-            match source.counters(&selector, looks::REACH).await {
-                Ok(found) if found.is_empty() => Err(format!("no such series: {selector}")),
-                Ok(found) => Ok(format!("{} series of stable", found.len())),
-                Err(gap) => Err(gap.to_string()),
+        Ask::Ratio { all, part, part_is_good } => {
+            let mut found = Ok(String::new());
+            // What is bad may never have happened.
+            for selectors in [Some(all), Some(part).filter(|_| *part_is_good)].into_iter().flatten() {
+                let selector = arm(selectors);
+                found = match source.counters(&selector, looks::REACH).await {
+                    Ok(counters) if counters.is_empty() => Err(format!("no such series: {selector}")),
+                    Ok(counters) => found.map(|_| format!("{} series of stable", counters.len())),
+                    Err(gap) => Err(gap.to_string()),
+                };
+                if found.is_err() {
+                    break;
+                }
             }
+            found
         }
         Ask::Value(query) => source.value(&arm(query)).await.map(|value| format!("{value} at stable")).map_err(|gap| gap.to_string()),
     };

@@ -83,11 +83,15 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     }
     let measured = matches!(workload, Some(Workload::Processes(_)));
     let at_analysis = spec.key("analysis");
-    let (basis, measures) = Basis::new(document.spec.analysis.as_ref(), measured, &document.metadata.name.0, &at_analysis, cx);
+    let (basis, mut measures) = Basis::new(document.spec.analysis.as_ref(), measured, &document.metadata.name.0, &at_analysis, cx);
     let (mut analysis, taken) = analysis::lower(document.spec.analysis.unwrap_or_default(), &basis, &at_analysis, cx);
     let strategy = strategy::lower(document.spec.strategy.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
     analysis.poll_ms = (!measures.queries.is_empty()).then_some(measures.interval_ms);
     decidable::check(&analysis, &taken, &strategy, cx);
+    let criteria = analysis.criteria.iter().chain(strategy.steps.iter().flat_map(|step| &step.criteria)).map(|one| one.metric);
+    let used: Vec<_> =
+        criteria.chain(analysis.guards.iter().map(|guard| guard.metric)).filter_map(|metric| metric.external().copied()).collect();
+    measures.queries.retain(|query| used.iter().any(|metric| metric.name == query.metric));
     if cx.has_errors() {
         return None;
     }

@@ -71,7 +71,7 @@ pub(crate) struct MutualTls {
 /// Where a secret is found: exactly one of these. It is read whenever it is needed, so that a new one counts at once, and is never stored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(inline, extend("minProperties" = 1, "maxProperties" = 1))]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub(crate) struct SecretReference {
     /// A variable of Serin's own environment.
     #[schemars(length(min = 1))]

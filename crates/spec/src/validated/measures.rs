@@ -14,7 +14,7 @@ pub struct Measures {
     pub interval_ms: u64,
     /// Whom to ask, by name. Those that nothing is asked of are in it too.
     pub sources: BTreeMap<String, Prometheus>,
-    /// What is asked for criteria and guards; the name of its metric is its own.
+    /// What is asked for the metrics that criteria and guards name, each once.
     pub queries: Vec<Query>,
     /// Alerts that take the traffic from the canary.
     pub alerts: Vec<AlertRule>,

@@ -231,7 +231,16 @@ impl Memory {
         // The half-life is a constant above zero.
         #[allow(clippy::expect_used)]
         let past = DecayedHistogram::new(DEFAULT_HALF_LIFE_MS).expect("a valid half-life");
-        Self { rules, criteria, past, open: Vec::new(), seen_at: None, stage: None, is_retreating: false, sights: Sights::new(&plan.analysis) }
+        Self {
+            rules,
+            criteria,
+            past,
+            open: Vec::new(),
+            seen_at: None,
+            stage: None,
+            is_retreating: false,
+            sights: Sights::new(&plan.analysis),
+        }
     }
 
     fn begin_stage(&mut self, step: usize, weight: WeightBps) {

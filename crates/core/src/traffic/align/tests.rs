@@ -1,3 +1,5 @@
+//! Processes scraped at other moments than each other, restarted, found late, gone.
+
 use super::*;
 
 fn series(arm: Arm, part: Part, id: &str, samples: &[(u64, f64)]) -> Series {

@@ -87,7 +87,7 @@ impl Data {
             let text = format!("more than {MAX_SERIES} series: name the labels that tell this service from others");
             return Err(malformed(text));
         }
-        Ok(series.into_iter().map(counter).collect())
+        Ok(series.iter().map(counter).collect())
     }
 
     pub(super) fn into_value(self, query: &str) -> Result<f64, Gap> {
@@ -135,7 +135,7 @@ impl Point {
     }
 }
 
-fn counter(series: Series) -> Counter {
+fn counter(series: &Series) -> Counter {
     // What a process is called depends on who scrapes it: in clusters addresses come and go with the names of pods.
     let target = ["pod", "instance"].iter().filter_map(|label| series.metric.get(*label)).map(String::as_str).collect::<Vec<_>>().join(" ");
     let id = series.metric.iter().map(|(label, value)| format!("{label}={value}\n")).collect();

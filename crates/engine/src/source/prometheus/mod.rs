@@ -50,8 +50,7 @@ impl MetricSource for PrometheusSource {
 
     fn firing<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> Pending<'a, Result<Vec<FiringAlert>, Gap>> {
         Box::pin(async move {
-            let matchers: Vec<String> =
-                labels.iter().map(|(label, value)| format!(",{label}=\"{}\"", escaped(value))).collect();
+            let matchers: Vec<String> = labels.iter().map(|(label, value)| format!(",{label}=\"{}\"", escaped(value))).collect();
             let found = self.query(&format!("ALERTS{{alertstate=\"firing\"{}}}", matchers.concat())).await?;
             Ok(found.into_labels()?.into_iter().map(alert).collect())
         })

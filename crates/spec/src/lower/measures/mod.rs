@@ -52,11 +52,8 @@ pub(super) fn lower(given: Option<&raw::Analysis>, release: &str, path: &Path, c
         (Some(interval), Some(_)) => cx.given_duration(&at_interval, interval, INTERVAL_MS, shortest..=HOUR).max(SECOND),
         _ => INTERVAL_MS,
     };
-    let mut lowered = Lowered {
-        measures: Measures { interval_ms, ..Measures::default() },
-        metrics: BTreeMap::new(),
-        whole: BTreeSet::new(),
-    };
+    let mut lowered =
+        Lowered { measures: Measures { interval_ms, ..Measures::default() }, metrics: BTreeMap::new(), whole: BTreeSet::new() };
     let at_sources = path.key("sources");
     for (name, source) in sources.into_iter().flatten() {
         lowered.measures.sources.extend(source::lower(name, source, &at_sources.key(name), cx));
@@ -65,7 +62,7 @@ pub(super) fn lower(given: Option<&raw::Analysis>, release: &str, path: &Path, c
         let message = format!("{} sources are too many", lowered.measures.sources.len());
         cx.push(cx.error_at_key(&at_sources, "too-many", message).expected(format!("at most {MOST_SOURCES}")));
     }
-    let names = Names::new(given.arms.as_ref(), &path.key("arms"), cx);
+    let names = Names::new(given.arms.as_ref(), None, &path.key("arms"), cx);
     let variables = Variables::new(release, interval_ms, names);
     for (index, metric) in given.metrics.iter().flatten().enumerate() {
         let at = path.key("metrics").index(index);
@@ -91,7 +88,7 @@ pub(super) fn lower(given: Option<&raw::Analysis>, release: &str, path: &Path, c
 impl Lowered {
     fn metric(&mut self, name: &str, given: &raw::PrometheusMetric, variables: &Variables, path: &Path, cx: &mut Context<'_>) {
         self.known(&given.source.0, &path.key("source"), cx);
-        let own = given.arms.as_ref().map(|arms| variables.with(Names::new(Some(arms), &path.key("arms"), cx)));
+        let own = given.arms.as_ref().map(|arms| variables.with(arms, &path.key("arms"), cx));
         let ask = ask(given, own.as_ref().unwrap_or(variables), path, cx);
         // A name fits wherever the format of names was kept.
         let (Some(ask), Ok(metric)) = (ask, MetricName::new(name)) else { return };

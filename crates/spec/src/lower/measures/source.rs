@@ -134,15 +134,24 @@ fn url(given: &str, path: &Path, cx: &mut Context<'_>) -> Option<SourceUrl> {
     }
     let prefix = prefix.trim_end_matches('/');
     if let Some(prefix) = prefix.strip_suffix("/api/v1").or_else(|| prefix.strip_suffix("/api/v1/query")) {
-        return refuse(&given[given.len() - rest.len() + authority.len() + prefix.len()..], "the URL has `/api/v1`".to_owned(), Some("leave it out"));
+        return refuse(
+            &given[given.len() - rest.len() + authority.len() + prefix.len()..],
+            "the URL has `/api/v1`".to_owned(),
+            Some("leave it out"),
+        );
     }
     if !prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte)) {
         return refuse(prefix, format!("{} is not the path of a URL", quote(prefix)), None);
     }
-    let host_ends = if authority.starts_with('[') { authority.find(']').map_or(authority.len(), |at| at + 1) } else { authority.find(':').unwrap_or(authority.len()) };
+    let host_ends = if authority.starts_with('[') {
+        authority.find(']').map_or(authority.len(), |at| at + 1)
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
     let (host, port) = authority.split_at(host_ends);
     let host = host.to_ascii_lowercase();
-    let is_address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
+    let is_address =
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
     if !is_address && !is_host(&host) {
         return refuse(authority, format!("{} is not the name or address of a host", quote(&host)), None);
     }

@@ -29,9 +29,10 @@ pub(super) struct Variables {
 }
 
 impl Names {
-    pub(super) fn new(given: Option<&raw::Arms>, path: &Path, cx: &mut Context<'_>) -> Self {
-        let mut name = |field: &str, given: Option<&String>| {
-            let name = given.map_or(field, String::as_str);
+    /// `others`: what they are called where this does not say it.
+    pub(super) fn new(given: Option<&raw::Arms>, others: Option<&Self>, path: &Path, cx: &mut Context<'_>) -> Self {
+        let mut name = |field: &str, given: Option<&String>, other: Option<&String>| {
+            let name = given.or(other).map_or(field, String::as_str);
             if let Some(odd) = name.chars().find(|character| "\"'`\\{}".contains(*character) || character.is_control()) {
                 let message = format!("{} cannot stand in a query: it has {}", quote(name), quote(&odd.escape_debug().to_string()));
                 cx.push(cx.error(&path.key(field), "bad-name", message).expected("a name without quotes, braces and backslashes"));
@@ -39,8 +40,8 @@ impl Names {
             name.to_owned()
         };
         let names = Self {
-            stable: name("stable", given.and_then(|arms| arms.stable.as_ref())),
-            canary: name("canary", given.and_then(|arms| arms.canary.as_ref())),
+            stable: name("stable", given.and_then(|arms| arms.stable.as_ref()), others.map(|names| &names.stable)),
+            canary: name("canary", given.and_then(|arms| arms.canary.as_ref()), others.map(|names| &names.canary)),
         };
         if names.stable == names.canary {
             let message = format!("both versions are called {}: nothing would tell them apart", quote(&names.stable));
@@ -56,8 +57,9 @@ impl Variables {
         Self { names, window: format!("{}s", window_ms.div_ceil(1_000)), release: release.to_owned() }
     }
 
-    pub(super) fn with(&self, names: Names) -> Self {
-        Self { names, ..self.clone() }
+    /// With other names of the versions.
+    pub(super) fn with(&self, given: &raw::Arms, path: &Path, cx: &mut Context<'_>) -> Self {
+        Self { names: Names::new(Some(given), Some(&self.names), path, cx), ..self.clone() }
     }
 
     /// A text for each version; the same for both, and none for stable, where it does not tell them apart.

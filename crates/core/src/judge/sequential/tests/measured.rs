@@ -118,7 +118,10 @@ fn values_are_judged_by_blocks_of_looks() {
     assert!(world.until(Verdict::Pass, 200, value(10.5)).is_some());
     // Nothing against nothing is no difference, and neither is a value below nothing.
     let mut world = World::new(ExternalKind::Value, None, Some((1.5, None)));
-    assert_eq!(world.until(Verdict::Fail, 400, |look| Reading::Values([Some(0.0), Some(if look % 2 == 0 { 0.0 } else { -1.0 })], None)), None);
+    assert_eq!(
+        world.until(Verdict::Fail, 400, |look| Reading::Values([Some(0.0), Some(if look % 2 == 0 { 0.0 } else { -1.0 })], None)),
+        None
+    );
     // Looks are not counted again by observations without one.
     let mut world = World::new(ExternalKind::Value, None, Some((1.5, None)));
     world.look(vec![value(30.0)(0)]);
@@ -142,13 +145,13 @@ fn the_threshold_judge_takes_measurements_as_they_stand() {
         let mut threshold = plan(vec![criterion(metric(kind), Some(0.1), None)], vec![]);
         (threshold.analysis.judge, threshold.analysis.poll_ms) = (JudgeKind::Threshold, Some(POLL_MS));
         let mut world = World::of(threshold);
-        let reading = |share: f64| match kind {
-            ExternalKind::Ratio => counts([1_000, 0], [100, (share * 100.0) as u64]),
-            ExternalKind::Value => Reading::Values([Some(0.0), Some(share)], None),
+        let reading = |percent: u32| match kind {
+            ExternalKind::Ratio => counts([1_000, 0], [100, percent.into()]),
+            ExternalKind::Value => Reading::Values([Some(0.0), Some(f64::from(percent) / 100.0)], None),
         };
-        assert_eq!(world.look(vec![reading(0.05)]).verdict, Verdict::Pass);
+        assert_eq!(world.look(vec![reading(5)]).verdict, Verdict::Pass);
         world.now_ms += 60_000;
-        assert_eq!(world.look(vec![reading(0.5)]).verdict, Verdict::Fail);
+        assert_eq!(world.look(vec![reading(50)]).verdict, Verdict::Fail);
         let lost = world.look(vec![gap(GapKind::NotANumber)]);
         assert!(lost.verdict == Verdict::Unknown && lost.text.starts_with("not a number: "), "{lost:?}");
     }
@@ -175,6 +178,7 @@ fn evidence_survives_a_restart_and_what_was_said_last_does_not() {
 
 /// Equal arms that are sampled at different moments, and fail together for a while again and again.
 #[test]
+#[allow(clippy::cast_possible_truncation, reason = "seconds of half an hour")]
 fn shared_outages_roll_back_nobody_however_the_arms_are_scraped() {
     for run in 0..30_u64 {
         let mut world = World::new(ExternalKind::Ratio, None, Some((1.5, None)));
@@ -209,7 +213,12 @@ fn shared_outages_roll_back_nobody_however_the_arms_are_scraped() {
                 let target = arm.as_str().to_owned();
                 Series { arm, part, id: format!("{arm}{part:?}"), target, samples: sampled.map(sample).collect() }
             };
-            let all = [series(Arm::Stable, Part::All), series(Arm::Canary, Part::All), series(Arm::Stable, Part::Bad), series(Arm::Canary, Part::Bad)];
+            let all = [
+                series(Arm::Stable, Part::All),
+                series(Arm::Canary, Part::All),
+                series(Arm::Stable, Part::Bad),
+                series(Arm::Canary, Part::Bad),
+            ];
             let counts = aligner.take(&all).unwrap().unwrap_or_default();
             let seen = world.look(vec![Reading::Counts(counts)]);
             assert_ne!(seen.verdict, Verdict::Fail, "run {run} at {now} s: {seen:?}");
