@@ -438,7 +438,7 @@ fn an_alert_takes_the_traffic_back_whenever_there_is_a_canary() {
     world.command(Action::Pause).unwrap();
     fires(&mut world);
     let cause = world.release.state().rollback.clone().expect("rolled back although paused");
-    assert_eq!(cause.kind, CauseKind::Alert { name: "down".to_owned() });
+    assert_eq!(cause.kind, serin_core::release::CauseKind::Alert { name: "down".to_owned() });
     fires(&mut world);
     world.until_phase("rolled back");
 }
