@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests; a test says that it was left out")]
 
 use std::{
+    fs,
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
 };
 
 use serde_json::{Value, json};
 use serin_testkit::{
-    Document, Place, free_address, http,
+    Document, Place, Site, free_address, http,
     prometheus::{self, Prometheus},
     wait,
 };
@@ -176,6 +178,50 @@ fn each_kind_of_gap_is_told_from_the_others() {
     assert_eq!(run.end().code, Some(130));
 }
 
+/// A service of a server asks with a token that is read when it is needed and shows up nowhere.
+#[test]
+fn a_server_asks_as_well_and_keeps_its_secrets() {
+    let Some(program) = prometheus::program() else {
+        println!("left out: prometheus is not installed");
+        return;
+    };
+    let site = Site::new(SERIN);
+    let place = site.place();
+    let (stable, canary) = (App::start(place, "v1"), App::start(place, "v2"));
+    http::behave(canary.address, &json!({"lost_rate": 0.5}));
+    let prometheus = Prometheus::start(program, place, &[stable.address, canary.address], None);
+    for version in ["v1", "v2"] {
+        prometheus.wait_for(&format!("orders_total%7Bversion=%22{version}%22%7D"));
+    }
+    let token = place.path().join("token");
+    fs::write(&token, "s3cret-token").unwrap();
+    let shop = Shop { prometheus, canary, stable, place: Place::new(SERIN) };
+    let source = json!({"url": shop.prometheus.url(), "auth": {"bearer": {"file": token}}});
+    let document = shop.ratio().set("analysis.sources", json!({"prom": {"prometheus": source}})).stage(50.0, "10m", 0);
+    let server = site.serve();
+    let _ = site.apply(&document).expect_code(0);
+    let load = site.place().load(&document, 200, &[]);
+    let status = site.over("shop", 1);
+    load.stop().assert_nothing_lost();
+    let cause = &status["last"]["end"]["cause"];
+    assert_eq!(cause["kind"]["criterion"]["name"], "lost-orders", "{status:#}");
+    assert!(!status.to_string().contains("s3cret"), "{status:#}");
+    drop(server);
+    let state = fs::read_dir(site.place().path()).unwrap().flat_map(|entry| files(&entry.unwrap().path()));
+    let telling: Vec<PathBuf> = state
+        .filter(|file| *file != token && fs::read(file).is_ok_and(|bytes| bytes.windows(6).any(|window| window == b"s3cret")))
+        .collect();
+    assert_eq!(telling, [] as [PathBuf; 0]);
+}
+
+/// Every file below a path.
+fn files(path: &Path) -> Vec<PathBuf> {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.flat_map(|entry| files(&entry.unwrap().path())).collect(),
+        Err(_) => vec![path.to_owned()],
+    }
+}
+
 const RULES: &str = "groups:\n- name: shop\n  rules:\n  - alert: OrdersLost\n    expr: sum(orders_total{result=\"lost\"}) > 5\n    labels: {severity: page}\n";
 
 fn watched(shop: &Shop) -> Document {
@@ -221,4 +267,8 @@ fn what_is_wrong_before_keeps_the_release_from_starting() {
     let gone = json!({"prom": {"prometheus": {"url": format!("http://{}", free_address())}}});
     let story = refused(&shop.ratio().set("analysis.sources", gone).stage(50.0, "10m", 0));
     assert!(story.contains("cannot be reached"), "{story}");
+    let secretive =
+        json!({"prom": {"prometheus": {"url": shop.prometheus.url(), "auth": {"bearer": {"env": "SERIN_TEST_SURELY_NOT_SET"}}}}});
+    let story = refused(&shop.ratio().set("analysis.sources", secretive).stage(50.0, "10m", 0));
+    assert!(story.contains("secrets of source prom") && story.contains("SERIN_TEST_SURELY_NOT_SET"), "{story}");
 }

@@ -95,7 +95,10 @@ impl Look {
             self.news_at = now;
         }
         // Zeros say that the source answered; what is missing besides is said after them.
-        let mut readings = vec![Reading::Counts(taken.unwrap_or_default())];
+        let [stable, canary] = taken.unwrap_or_default();
+        // What is about both versions together, stable shows as well: nobody knows whose it is.
+        let stable = if all.stable.is_none() { canary } else { stable };
+        let mut readings = vec![Reading::Counts([stable, canary])];
         readings.extend(empty.or_else(|| self.staleness(now)).map(Reading::Missing));
         Ok(readings)
     }
@@ -123,6 +126,9 @@ impl Look {
                 Err(gap) => missing = Some(of_arm(arm, gap)),
             }
         }
+        if query.stable.is_none() {
+            values[Arm::Stable.index()] = values[Arm::Canary.index()];
+        }
         match missing {
             Some(gap) if values == [None; 2] => Reading::Missing(gap),
             missing => Reading::Values(values, missing),
@@ -136,3 +142,6 @@ fn of_arm(arm: Arm, gap: Gap) -> Gap {
         _ => Gap { text: format!("{arm}: {}", gap.text), ..gap },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,6 +88,7 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     let strategy = strategy::lower(document.spec.strategy.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
     analysis.poll_ms = (!measures.queries.is_empty()).then_some(measures.interval_ms);
     decidable::check(&analysis, &taken, &strategy, cx);
+    measures::warn_of_mixtures(&analysis, &taken, &traffic, cx);
     let criteria = analysis.criteria.iter().chain(strategy.steps.iter().flat_map(|step| &step.criteria)).map(|one| one.metric);
     let used: Vec<_> =
         criteria.chain(analysis.guards.iter().map(|guard| guard.metric)).filter_map(|metric| metric.external().copied()).collect();

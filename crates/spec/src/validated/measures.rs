@@ -111,7 +111,7 @@ pub enum Ask {
 /// A question for each version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PerArm {
-    /// For stable; `None` where the versions are not told apart, and what is measured is held against absolute limits.
+    /// For stable; `None` where the versions are not told apart: what is measured counts as that of both, and is held against absolute limits.
     pub stable: Option<String>,
     /// For the canary.
     pub canary: String,

@@ -11,19 +11,20 @@ mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_core::plan::{ExternalKind, ExternalMetric, Metric, MetricName};
+use serin_core::plan::{Analysis, Criterion, ExternalKind, ExternalMetric, Metric, MetricName};
 
 use self::template::{Names, Variables};
 use super::{
     Context,
     context::{HOUR, SECOND},
+    criterion::Taken,
 };
 use crate::{
     check::nearest,
     diagnostic::{list, quote},
     raw,
     tree::Path,
-    validated::{AlertRule, Ask, Measures, PerArm, Query},
+    validated::{AlertRule, Ask, Embedded, Measures, PerArm, Query},
 };
 
 /// Time between two looks, unless the document says otherwise, in milliseconds.
@@ -83,6 +84,24 @@ pub(super) fn lower(given: Option<&raw::Analysis>, release: &str, path: &Path, c
         lowered.alert(alert, &variables, &path.key("alerts").index(index), cx);
     }
     lowered
+}
+
+/// Warns where those who measure cannot tell apart what Serin keeps apart. `taken`: the places of the criteria of the release.
+pub(super) fn warn_of_mixtures(analysis: &Analysis, taken: &Taken, traffic: &Embedded, cx: &mut Context<'_>) {
+    let compares = |criterion: &&Criterion| {
+        criterion.versus_stable.is_some() && criterion.metric.external().is_some_and(|metric| metric.kind == ExternalKind::Ratio)
+    };
+    let why = match (traffic.sticky.is_some(), traffic.matches.is_empty()) {
+        (true, _) => "with `sticky`, what one client sends is not independent, and its source counts requests, not clients",
+        (false, false) => "its source counts what `match` sends to the canary with all the rest, and those are other people",
+        (false, true) => return,
+    };
+    for criterion in analysis.criteria.iter().filter(compares) {
+        let Some(place) = taken.get(&criterion.name).and_then(Option::as_ref) else { continue };
+        let message = format!("{} may be wrong more often than `alpha` and `beta` say: {why}", quote(&criterion.name));
+        let help = "count the first request of a client alone, or give what `match` sends a label to leave it out by";
+        cx.push(cx.warning(&place.key("metric"), "mixed-traffic", message).help(help));
+    }
 }
 
 impl Lowered {
