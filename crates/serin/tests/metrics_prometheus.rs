@@ -143,6 +143,25 @@ fn a_source_that_is_gone_promotes_nobody() {
 }
 
 #[test]
+fn a_source_that_hangs_delays_no_rollback() {
+    let Some(shop) = Shop::open(None) else { return };
+    let patient = json!({"prom": {"prometheus": {"url": shop.prometheus.url(), "timeout": "1m"}}});
+    let document = shop.ratio().set("analysis.sources", patient).stage(50.0, "10m", 0);
+    let run = shop.place.run(&document, &["--keep-serving"]);
+    let load = shop.place.load(&document, 200, &[]);
+    run.stage(1);
+    shop.prometheus.freeze();
+    http::behave(shop.canary.address, &json!({"error_rate": 1.0}));
+    let _ = run.event("rolled-back");
+    drop(load);
+    run.interrupt();
+    let ended = run.end();
+    assert_eq!((ended.code, ended.decided_by().as_str()), (Some(4), "outage"), "{}", ended.story());
+    // A question to the source takes a minute now.
+    assert!(ended.took_back_in_ms() < 20_000, "{}", ended.story());
+}
+
+#[test]
 fn each_kind_of_gap_is_told_from_the_others() {
     let Some(shop) = Shop::open(None) else { return };
     // Each has an answer for stable, and none for the canary.

@@ -7,6 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use rustix::process::Signal;
+
 use crate::{Place, free_address, http, processes, wait};
 
 /// Where Debian keeps servers beside the search path.
@@ -71,6 +73,11 @@ impl Prometheus {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Lets it stand still: connections are taken, and nothing is answered.
+    pub fn freeze(&self) {
+        processes::signal(self.child.id(), Signal::STOP);
     }
 
     /// Starts it again on the same address, with the data it had.
