@@ -14,6 +14,7 @@ mod guard;
 mod http;
 mod judge;
 mod limit;
+mod measures;
 mod metrics;
 mod processes;
 mod refused;
@@ -29,7 +30,7 @@ use serin_core::plan::Plan;
 use crate::{
     raw::{self, Document},
     tree::Path,
-    validated::{Release, Workload},
+    validated::{Measures, Release, Workload},
 };
 
 /// What criteria and guards are read by.
@@ -39,12 +40,18 @@ struct Basis {
 }
 
 impl Basis {
-    /// `processes_measured`: Serin runs the processes itself and sees what they use.
-    fn new(analysis: Option<&raw::Analysis>, processes_measured: bool, at_analysis: &Path, cx: &mut Context<'_>) -> Self {
-        Self {
-            metrics: metrics::Metrics::new(analysis, processes_measured, at_analysis, cx),
-            judging: judge::Judging::new(analysis, at_analysis, cx),
-        }
+    /// `processes_measured`: Serin runs the processes itself and sees what they use. `release`: the document's name.
+    fn new(
+        analysis: Option<&raw::Analysis>,
+        processes_measured: bool,
+        release: &str,
+        at_analysis: &Path,
+        cx: &mut Context<'_>,
+    ) -> (Self, Measures) {
+        let judging = judge::Judging::new(analysis, at_analysis, cx);
+        let measures::Lowered { measures, metrics, whole } = measures::lower(analysis, release, at_analysis, cx);
+        let metrics = metrics::Metrics::new(analysis, processes_measured, (metrics, whole), at_analysis, cx);
+        (Self { metrics, judging }, measures)
     }
 }
 
@@ -76,10 +83,16 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     }
     let measured = matches!(workload, Some(Workload::Processes(_)));
     let at_analysis = spec.key("analysis");
-    let basis = Basis::new(document.spec.analysis.as_ref(), measured, &at_analysis, cx);
-    let (analysis, taken) = analysis::lower(document.spec.analysis.unwrap_or_default(), &basis, &at_analysis, cx);
+    let (basis, mut measures) = Basis::new(document.spec.analysis.as_ref(), measured, &document.metadata.name.0, &at_analysis, cx);
+    let (mut analysis, taken) = analysis::lower(document.spec.analysis.unwrap_or_default(), &basis, &at_analysis, cx);
     let strategy = strategy::lower(document.spec.strategy.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
+    analysis.poll_ms = (!measures.queries.is_empty()).then_some(measures.interval_ms);
     decidable::check(&analysis, &taken, &strategy, cx);
+    measures::warn_of_mixtures(&analysis, &taken, &traffic, cx);
+    let criteria = analysis.criteria.iter().chain(strategy.steps.iter().flat_map(|step| &step.criteria)).map(|one| one.metric);
+    let used: Vec<_> =
+        criteria.chain(analysis.guards.iter().map(|guard| guard.metric)).filter_map(|metric| metric.external().copied()).collect();
+    measures.queries.retain(|query| used.iter().any(|metric| metric.name == query.metric));
     if cx.has_errors() {
         return None;
     }
@@ -98,5 +111,5 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     if cx.has_errors() {
         return None;
     }
-    Some(Release { name, document_hash, plan, workload: workload?, traffic })
+    Some(Release { name, document_hash, plan, workload: workload?, traffic, measures })
 }

@@ -8,6 +8,7 @@ mod analysis;
 mod criterion;
 mod scalar;
 mod server;
+mod sources;
 mod strategy;
 mod traffic;
 mod workload;
@@ -16,6 +17,7 @@ pub(crate) use analysis::{Analysis, DeclaredMetric, Expectation, Judge, Kayenta,
 pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
 pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, Percentage, Size, TokenName, UrlPath, Weight};
 pub(crate) use server::{Role, ServerDocument, Service, Tcp};
+pub(crate) use sources::{Alert, Arms, Auth, Prometheus, PrometheusMetric, Requests, RequestsOf, SecretReference, Source};
 pub(crate) use strategy::{Canary, Gate, Linear, Preset, Stage, Strategy};
 pub(crate) use traffic::{CookieSticky, Embedded, MatchRule, Sticky, Traffic};
 pub(crate) use workload::{EnvReference, EnvValue, External, ExternalArm, ProcessArm, Processes, Ready, Restart, Workload};

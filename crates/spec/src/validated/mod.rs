@@ -4,10 +4,12 @@
 //! that refers to something refers to something that exists. What only a machine can tell (is the port free, is the
 //! program there) is checked when the release is built, by preflight.
 
+mod measures;
 mod server;
 mod traffic;
 mod workload;
 
+pub use measures::{AlertRule, Ask, Auth, Measures, PerArm, Prometheus, Query, Secret, SourceUrl};
 pub use server::{ApiRole, ApiTcp, ApiToken, Server};
 pub use traffic::{AccessLog, CookieSticky, Embedded, KeyValue, MatchRule, Sticky, Timeouts};
 pub use workload::{
@@ -31,4 +33,6 @@ pub struct Release {
     pub workload: Workload,
     /// Who splits the traffic.
     pub traffic: Embedded,
+    /// What others measure.
+    pub measures: Measures,
 }
