@@ -2,9 +2,10 @@
 //!
 //! A test makes a [`Place`], writes a [`Document`] into it and starts `serin run` there; or a [`Site`] for a [`Server`]. Every process that comes of it, however
 //! far removed, is found by the place's folder in its environment, and dropping the place kills what is left, also after a
-//! panic. Waiting is for conditions, in [`wait`] alone.
+//! panic. Waiting is for conditions, in [`wait`] alone. [`cluster`] is a whole Kubernetes cluster.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests: what goes wrong ends the test")]
 
+pub mod cluster;
 mod document;
 pub mod http;
 mod knocking;

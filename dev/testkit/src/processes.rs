@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::wait;
 
@@ -100,6 +100,13 @@ pub fn kill_all(folder: &Path) {
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
+    }
+}
+
+/// Sends a signal to what is left of the group of a process.
+pub fn signal_group(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw) {
+        let _ = kill_process_group(pid, signal);
     }
 }
 

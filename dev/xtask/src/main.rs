@@ -2,12 +2,13 @@
 //!
 //! `test` is the whole check that a change must pass, on a laptop and in CI alike; `tidy` is the part of it that reads the tree
 //! and knows the project's own rules; `generate` writes the documents that are made from code; `bench` measures;
-//! `simulate` plays releases on bad days, `torture` does bad things to a real server. Plain `cargo test`
+//! `simulate` plays releases on bad days, `torture` does bad things to a real server, `cluster` is Kubernetes for tests. Plain `cargo test`
 //! stays possible with Rust alone: it leaves out what needs real servers.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals and CI logs")]
 
 mod bench;
 mod cargo;
+mod cluster;
 mod exec;
 mod generate;
 mod metadata;
@@ -39,6 +40,9 @@ enum Task {
     Tidy,
     /// Measure, with a release build: `detect` or `release`, and its options
     Bench(cargo::HandedOn),
+    /// A Kubernetes cluster of real parts: build its programs, or start one to play with
+    #[command(subcommand)]
+    Cluster(cluster::What),
     /// Simulate releases on bad days, with a release build; --mutations [NAME …] tests the rules
     Simulate(cargo::HandedOn),
     /// Do bad things to a real server, with a release build: `kills`, `aborts` or `many`, and its options
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Task::Generate => generate::run(),
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),
+        Task::Cluster(what) => cluster::run(&what),
         Task::Simulate(args) => simulate::run(&args),
         Task::Torture(args) => torture::run(&args),
     };

