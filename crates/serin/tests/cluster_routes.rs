@@ -150,7 +150,10 @@ fn pods_that_cannot_run_say_why_and_crashes_are_counted() {
     with("no-image", json!({"image": "missing/app:v1"}));
     with("too-big", json!({"resources": {"requests": {"cpu": "1000"}}}));
     with("never-ready", json!({"args": ["--never-ready"]}));
-    with("unhealthy", json!({"livenessProbe": {"httpGet": {"path": "/status/500", "port": "http"}, "periodSeconds": 1, "failureThreshold": 1}}));
+    with(
+        "unhealthy",
+        json!({"livenessProbe": {"httpGet": {"path": "/status/500", "port": "http"}, "periodSeconds": 1, "failureThreshold": 1}}),
+    );
     let pod = |app: &str| cluster.list("v1", "Pod", "shop").into_iter().find(|pod| pod["metadata"]["labels"]["app"] == app);
     let state = |app: &str| Some(pod(app)?["status"]["containerStatuses"][0].clone());
     cluster.until("a crash loop", || {
@@ -158,7 +161,8 @@ fn pods_that_cannot_run_say_why_and_crashes_are_counted() {
         let is_looping = status["state"]["waiting"]["reason"] == "CrashLoopBackOff" && status["restartCount"].as_u64()? >= 2;
         (is_looping && status["lastState"]["terminated"]["exitCode"] == 70).then_some(())
     });
-    cluster.until("an image that cannot be pulled", || (state("no-image")?["state"]["waiting"]["reason"] == "ImagePullBackOff").then_some(()));
+    cluster
+        .until("an image that cannot be pulled", || (state("no-image")?["state"]["waiting"]["reason"] == "ImagePullBackOff").then_some(()));
     cluster.until("a pod that does not fit", || {
         let conditions = pod("too-big")?["status"]["conditions"].as_array()?.clone();
         conditions.iter().any(|condition| condition["reason"] == "Unschedulable").then_some(())
@@ -305,7 +309,11 @@ subjects: [{kind: ServiceAccount, name: controller, namespace: shop}]
     };
     let map = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"mine"},"data":{"a":"b"}}"#;
     cluster.until("the role to count", || create("/api/v1/namespaces/shop/configmaps", map).ok());
-    assert!(create("/api/v1/namespaces/shop/secrets", r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"}}"#).unwrap_err().contains("forbidden"));
+    assert!(
+        create("/api/v1/namespaces/shop/secrets", r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"}}"#)
+            .unwrap_err()
+            .contains("forbidden")
+    );
     let (entries, _) = cluster.audit(mark);
     let ours: Vec<_> = entries.iter().filter(|entry| entry.user == "system:serviceaccount:shop:controller").collect();
     let made = ours.iter().find(|entry| entry.code == 201).unwrap();
