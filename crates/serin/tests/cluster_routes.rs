@@ -6,10 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use serin_testkit::{
-    cluster::{Cluster, Door, Options, mesh},
-    http,
-};
+use serin_testkit::cluster::{Cluster, Door, Options, mesh};
 
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
@@ -61,7 +58,7 @@ spec:
 }
 
 fn start(test: &str, options: Options) -> Option<Cluster> {
-    let cluster = Cluster::start_or_leave_out(test, options.sample_app(SERIN))?;
+    let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
     cluster.namespace("shop");
     Some(cluster)
 }
@@ -70,9 +67,7 @@ fn start(test: &str, options: Options) -> Option<Cluster> {
 fn count(cluster: &Cluster, door: Door, host: &str, headers: &[(&str, &str)], requests: u32) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
     for _ in 0..requests {
-        let all: Vec<(&str, &str)> = headers.iter().copied().chain([("host", host)]).collect();
-        let answer = http::get(cluster.door(door), "/", &all);
-        let what = match answer {
+        let what = match cluster.request(door, host, "/", headers) {
             Ok(answer) if answer.status == 200 => answer.version().to_owned(),
             Ok(answer) => answer.status.to_string(),
             Err(error) => error.to_string(),

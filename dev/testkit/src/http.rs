@@ -57,6 +57,16 @@ pub fn request(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &
     exchange(stream, &server.to_string(), method, path, headers, body)
 }
 
+/// GET with another host than the server's address.
+///
+/// # Errors
+/// If there is no complete answer.
+pub fn get_of_host(server: SocketAddr, host: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+    let stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    exchange(stream, host, "GET", path, headers, b"")
+}
+
 /// Any request on a connection of any kind, which is used up.
 ///
 /// # Errors
@@ -94,5 +104,37 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
     let headers =
         lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
-    Some(Answer { status, headers, body: bytes[end + 4..].to_vec() })
+    let mut answer = Answer { status, headers, body: bytes[end + 4..].to_vec() };
+    if answer.header("transfer-encoding") == Some("chunked") {
+        answer.body = dechunked(&answer.body)?;
+    }
+    Some(answer)
+}
+
+/// A body in chunks; nothing if its end is missing.
+fn dechunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = bytes.windows(2).position(|window| window == b"\r\n")?;
+        let size = std::str::from_utf8(&bytes[..end]).ok()?.split(';').next()?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend(bytes.get(end + 2..end + 2 + size)?);
+        bytes = bytes.get(end + 2 + size + 2..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_joined_and_their_end_is_needed() {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let whole = parse(format!("{head}3\r\nabc\r\n1;x\r\nd\r\n0\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(whole.text(), "abcd");
+        assert!(parse(format!("{head}3\r\nabc\r\n").as_bytes()).is_none());
+    }
 }

@@ -82,26 +82,15 @@ pub(super) async fn client(kubeconfig: &Path) -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// Whether the API server answers, without a client that outlives the question.
-#[derive(Debug)]
-pub(super) struct Access {
-    kubeconfig: PathBuf,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Access {
-    pub(super) fn read(folder: &Path, _server: SocketAddr) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { kubeconfig: kubeconfig_path(folder, EYES), runtime }
-    }
-
-    pub(super) fn is_ready(&self) -> bool {
-        self.runtime.block_on(async {
-            let client = client(&self.kubeconfig).await;
-            let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
-            matches!(tokio::time::timeout(PROBE, client.request_text(request)).await, Ok(Ok(_)))
-        })
-    }
+/// Whether the API server answers. On a thread of its own, because the caller may belong to a runtime.
+pub(super) fn is_ready(folder: &Path) -> bool {
+    let ask = async {
+        let client = client(&kubeconfig_path(folder, EYES)).await;
+        let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
+        matches!(tokio::time::timeout(PROBE, client.request_text(request)).await, Ok(Ok(_)))
+    };
+    let asked = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(ask);
+    std::thread::scope(|scope| scope.spawn(asked).join().unwrap())
 }
 
 /// Different in each cluster, so that a forgotten kubeconfig opens nothing.

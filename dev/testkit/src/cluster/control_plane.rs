@@ -102,8 +102,7 @@ impl ControlPlane {
             "--profiling=false".to_owned(),
         ];
         let mut apiserver = Daemon::start(&self.folder, "kube-apiserver", &self.tools.apiserver, &args);
-        let access = access::Access::read(&self.folder, self.address);
-        apiserver.wait_ready("kube-apiserver", || access.is_ready());
+        apiserver.wait_ready("kube-apiserver", || access::is_ready(&self.folder));
         self.apiserver = Some(apiserver);
     }
 
@@ -114,7 +113,8 @@ impl ControlPlane {
             "--service-account-private-key-file=accounts.key".to_owned(),
             "--root-ca-file=ca.crt".to_owned(),
             "--secure-port=0".to_owned(),
-            "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller,-certificatesigningrequest-signing-controller".to_owned(),
+            "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller,-certificatesigningrequest-signing-controller"
+                .to_owned(),
             "--kube-api-qps=1000".to_owned(),
             "--kube-api-burst=2000".to_owned(),
             "--horizontal-pod-autoscaler-sync-period=2s".to_owned(),

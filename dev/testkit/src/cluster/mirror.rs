@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use kube::{Client, api::{DynamicObject, WatchEvent}};
+use kube::{
+    Client,
+    api::{DynamicObject, WatchEvent},
+};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -58,7 +61,10 @@ impl Mirror {
         let Ok(listed) = tokio::time::timeout(LIST_LIMIT, client.request::<Value>(request)).await else { return Ok(()) };
         let mut list = match listed {
             Err(kube::Error::Api(status)) if status.code == 404 => {
-                self.replace(ByName::new());
+                // Asked for again and again: that is no change.
+                if !self.all().is_empty() {
+                    self.replace(ByName::new());
+                }
                 return Ok(());
             }
             other => other?,

@@ -13,17 +13,21 @@ mod audit;
 mod certificates;
 mod control_plane;
 mod daemon;
+mod diagnostics;
 mod guard;
 pub mod mesh;
 mod mirror;
 mod net;
 mod objects;
+mod options;
 mod prometheus;
+mod slots;
 mod tools;
 
 use std::{
     fs,
     future::Future,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,7 +39,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::watch};
 
-use crate::wait;
+use crate::{http, wait};
 use control_plane::ControlPlane;
 use mirror::Mirror;
 use objects::Objects;
@@ -44,6 +48,7 @@ pub use audit::AuditEntry;
 pub use mesh::Door;
 pub use net::PodNetwork;
 pub use objects::ObjectError;
+pub use options::Options;
 pub use tools::Tools;
 
 /// How the test applies objects.
@@ -55,40 +60,6 @@ const CRDS: [&str; 4] = [
     include_str!("../../cluster/crds/traefik.yaml"),
     include_str!("../../cluster/crds/prometheus-operator.yaml"),
 ];
-
-/// What a cluster is like.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How pods run.
-    pub node: agent::Settings,
-    /// Whether the custom resources of Gateway API, Istio, Traefik and the Prometheus operator are there.
-    pub has_crds: bool,
-    /// Whether there are doors.
-    pub has_mesh: bool,
-    /// Whether pods are scraped, and how often.
-    pub scrape_interval: Option<Duration>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { node: agent::Settings::default(), has_crds: true, has_mesh: true, scrape_interval: None }
-    }
-}
-
-impl Options {
-    /// What image `NAME:TAG` of any registry runs; see [`agent::Images`].
-    #[must_use]
-    pub fn image(mut self, name: &str, command: &[&str]) -> Self {
-        self.node.images.insert(name.to_owned(), command.iter().map(ToString::to_string).collect());
-        self
-    }
-
-    /// Image `sample-app:TAG` is the sample app of this binary in version TAG, at its first port.
-    #[must_use]
-    pub fn sample_app(self, serin: &str) -> Self {
-        self.image("sample-app", &[serin, "sample-app", "--host=$(POD_IP)", "--port={port}", "--version={tag}"])
-    }
-}
 
 /// See the module.
 pub struct Cluster {
@@ -104,6 +75,7 @@ pub struct Cluster {
     network: Arc<PodNetwork>,
     _guard: guard::Guard,
     folder: TempDir,
+    _slot: slots::Slot,
 }
 
 impl Cluster {
@@ -112,7 +84,7 @@ impl Cluster {
     /// # Panics
     /// If it does not start, or something is missing under `cargo xtask test`.
     #[must_use]
-    pub fn start_or_leave_out(test: &str, options: Options) -> Option<Self> {
+    pub fn start_or_leave_out(test: &str, options: &Options) -> Option<Self> {
         Tools::find_or_leave_out(test).map(|tools| Self::start(&tools, options))
     }
 
@@ -121,7 +93,8 @@ impl Cluster {
     /// # Panics
     /// If it does not start; with what its servers said.
     #[must_use]
-    pub fn start(tools: &Tools, options: Options) -> Self {
+    pub fn start(tools: &Tools, options: &Options) -> Self {
+        let slot = slots::Slot::wait();
         let folder = tempfile::Builder::new().prefix("serin-cluster-").tempdir().unwrap();
         let guard = guard::Guard::start(folder.path());
         let network = Arc::new(PodNetwork::reserve());
@@ -151,6 +124,7 @@ impl Cluster {
             network,
             _guard: guard,
             folder,
+            _slot: slot,
         };
         if options.has_crds {
             cluster.install_crds();
@@ -283,7 +257,7 @@ impl Cluster {
     /// Waits until the controllers have seen a Deployment's last change and all its replicas are available, and nothing else is left.
     ///
     /// # Panics
-    /// If that takes too long; with the cluster's diagnostics.
+    /// If that takes too long.
     pub fn wait_available(&self, namespace: &str, deployment: &str) -> Value {
         self.until(&format!("{namespace}/{deployment} to be available"), || {
             let object = self.get("apps/v1", "Deployment", namespace, deployment)?;
@@ -298,12 +272,9 @@ impl Cluster {
     /// Polls until the condition gives something.
     ///
     /// # Panics
-    /// After [`wait::PATIENCE`], with the cluster's diagnostics.
+    /// After [`wait::PATIENCE`]. The cluster's diagnostics follow when it is dropped.
     pub fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-        match wait::paced(Duration::from_millis(50), wait::PATIENCE, &mut condition) {
-            Some(value) => value,
-            None => panic!("waited in vain for {what}\n{}", self.diagnostics()),
-        }
+        wait::paced(Duration::from_millis(50), wait::PATIENCE, &mut condition).unwrap_or_else(|| panic!("waited in vain for {what}"))
     }
 
     /// Running pods of a label value (`app=web`), by name, with the address where their process listens.
@@ -335,6 +306,14 @@ impl Cluster {
     #[must_use]
     pub fn door(&self, door: Door) -> SocketAddr {
         self.mesh.as_ref().unwrap().door(door)
+    }
+
+    /// GET through a door.
+    ///
+    /// # Errors
+    /// If there is no complete answer.
+    pub fn request(&self, door: Door, host: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<http::Answer> {
+        http::get_of_host(self.door(door), host, path, headers)
     }
 
     /// The data plane.
@@ -397,28 +376,6 @@ impl Cluster {
         self.plane().freeze_controllers(is_frozen);
     }
 
-    /// Pods, events and the last words of all servers, for the message of a failed test.
-    #[must_use]
-    pub fn diagnostics(&self) -> String {
-        let mut text = String::new();
-        let short = |value: &Value| serde_json::to_string(value).unwrap_or_default();
-        for ((namespace, name), pod) in self.pods.all() {
-            let status = &pod["status"];
-            text += &format!("pod {namespace}/{name}: {} {}\n", status["phase"], short(&status["containerStatuses"][0]["state"]));
-            let log = self.pod_log(&namespace, &name);
-            let last: Vec<&str> = log.lines().rev().take(5).collect();
-            text.extend(last.iter().rev().map(|line| format!("    {line}\n")));
-        }
-        let events = wait_for_short(self.runtime(), self.eyes.list("v1", "Event", ""));
-        for event in events.iter().rev().take(30) {
-            let object = &event["involvedObject"];
-            text += &format!("event {} {}: {} {}\n", object["kind"], object["name"], event["reason"], event["message"]);
-        }
-        text += &fs::read_to_string(self.path().join("agent.log")).unwrap_or_default();
-        text += &fs::read_to_string(self.path().join("mesh.log")).unwrap_or_default();
-        text + &self.plane().tails()
-    }
-
     fn install_crds(&self) {
         let all: Vec<Value> = CRDS.iter().flat_map(|text| parse(text)).collect();
         for crd in &all {
@@ -464,7 +421,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.plane().freeze_apiserver(false);
-            eprintln!("{}", self.diagnostics());
+            #[allow(clippy::print_stderr, reason = "shown with the test that fails")]
+            {
+                eprintln!("{}", self.diagnostics());
+            }
         }
         self.prometheus = None;
         self.mesh = None;
@@ -495,9 +455,4 @@ fn block_on<F: Future<Output: Send> + Send>(runtime: &Runtime, future: F) -> F::
         return runtime.block_on(future);
     }
     std::thread::scope(|scope| scope.spawn(|| runtime.block_on(future)).join().unwrap())
-}
-
-/// For diagnostics, which must not hang with the API server.
-fn wait_for_short(runtime: &Runtime, list: impl Future<Output = Result<Vec<Value>, ObjectError>> + Send) -> Vec<Value> {
-    block_on(runtime, async { tokio::time::timeout(Duration::from_secs(3), list).await.ok().and_then(Result::ok) }).unwrap_or_default()
 }

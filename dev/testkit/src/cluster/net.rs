@@ -41,8 +41,8 @@ impl PodNetwork {
     pub fn reserve() -> Self {
         let begin = u8::try_from(std::process::id() % u32::from(COUNT)).unwrap();
         let numbers = (0..COUNT).map(|offset| FIRST + (begin + offset) % COUNT);
-        let mut free = numbers
-            .filter_map(|number| Some((number, TcpListener::bind((Ipv4Addr::new(127, number, 255, 254), RESERVED_PORT)).ok()?)));
+        let mut free =
+            numbers.filter_map(|number| Some((number, TcpListener::bind((Ipv4Addr::new(127, number, 255, 254), RESERVED_PORT)).ok()?)));
         let (number, reservation) = free.next().unwrap();
         // Two unlike addresses: a machine may have one of them.
         let is_local = |address| TcpListener::bind((address, 0)).is_ok();

@@ -154,17 +154,18 @@ impl Objects {
         let root = if api_version.contains('/') { format!("/apis/{api_version}") } else { format!("/api/{api_version}") };
         let list = self.send("GET", &root, "", &Value::Null).await?;
         let resources = list["resources"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let found = resources.iter().find(|resource| {
-            resource["kind"] == kind && resource["name"].as_str().is_some_and(|name| !name.contains('/'))
-        });
+        let found =
+            resources.iter().find(|resource| resource["kind"] == kind && resource["name"].as_str().is_some_and(|name| !name.contains('/')));
         let Some(found) = found else {
-            let status = Status { code: 404, reason: "NotFound".to_owned(), message: format!("no kind {kind} in {api_version}"), ..Status::default() };
+            let status = Status {
+                code: 404,
+                reason: "NotFound".to_owned(),
+                message: format!("no kind {kind} in {api_version}"),
+                ..Status::default()
+            };
             return Err(ObjectError::Refused { what: format!("GET {root}"), status: Box::new(status) });
         };
-        let place = Place {
-            plural: found["name"].as_str().unwrap_or_default().to_owned(),
-            is_namespaced: found["namespaced"] == true,
-        };
+        let place = Place { plural: found["name"].as_str().unwrap_or_default().to_owned(), is_namespaced: found["namespaced"] == true };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, place.clone());
         Ok(place)
     }

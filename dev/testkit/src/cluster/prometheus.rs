@@ -46,9 +46,9 @@ impl Prometheus {
         write(&targets, &json!([]));
         let interval = format!("{}ms", interval.as_millis());
         let mut jobs = vec![json!({"job_name": "pods", "file_sd_configs": [{"files": [targets]}]})];
-        jobs.extend(envoy.map(|envoy| {
-            json!({"job_name": "envoy", "metrics_path": "/stats/prometheus", "static_configs": [{"targets": [envoy.to_string()]}]})
-        }));
+        jobs.extend(envoy.map(
+            |envoy| json!({"job_name": "envoy", "metrics_path": "/stats/prometheus", "static_configs": [{"targets": [envoy.to_string()]}]}),
+        ));
         let config = json!({
             "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
             "scrape_configs": jobs,

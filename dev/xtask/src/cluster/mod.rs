@@ -11,6 +11,7 @@ mod go;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
@@ -38,11 +39,11 @@ pub(crate) fn run(what: &What) -> Result<()> {
     let root = tree::root()?;
     build(&root)?;
     let What::Up(args) = what else { return Ok(()) };
-    cargo::run(cargo(&root, &["build", "-q", "-p", "serin"]).args(lock_flag()), "the build of serin")?;
-    let serin = metadata::target_folder(&root)?.join("debug").join("serin");
-    let mut command = cargo(&root, &["run", "-q", "-p", "serin-testkit", "--bin", "cluster"]);
-    command.args(lock_flag()).arg("--").arg("--serin").arg(serin).args(&args.what);
-    cargo::run(&mut command, "the cluster")
+    // Both at once: by themselves they would be built with other features of what they share.
+    let mut programs = cargo(&root, &["build", "-q", "-p", "serin", "-p", "serin-testkit", "--bin", "serin", "--bin", "cluster"]);
+    cargo::run(programs.args(lock_flag()), "the build of serin and the testbed")?;
+    let folder = metadata::target_folder(&root)?.join("debug");
+    cargo::run(Command::new(folder.join("cluster")).arg("--serin").arg(folder.join("serin")).args(&args.what), "the cluster")
 }
 
 /// Puts all programs where the tests find them.

@@ -12,14 +12,7 @@ mod status;
 pub use schedule::Capacity;
 pub use spec::Images;
 
-use std::{
-    collections::BTreeMap,
-    fs::OpenOptions,
-    io::Write,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs::OpenOptions, io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
@@ -108,7 +101,14 @@ pub(super) fn pods_folder(cluster: &std::path::Path) -> PathBuf {
 }
 
 /// Runs the node until the runtime ends.
-pub(super) async fn run(objects: Objects, network: Arc<PodNetwork>, folder: PathBuf, settings: Settings, pods: Mirror, mut changes: watch::Receiver<u64>) {
+pub(super) async fn run(
+    objects: Objects,
+    network: Arc<PodNetwork>,
+    folder: PathBuf,
+    settings: Settings,
+    pods: Mirror,
+    mut changes: watch::Receiver<u64>,
+) {
     let node = Arc::new(Node { objects, network, folder, settings });
     let _ = std::fs::create_dir_all(node.pods_folder());
     register(&node).await;

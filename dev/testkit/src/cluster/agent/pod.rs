@@ -203,13 +203,15 @@ impl Pod {
         let mut started = startup.is_none();
         let begin = Instant::now();
         // Probe, its tally, and when it is asked next; `true` marks those that end the process.
-        let mut probes: Vec<(Probe, Tally, Instant, Role)> = [(startup, Role::Startup), (readiness, Role::Readiness), (liveness, Role::Liveness)]
-            .into_iter()
-            .filter_map(|(probe, role)| probe.map(|probe| (begin + probe.initial_delay, probe, role)))
-            .map(|(at, probe, role)| (probe, Tally::default(), at, role))
-            .collect();
+        let mut probes: Vec<(Probe, Tally, Instant, Role)> =
+            [(startup, Role::Startup), (readiness, Role::Readiness), (liveness, Role::Liveness)]
+                .into_iter()
+                .filter_map(|(probe, role)| probe.map(|probe| (begin + probe.initial_delay, probe, role)))
+                .map(|(at, probe, role)| (probe, Tally::default(), at, role))
+                .collect();
         loop {
-            let due = probes.iter().enumerate().filter(|(_, (.., role))| started || *role == Role::Startup).min_by_key(|(_, (_, _, at, _))| *at);
+            let due =
+                probes.iter().enumerate().filter(|(_, (.., role))| started || *role == Role::Startup).min_by_key(|(_, (_, _, at, _))| *at);
             let (index, at) = due.map_or((None, begin + Duration::from_secs(1 << 20)), |(index, (_, _, at, _))| (Some(index), *at));
             tokio::select! {
                 exit = child.wait() => {
@@ -300,7 +302,7 @@ impl Pod {
         self.tell(|report| {
             set_ready(report, false);
             report.restarts += 1;
-            let message = format!("back-off {:.0?} restarting failed container", pause);
+            let message = format!("back-off {pause:.0?} restarting failed container");
             report.state = State::Waiting("CrashLoopBackOff".to_owned(), message);
             report.last = Some(ended);
         });
@@ -353,7 +355,8 @@ enum Role {
 
 /// Sends the newest report until nobody makes any more.
 async fn write_status(node: Arc<Node>, pod: Arc<Value>, mut reports: watch::Receiver<Report>) {
-    let (namespace, name) = (pod["metadata"]["namespace"].as_str().unwrap_or_default(), pod["metadata"]["name"].as_str().unwrap_or_default());
+    let (namespace, name) =
+        (pod["metadata"]["namespace"].as_str().unwrap_or_default(), pod["metadata"]["name"].as_str().unwrap_or_default());
     let mut is_last = false;
     loop {
         let mut body = json!({"status": status(&pod, &reports.borrow_and_update())});

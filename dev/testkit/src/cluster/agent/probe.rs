@@ -33,9 +33,17 @@ pub(super) struct Probe {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum What {
-    Http { port: u16, path: String, headers: Vec<(String, String)> },
-    Tcp { port: u16 },
-    Exec { command: Vec<String> },
+    Http {
+        port: u16,
+        path: String,
+        headers: Vec<(String, String)>,
+    },
+    Tcp {
+        port: u16,
+    },
+    Exec {
+        command: Vec<String>,
+    },
     /// Of a kind that is not known here, or of a port that does not exist.
     Never,
 }
@@ -95,8 +103,11 @@ impl What {
         let text = |value: &Value, default: &str| value.as_str().unwrap_or(default).to_owned();
         if let Some(get) = probe.get("httpGet") {
             let headers = list(&get["httpHeaders"]).iter().map(|header| (text(&header["name"], ""), text(&header["value"], "")));
-            return spec::port(pod, &get["port"])
-                .map_or(Self::Never, |port| Self::Http { port, path: text(&get["path"], "/"), headers: headers.collect() });
+            return spec::port(pod, &get["port"]).map_or(Self::Never, |port| Self::Http {
+                port,
+                path: text(&get["path"], "/"),
+                headers: headers.collect(),
+            });
         }
         if let Some(tcp) = probe.get("tcpSocket") {
             return spec::port(pod, &tcp["port"]).map_or(Self::Never, |port| Self::Tcp { port });
@@ -109,7 +120,9 @@ impl What {
 
     async fn ask(&self, address: Ipv4Addr) -> bool {
         match self {
-            Self::Http { port, path, headers } => http_get(address, *port, path, headers).await.is_some_and(|code| (200..400).contains(&code)),
+            Self::Http { port, path, headers } => {
+                http_get(address, *port, path, headers).await.is_some_and(|code| (200..400).contains(&code))
+            }
             Self::Tcp { port } => TcpStream::connect((address, *port)).await.is_ok(),
             Self::Exec { command } => match command.split_first() {
                 Some((program, args)) => {
@@ -125,7 +138,8 @@ impl What {
 async fn http_get(address: Ipv4Addr, port: u16, path: &str, headers: &[(String, String)]) -> Option<u16> {
     let mut stream = TcpStream::connect((address, port)).await.ok()?;
     let further: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}:{port}\r\nuser-agent: kube-probe/1.36\r\nconnection: close\r\n{further}\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {address}:{port}\r\nuser-agent: kube-probe/1.36\r\nconnection: close\r\n{further}\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut head = Vec::new();
     while head.len() < HEAD_BYTES && !head.contains(&b'\n') {
@@ -142,14 +156,14 @@ mod tests {
 
     use super::*;
 
-    fn probe(probe: Value) -> Probe {
+    fn probe(probe: &Value) -> Probe {
         let container = json!({"ports": [{"name": "http", "containerPort": 81}], "readinessProbe": probe});
         Probe::of(&json!({"spec": {"containers": [container]}}), "readinessProbe").unwrap()
     }
 
     #[test]
     fn thresholds() {
-        let probe = probe(json!({"httpGet": {"port": "http"}, "failureThreshold": 2, "successThreshold": 2, "periodSeconds": 5}));
+        let probe = probe(&json!({"httpGet": {"port": "http"}, "failureThreshold": 2, "successThreshold": 2, "periodSeconds": 5}));
         assert_eq!(probe.what, What::Http { port: 81, path: "/".to_owned(), headers: Vec::new() });
         let mut tally = Tally::default();
         assert_eq!(probe.pause(&tally), EAGER);
@@ -163,8 +177,8 @@ mod tests {
     #[tokio::test]
     async fn a_probe_of_nothing_fails() {
         for what in [json!({"httpGet": {"port": "none"}}), json!({"grpc": {"port": 1}}), json!({"exec": {"command": ["false"]}})] {
-            assert!(!probe(what).ask(Ipv4Addr::LOCALHOST).await);
+            assert!(!probe(&what).ask(Ipv4Addr::LOCALHOST).await);
         }
-        assert!(probe(json!({"exec": {"command": ["true"]}})).ask(Ipv4Addr::LOCALHOST).await);
+        assert!(probe(&json!({"exec": {"command": ["true"]}})).ask(Ipv4Addr::LOCALHOST).await);
     }
 }

@@ -110,7 +110,7 @@ mod tests {
         assert!(says(&pod("501m", "1"), &[&small]).contains("Insufficient cpu"));
         assert!(says(&pod("1m", "2Gi"), &[]).contains("Insufficient memory"));
         assert!(says(&pod("1m", "1"), &[&small, &pod("1m", "1")]).contains("Too many pods"));
-        let mut chosen = small.clone();
+        let mut chosen = small;
         chosen["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "node"});
         assert_eq!(obstacle(&chosen, "node", &[], &capacity), None);
         chosen["spec"]["nodeSelector"] = json!({"gpu": "yes"});

@@ -87,8 +87,10 @@ pub(super) fn run(pod: &Value, address: &str, images: &Images, references: &Refe
     let strings = |value: &Value| list(value).iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
     let mut command = strings(&container["command"]);
     if command.is_empty() {
-        command = of_image(image, container, images)
-            .ok_or_else(|| Refused { reason: "RunContainerError", message: format!("no command, and image \"{image}\" stands for none") })?;
+        command = of_image(image, container, images).ok_or_else(|| Refused {
+            reason: "RunContainerError",
+            message: format!("no command, and image \"{image}\" stands for none"),
+        })?;
     }
     command.extend(strings(&container["args"]));
     let command = command.iter().map(|word| expand(word, &environment)).collect();
@@ -220,22 +222,22 @@ mod tests {
         BTreeMap::from([("app".to_owned(), command.map(str::to_owned).to_vec())])
     }
 
-    fn pod(container: Value) -> Value {
+    fn pod(container: &Value) -> Value {
         json!({"metadata": {"name": "p", "labels": {"app": "web", "a/b": "c"}}, "spec": {"containers": [container]}})
     }
 
-    fn command(container: Value) -> Result<Vec<String>, Refused> {
+    fn command(container: &Value) -> Result<Vec<String>, Refused> {
         run(&pod(container), "127.1.2.3", &images(), &References::new()).map(|run| run.command)
     }
 
     #[test]
     fn a_command_or_what_the_image_stands_for() {
-        let given = command(json!({"image": "any", "command": ["x", "$(POD_IP)"], "args": ["$$(POD_IP)", "$(NONE)", "$"]}));
+        let given = command(&json!({"image": "any", "command": ["x", "$(POD_IP)"], "args": ["$$(POD_IP)", "$(NONE)", "$"]}));
         assert_eq!(given.unwrap(), ["x", "127.1.2.3", "$(POD_IP)", "$(NONE)", "$"]);
-        let image = command(json!({"image": "registry.example:5000/team/app:v2", "ports": [{"containerPort": 81}], "args": ["--more"]}));
+        let image = command(&json!({"image": "registry.example:5000/team/app:v2", "ports": [{"containerPort": 81}], "args": ["--more"]}));
         assert_eq!(image.unwrap(), ["serin", "sample-app", "--host=127.1.2.3", "--port=81", "--version=v2", "--more"]);
-        assert_eq!(command(json!({"image": "missing/app:v2"})).unwrap_err().reason, "ErrImagePull");
-        assert_eq!(command(json!({"image": "other"})).unwrap_err().reason, "RunContainerError");
+        assert_eq!(command(&json!({"image": "missing/app:v2"})).unwrap_err().reason, "ErrImagePull");
+        assert_eq!(command(&json!({"image": "other"})).unwrap_err().reason, "RunContainerError");
     }
 
     #[test]
@@ -248,12 +250,9 @@ mod tests {
             {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
             {"name": "O", "valueFrom": {"secretKeyRef": {"name": "none", "key": "k", "optional": true}}},
         ]});
-        let pod = pod(container);
+        let pod = pod(&container);
         let named = |kind, name: &str| (kind, name.to_owned());
-        assert_eq!(
-            references(&pod),
-            [named(Reference::ConfigMap, "m"), named(Reference::Secret, "none"), named(Reference::Secret, "s")]
-        );
+        assert_eq!(references(&pod), [named(Reference::ConfigMap, "m"), named(Reference::Secret, "none"), named(Reference::Secret, "s")]);
         let value = |text: &str| BTreeMap::from([("k".to_owned(), text.to_owned())]);
         let mut known = References::from([(named(Reference::ConfigMap, "m"), value("2")), (named(Reference::Secret, "s"), value("3"))]);
         let environment = run(&pod, "127.1.2.3", &images(), &known).unwrap().environment;
@@ -267,7 +266,7 @@ mod tests {
 
     #[test]
     fn ports_by_number_and_name() {
-        let pod = pod(json!({"ports": [{"name": "http", "containerPort": 81}]}));
+        let pod = pod(&json!({"ports": [{"name": "http", "containerPort": 81}]}));
         assert_eq!(port(&pod, &json!(8)), Some(8));
         assert_eq!(port(&pod, &json!("http")), Some(81));
         assert_eq!(port(&pod, &json!("none")), None);

@@ -100,7 +100,8 @@ pub(super) fn status(pod: &Value, report: &Report) -> Value {
         let mut condition = json!({"type": kind, "status": if is_true { "True" } else { "False" }, "lastTransitionTime": since});
         if !is_true {
             condition["reason"] = "ContainersNotReady".into();
-            condition["message"] = format!("containers with unready status: [{}]", container(pod)["name"].as_str().unwrap_or_default()).into();
+            condition["message"] =
+                format!("containers with unready status: [{}]", container(pod)["name"].as_str().unwrap_or_default()).into();
         }
         condition
     };

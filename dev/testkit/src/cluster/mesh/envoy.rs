@@ -14,12 +14,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{
-    super::daemon::Daemon,
-    table::Door,
-    translate::Translation,
-    world::Upstream,
-};
+use super::{super::daemon::Daemon, table::Door, translate::Translation, world::Upstream};
 use crate::{free_address, http};
 
 const POLL: Duration = Duration::from_millis(5);
@@ -124,7 +119,10 @@ impl Files {
     pub(super) fn stats(&self, filter: &str) -> BTreeMap<String, u64> {
         let answer = http::get(self.admin, &format!("/stats?filter={filter}"), &[]);
         let text = answer.map(|answer| answer.text()).unwrap_or_default();
-        text.lines().filter_map(|line| line.split_once(": ")).filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+        text.lines()
+            .filter_map(|line| line.split_once(": "))
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+            .collect()
     }
 
     /// How often a door's routes were taken and refused.

@@ -24,7 +24,9 @@ pub(super) fn hosts(world: &World, door: Door) -> Vec<Host> {
                 Door::Mesh => list(&route["spec"]["parentRefs"])
                     .iter()
                     .filter(|parent| parent["kind"] == "Service")
-                    .flat_map(|parent| super::service::all_names(world, parent["namespace"].as_str().unwrap_or(namespace), text(&parent["name"])))
+                    .flat_map(|parent| {
+                        super::service::all_names(world, parent["namespace"].as_str().unwrap_or(namespace), text(&parent["name"]))
+                    })
                     .collect(),
                 _ => Vec::new(),
             };
@@ -38,7 +40,8 @@ pub(super) fn hosts(world: &World, door: Door) -> Vec<Host> {
 
 /// What a controller of Gateway API writes back: `parents` of the status.
 pub(super) fn parents(world: &World, namespace: &str, route: &Value, controller: &str, now: &str) -> Value {
-    let missing: Vec<String> = backends(route).filter(|backend| key(world, namespace, backend).is_none()).map(|b| text(&b["name"]).to_owned()).collect();
+    let missing: Vec<String> =
+        backends(route).filter(|backend| key(world, namespace, backend).is_none()).map(|b| text(&b["name"]).to_owned()).collect();
     let generation = &route["metadata"]["generation"];
     let old = |parent: &Value, kind: &str| {
         let mine = list(&route["status"]["parents"]).iter().find(|old| old["parentRef"] == *parent && old["controllerName"] == controller);
@@ -82,10 +85,8 @@ fn key(world: &World, namespace: &str, backend: &Value) -> Option<UpstreamKey> {
 fn rules(world: &World, namespace: &str, route: &Value, is_grpc: bool) -> Vec<Rule> {
     let mut rules = Vec::new();
     for rule in list(&route["spec"]["rules"]) {
-        let backends: Vec<_> = list(&rule["backendRefs"])
-            .iter()
-            .map(|backend| (key(world, namespace, backend), weight(&backend["weight"], 1)))
-            .collect();
+        let backends: Vec<_> =
+            list(&rule["backendRefs"]).iter().map(|backend| (key(world, namespace, backend), weight(&backend["weight"], 1))).collect();
         let action = if backends.iter().all(|(_, weight)| *weight == 0) { Action::Answer(500) } else { Action::Split(backends) };
         let timeout_ms = rule["timeouts"]["request"].as_str().and_then(super::duration_ms);
         let matches = match list(&rule["matches"]) {

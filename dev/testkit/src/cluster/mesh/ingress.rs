@@ -24,7 +24,8 @@ struct Entry<'a> {
 
 /// The hosts of all Ingresses of class `nginx` (or none).
 pub(super) fn hosts(world: &World) -> Vec<Host> {
-    let (canaries, mains): (Vec<Entry<'_>>, Vec<Entry<'_>>) = entries(world).partition(|entry| annotation(entry.ingress, "canary") == "true");
+    let (canaries, mains): (Vec<Entry<'_>>, Vec<Entry<'_>>) =
+        entries(world).partition(|entry| annotation(entry.ingress, "canary") == "true");
     let mut hosts: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
     let mut mains = mains;
     mains.sort_by_key(|entry| std::cmp::Reverse(rank(&entry.path)));
@@ -36,7 +37,8 @@ pub(super) fn hosts(world: &World) -> Vec<Host> {
 }
 
 fn entries(world: &World) -> impl Iterator<Item = Entry<'_>> {
-    let of_class = |(_, ingress): &(&(String, String), &Arc<Value>)| matches!(ingress["spec"]["ingressClassName"].as_str(), None | Some("nginx"));
+    let of_class =
+        |(_, ingress): &(&(String, String), &Arc<Value>)| matches!(ingress["spec"]["ingressClassName"].as_str(), None | Some("nginx"));
     world.ingresses.iter().filter(of_class).flat_map(move |((namespace, _), ingress)| {
         list(&ingress["spec"]["rules"]).iter().flat_map(move |rule| {
             list(&rule["http"]["paths"]).iter().map(move |path| {

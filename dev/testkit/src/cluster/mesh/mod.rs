@@ -138,8 +138,18 @@ impl Mirrors {
     }
 
     fn world(&self) -> world::World {
-        let [services, slices, pods, http_routes, grpc_routes, virtual_services, destination_rules, ingresses, traefik_services, ingress_routes] =
-            std::array::from_fn(|index| self.all[index].all());
+        let [
+            services,
+            slices,
+            pods,
+            http_routes,
+            grpc_routes,
+            virtual_services,
+            destination_rules,
+            ingresses,
+            traefik_services,
+            ingress_routes,
+        ] = std::array::from_fn(|index| self.all[index].all());
         world::World {
             services,
             slices,
@@ -187,7 +197,8 @@ impl Feeder {
         for (routes, kind) in [(&world.http_routes, "HTTPRoute/status"), (&world.grpc_routes, "GRPCRoute/status")] {
             for ((namespace, name), route) in routes {
                 let ours = http_route::parents(world, namespace, route, CONTROLLER, &agent::now());
-                let others = world::list(&route["status"]["parents"]).iter().filter(|parent| parent["controllerName"] != CONTROLLER).cloned();
+                let others =
+                    world::list(&route["status"]["parents"]).iter().filter(|parent| parent["controllerName"] != CONTROLLER).cloned();
                 let parents: Vec<Value> = others.chain(world::list(&ours).iter().cloned()).collect();
                 if route["status"]["parents"] == Value::from(parents.clone()) {
                     continue;
@@ -199,7 +210,10 @@ impl Feeder {
                     Ok(Err(error)) if error.code() == 404 => {}
                     other => {
                         is_done = false;
-                        self.say(&format!("{kind} of {namespace}/{name}: {:?}", other.map(|asked| asked.map_err(|error| error.to_string()))));
+                        self.say(&format!(
+                            "{kind} of {namespace}/{name}: {:?}",
+                            other.map(|asked| asked.map_err(|error| error.to_string()))
+                        ));
                     }
                 }
             }

@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    http_route, ingress,
     super::net::PodNetwork,
-    service,
+    http_route, ingress, service,
     table::{Action, Door, HeaderMatch, Host, Match, Rule, Text},
     traefik, virtual_service,
     world::{Upstream, UpstreamKey, World},
@@ -40,7 +39,7 @@ pub(super) fn translate(world: &World, network: &PodNetwork) -> Translation {
             Door::Traefik => vec![traefik::hosts(world)],
         };
         let hosts = merged(kinds);
-        for (_, rules) in &hosts {
+        for rules in hosts.values() {
             keys.extend(rules.iter().flat_map(|rule| match &rule.action {
                 Action::Split(parts) => parts.iter().filter_map(|(key, _)| key.clone()).collect(),
                 Action::Answer(_) => Vec::new(),

@@ -107,7 +107,11 @@ fn matched(one: &Value) -> Match {
 
 fn string_match(value: &Value) -> Text {
     let of = |kind: &str| value[kind].as_str().map(str::to_owned);
-    of("exact").map(Text::Exact).or_else(|| of("prefix").map(Text::Prefix)).or_else(|| of("regex").map(Text::Regex)).unwrap_or(Text::Present)
+    of("exact")
+        .map(Text::Exact)
+        .or_else(|| of("prefix").map(Text::Prefix))
+        .or_else(|| of("regex").map(Text::Regex))
+        .unwrap_or(Text::Present)
 }
 
 /// Plain text within a regular expression.
