@@ -18,6 +18,8 @@ pub enum Unit {
     Bytes,
     /// A plain count.
     Count,
+    /// A number whose unit only its source knows.
+    Number,
 }
 
 /// A value with its unit as people read it: `0.31 %`, `182 ms`, `95.1 req/s`, `38 %`, `112 MiB`, `3`.
@@ -30,7 +32,7 @@ pub fn format_value(value: f64, unit: Unit) -> String {
         Unit::PerSecond => format!("{} req/s", significant(value)),
         Unit::CpuPercent => format!("{} %", significant(value)),
         Unit::Bytes => bytes(value),
-        Unit::Count => significant(value),
+        Unit::Count | Unit::Number => significant(value),
     }
 }
 

@@ -424,3 +424,21 @@ fn durations_of_any_length_do_no_harm() {
     world.command(Action::Abort).unwrap();
     world.until_phase("rolled back");
 }
+
+#[test]
+fn an_alert_takes_the_traffic_back_whenever_there_is_a_canary() {
+    let fires = |world: &mut World| {
+        world.release.handle(Input::AlertFired { name: "down".to_owned(), text: "the alert down fires".to_owned() }, world.now);
+        world.collect();
+    };
+    let mut world = World::new(plan());
+    fires(&mut world);
+    assert!(world.release.state().rollback.is_none(), "before there is a canary it is none of its doing");
+    world.until_observing(0);
+    world.command(Action::Pause).unwrap();
+    fires(&mut world);
+    let cause = world.release.state().rollback.clone().expect("rolled back although paused");
+    assert_eq!(cause.kind, serin_core::release::CauseKind::Alert { name: "down".to_owned() });
+    fires(&mut world);
+    world.until_phase("rolled back");
+}

@@ -34,6 +34,7 @@ enum Happening {
     Traffic(f64),
     StableReady(Option<u32>),
     CanaryFails(bool),
+    AlertFires,
     Tampered(usize, u16),
     Deaf(usize, bool),
     Clock(u64),
@@ -73,6 +74,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => prop_oneof![Just(0.0), Just(5.0), Just(100.0)].prop_map(Traffic),
         1 => prop_oneof![Just(None), Just(Some(0)), Just(Some(2))].prop_map(StableReady),
         1 => prop::bool::weighted(0.2).prop_map(CanaryFails),
+        1 => prop::bool::weighted(0.1).prop_map(|fires| if fires { AlertFires } else { Settles }),
         1 => (0_usize..2, 0_u16..=10_000).prop_map(|(target, weight)| Tampered(target, weight)),
         1 => (0_usize..2, prop::bool::weighted(0.3)).prop_map(|(target, deaf)| Deaf(target, deaf)),
         1 => prop_oneof![Just(0), 1_u64..100_000, Just(86_400_000)].prop_map(Clock),
@@ -175,6 +177,9 @@ fn happen(world: &mut World, what: &Happening) {
         Happening::Harm(share) => world.canary_harms_stable = *share,
         Happening::Traffic(rps) => world.rps = *rps,
         Happening::StableReady(ready) => world.workload.stable_ready = *ready,
+        Happening::AlertFires => {
+            world.release.handle(Input::AlertFired { name: "down".to_owned(), text: "the alert down fires".to_owned() }, world.now);
+        }
         Happening::CanaryFails(fails) => world.workload.canary_failure = fails.then(|| "crash loop".to_owned()),
         Happening::Tampered(target, weight) => {
             let Some(target) = world.release.plan().targets.get(*target).cloned() else { return };

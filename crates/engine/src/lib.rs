@@ -1,6 +1,7 @@
 //! The async shell around the pure core: it carries out what a release decides.
 //!
-//! Ports are traits, adapters implement them: [`router`] splits traffic, [`workload`] runs the versions, [`store`] remembers.
+//! Ports are traits, adapters implement them: [`router`] splits traffic, [`workload`] runs the versions, [`source`] measures what Serin
+//! does not see, [`store`] remembers.
 //! [`run`] wires them for one release in the foreground.
 
 pub mod preflight;
@@ -8,6 +9,7 @@ pub mod process;
 pub mod router;
 pub mod run;
 pub mod serve;
+pub mod source;
 pub mod store;
 pub mod systemd;
 pub mod workload;

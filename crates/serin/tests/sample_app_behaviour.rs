@@ -60,7 +60,7 @@ fn behaviour_is_changed_at_run_time() {
     let app = SampleApp::start(&["--latency", "1ms"]);
     let shown: Value = serde_json::from_slice(&app.get("/admin/behaviour").body).unwrap();
     let expected = json!({
-        "error_rate": 0.0, "error_code": 500, "error_path": null, "hang_rate": 0.0, "latency_ms": 1, "jitter_ms": 0,
+        "error_rate": 0.0, "error_code": 500, "error_path": null, "hang_rate": 0.0, "lost_rate": 0.0, "latency_ms": 1, "jitter_ms": 0,
         "latency_p99_ms": null, "mode": "ok", "healthy": true, "ready": true
     });
     assert_eq!(shown, expected);

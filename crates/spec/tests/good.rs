@@ -54,7 +54,7 @@ const HOUR: u64 = 60 * MINUTE;
 
 #[test]
 fn whole_releases_are_as_reviewed() {
-    for name in ["everything", "minimal", "linear", "sequential", "kayenta"] {
+    for name in ["everything", "minimal", "linear", "sequential", "kayenta", "prometheus"] {
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path("good");
         settings.set_prepend_module_to_snapshot(false);

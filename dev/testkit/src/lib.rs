@@ -13,6 +13,7 @@ mod load;
 mod place;
 mod ports;
 pub mod processes;
+pub mod prometheus;
 pub mod prompt;
 mod release;
 pub mod schema;

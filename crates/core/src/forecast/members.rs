@@ -8,7 +8,7 @@
 use serin_stats::{Family, RatioMode, ReleaseAlarm, Share};
 
 use super::Against;
-use crate::plan::{Combine, Criterion, Metric, OnBreach, Plan};
+use crate::plan::{Combine, Criterion, ExternalKind, Metric, OnBreach, Plan};
 
 /// Limits against stable that must all be exceeded, in the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +71,9 @@ impl Member<'_> {
     }
 
     fn family(&self) -> Option<Family> {
+        let is_external = self.metric.external().is_some();
         match self.subject {
+            Subject::Rate(_) | Subject::Limit { .. } if is_external => Some(Family::Other),
             Subject::Rate(_) => Some(Family::Errors),
             Subject::Latency(_) => Some(Family::Latency),
             Subject::Limit { .. } => Some(Family::Limits),
@@ -157,6 +159,10 @@ fn absolute(metric: Metric, max: f64) -> Subject {
         Metric::ErrorRate | Metric::ServerErrorRate | Metric::ClientErrorRate => Subject::Limit { max, share: max },
         Metric::Latency(quantile) => Subject::Limit { max, share: 1.0 - quantile.q() },
         Metric::Cpu | Metric::Memory => Subject::Gauge,
+        Metric::External(external) => match external.kind {
+            ExternalKind::Ratio => Subject::Limit { max, share: max },
+            ExternalKind::Value => Subject::Gauge,
+        },
         Metric::LatencyAny | Metric::RequestRate | Metric::Restarts => Subject::Plain,
     }
 }

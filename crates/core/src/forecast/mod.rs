@@ -232,7 +232,7 @@ impl Setting {
             hold_ms: step.hold_ms,
             max_hold_ms: step.max_hold_ms,
             beta: rules.beta,
-            least_gauge_ms: least_gauge_ms(&rules),
+            least_gauge_ms: least_gauge_ms(&rules, plan.analysis.poll_ms.unwrap_or(0)),
         }
     }
 

@@ -32,6 +32,7 @@ fn plan(weights: &[u16], criteria: Vec<Criterion>) -> Plan {
             expect: Expectation { rps: Some(100.0), error_rate: None },
             interval_ms: 1_000,
             window_ms: 30_000,
+            poll_ms: None,
             on_no_data: OnNoData::Hold,
             on_inconclusive: OnInconclusive::Hold,
             retreat: RetreatPolicy { recover_within_ms: MINUTE, otherwise: RetreatEnd::Pause },
@@ -168,7 +169,7 @@ fn shares_are_divided_among_the_tests_of_the_same_consequence() {
 #[test]
 fn what_processes_use_is_decided_by_whole_minutes_unless_it_is_a_guard() {
     let mut plan = plan(&[500], vec![criterion(Metric::Cpu, Some(1.2), None)]);
-    let least_ms = crate::judge::least_gauge_ms(&SequentialRules::default());
+    let least_ms = crate::judge::least_gauge_ms(&SequentialRules::default(), 0);
     plan.analysis.guards.push(Guard { name: "greedy".to_owned(), metric: Metric::Memory, max: 1e9, window_ms: 10_000, min_sample: 0 });
     let stages = forecast(&plan);
     let [criterion, guard] = stages[0].tests.as_slice() else { panic!("{stages:?}") };

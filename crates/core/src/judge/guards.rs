@@ -8,6 +8,7 @@
 use super::{
     CriterionAssessment, Verdict,
     reading::{Read, Reading, Scene},
+    sights::Sights,
     slices::Slices,
     window::Window,
 };
@@ -22,6 +23,7 @@ use crate::{
 pub(super) struct Guards {
     rules: Vec<Rule>,
     gauges: [ArmGauges; 2],
+    sights: Sights,
 }
 
 #[derive(Debug, Clone)]
@@ -32,8 +34,8 @@ struct Rule {
 }
 
 impl Guards {
-    pub(super) fn new<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Self {
-        Self { rules: guards.into_iter().map(Rule::new).collect(), gauges: Default::default() }
+    pub(super) fn new<'a>(guards: impl IntoIterator<Item = &'a Guard>, sights: Sights) -> Self {
+        Self { rules: guards.into_iter().map(Rule::new).collect(), gauges: Default::default(), sights }
     }
 
     /// Forgets what was seen of requests.
@@ -44,8 +46,9 @@ impl Guards {
     /// Takes in what was observed at the canary's `weight`, and gives the guards that are broken now, in the plan's order.
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices, weight: WeightBps) -> Vec<CriterionAssessment> {
         self.gauges = observation.gauges;
+        self.sights.observe(observation);
         self.rules.iter_mut().for_each(|rule| rule.window.add(observation, slices));
-        self.rules.iter().filter_map(|rule| rule.broken(&self.gauges, weight, observation.at)).collect()
+        self.rules.iter().filter_map(|rule| rule.broken(&self.gauges, &self.sights, weight, observation.at)).collect()
     }
 
     /// The guards as criteria with nothing but a `max`.
@@ -55,7 +58,8 @@ impl Guards {
 
     /// Whether stable alone keeps the guards' limits, each within its own window, see [`keeps_limits`].
     pub(super) fn stable_keeps_limits(&self, broken: Option<&str>, now: Timestamp) -> Option<bool> {
-        let seen = |rule: &Rule| rule.with_scene(&self.gauges, WeightBps::ZERO, now, |scene| scene.stable_breaks(&rule.criterion));
+        let seen =
+            |rule: &Rule| rule.with_scene(&self.gauges, &self.sights, WeightBps::ZERO, now, |scene| scene.stable_breaks(&rule.criterion));
         keeps_limits(self.rules.iter().map(|rule| (rule.criterion.name.as_str(), seen(rule))), broken)
     }
 }
@@ -77,8 +81,9 @@ impl Rule {
         Self { criterion: guard.as_criterion(), window: Window::new(guard.window_ms) }
     }
 
-    fn broken(&self, gauges: &[ArmGauges; 2], weight: WeightBps, now: Timestamp) -> Option<CriterionAssessment> {
-        let reads = self.with_scene(gauges, weight, now, |scene| [scene.read(&self.criterion), scene.read_matched(&self.criterion)]);
+    fn broken(&self, gauges: &[ArmGauges; 2], sights: &Sights, weight: WeightBps, now: Timestamp) -> Option<CriterionAssessment> {
+        let reads =
+            self.with_scene(gauges, sights, weight, now, |scene| [scene.read(&self.criterion), scene.read_matched(&self.criterion)]);
         reads.into_iter().flatten().find_map(|read| self.breach(read))
     }
 
@@ -91,8 +96,15 @@ impl Rule {
         Some(read.assessed(&self.criterion, verdict, text))
     }
 
-    fn with_scene<T>(&self, gauges: &[ArmGauges; 2], weight: WeightBps, now: Timestamp, look: impl FnOnce(&Scene<'_>) -> T) -> T {
+    fn with_scene<T>(
+        &self,
+        gauges: &[ArmGauges; 2],
+        sights: &Sights,
+        weight: WeightBps,
+        now: Timestamp,
+        look: impl FnOnce(&Scene<'_>) -> T,
+    ) -> T {
         let slices = self.window.total(now);
-        look(&Scene { slices: &slices, gauges, covered_s: self.window.covered_s(), weight })
+        look(&Scene { slices: &slices, gauges, sights, covered_s: self.window.covered_s(), weight })
     }
 }

@@ -9,6 +9,7 @@ mod guards;
 mod kayenta;
 mod reading;
 mod sequential;
+mod sights;
 mod slices;
 mod tally;
 #[cfg(test)]

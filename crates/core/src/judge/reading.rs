@@ -1,9 +1,11 @@
 //! One criterion against one set of values: is a limit broken, and how close is it?
 
-use super::{CriterionAssessment, Verdict, slices::Slices};
+use serin_stats::ArmCounts;
+
+use super::{CriterionAssessment, Verdict, sights::Sights, slices::Slices};
 use crate::{
     WeightBps, format_value,
-    plan::{Combine, Criterion, Metric, MetricSource, Quantile, VersusStable},
+    plan::{Combine, Criterion, ExternalKind, Metric, MetricSource, Quantile, VersusStable},
     traffic::{Arm, ArmGauges, Counts, Outcome},
 };
 
@@ -11,6 +13,7 @@ use crate::{
 pub(super) struct Scene<'a> {
     pub(super) slices: &'a Slices,
     pub(super) gauges: &'a [ArmGauges; 2],
+    pub(super) sights: &'a Sights,
     /// Time that the counts cover; `None` if too short for rates.
     pub(super) covered_s: Option<f64>,
     pub(super) weight: WeightBps,
@@ -81,6 +84,9 @@ impl Scene<'_> {
         let versus = criterion.versus_stable.filter(|_| !self.weight.is_zero() && self.weight != WeightBps::FULL);
         if versus.is_none() && criterion.max.is_none() && criterion.min.is_none() {
             return None;
+        }
+        if let Some(gap) = self.sights.gap(criterion.metric) {
+            return Some(Read { reading: Reading::NoData { text: gap.to_string() }, canary: None, stable: None, pressure: None });
         }
         // Without compared requests the absolute limits are still looked at, by whatever came by weight.
         let has_absolute = criterion.max.is_some() || criterion.min.is_some();
@@ -168,6 +174,12 @@ impl Scene<'_> {
     }
 
     fn sample(&self, metric: Metric, arm: Arm, compared_only: bool) -> Sample {
+        if let Metric::External(external) = metric {
+            return match external.kind {
+                ExternalKind::Ratio => Sample::of_counts(self.slices.measured(external.name, arm)),
+                ExternalKind::Value => Sample { value: self.sights.value(metric, arm), events: None, requests: None },
+            };
+        }
         let open;
         let counts = match compared_only {
             true => self.slices.compared(arm),
@@ -206,11 +218,7 @@ impl Sample {
     /// `None` for metrics that do not come from traffic.
     fn of_traffic(metric: Metric, counts: &Counts, covered_s: Option<f64>) -> Option<Self> {
         let requests = counts.requests();
-        let share = |events: u64| Self {
-            value: (requests > 0).then(|| events as f64 / requests as f64),
-            events: Some(events),
-            requests: Some(requests),
-        };
+        let share = |events: u64| Self::of_counts(ArmCounts { requests, events });
         Some(match metric {
             Metric::ErrorRate => share(counts.errors()),
             Metric::ServerErrorRate => share(counts.of(Outcome::ServerError)),
@@ -224,8 +232,14 @@ impl Sample {
             Metric::LatencyAny => return Self::of_traffic(Metric::Latency(Quantile::P99), counts, covered_s),
             // No request at all is a rate of zero, not a lack of data; the sample is the time.
             Metric::RequestRate => Self { value: covered_s.map(|covered_s| requests as f64 / covered_s), events: None, requests: None },
-            Metric::Cpu | Metric::Memory | Metric::Restarts => return None,
+            Metric::Cpu | Metric::Memory | Metric::Restarts | Metric::External(_) => return None,
         })
+    }
+
+    fn of_counts(counts: ArmCounts) -> Self {
+        let ArmCounts { requests, events } = counts;
+        let value = (requests > 0).then(|| events.min(requests) as f64 / requests as f64);
+        Self { value, events: Some(events), requests: Some(requests) }
     }
 }
 

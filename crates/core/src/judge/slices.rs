@@ -1,17 +1,26 @@
 //! Observed requests cut into the populations that rules look at.
 
-use crate::traffic::{Arm, Assignment, Counts, Observation, by_arm};
+use std::collections::BTreeMap;
+
+use serin_stats::ArmCounts;
+
+use crate::{
+    plan::MetricName,
+    traffic::{Arm, Assignment, Counts, Observation, Reading, by_arm},
+};
 
 /// Counts by population and arm.
 ///
 /// - *compared*: assigned by weight while both arms got traffic; the only one that may be compared between the arms.
 /// - *open*: compared, and what came by weight when only one arm could serve it; what absolute limits look at.
 /// - *matched*: sent by a declared rule; another population, judged by absolute limits of its own.
+/// - *measured*: what other sources counted, who do not know how a request came to its arm.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slices {
     compared: [Counts; 2],
     forced: [Counts; 2],
     matched: [Counts; 2],
+    measured: BTreeMap<MetricName, [ArmCounts; 2]>,
 }
 
 impl Slices {
@@ -20,6 +29,7 @@ impl Slices {
             compared: by_arm(|arm| observation.counts(arm, Assignment::is_compared)),
             forced: by_arm(|arm| observation.counts(arm, |assignment| assignment == Assignment::Forced)),
             matched: by_arm(|arm| observation.counts(arm, |assignment| assignment == Assignment::Matched)),
+            measured: measured(observation),
         }
     }
 
@@ -29,6 +39,9 @@ impl Slices {
             self.compared[index].merge(&other.compared[index]);
             self.forced[index].merge(&other.forced[index]);
             self.matched[index].merge(&other.matched[index]);
+        }
+        for (metric, counts) in &other.measured {
+            add(self.measured.entry(*metric).or_default(), counts);
         }
     }
 
@@ -44,5 +57,25 @@ impl Slices {
 
     pub(super) fn matched(&self, arm: Arm) -> &Counts {
         &self.matched[arm.index()]
+    }
+
+    pub(super) fn measured(&self, metric: MetricName, arm: Arm) -> ArmCounts {
+        self.measured.get(&metric).map(|counts| counts[arm.index()]).unwrap_or_default()
+    }
+}
+
+fn measured(observation: &Observation) -> BTreeMap<MetricName, [ArmCounts; 2]> {
+    let mut sums: BTreeMap<MetricName, [ArmCounts; 2]> = BTreeMap::new();
+    for one in &observation.measured {
+        if let Reading::Counts(counts) = &one.reading {
+            add(sums.entry(one.metric).or_default(), counts);
+        }
+    }
+    sums
+}
+
+fn add(sum: &mut [ArmCounts; 2], counts: &[ArmCounts; 2]) {
+    for (sum, counts) in sum.iter_mut().zip(counts) {
+        sum.add(*counts);
     }
 }

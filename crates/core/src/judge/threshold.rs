@@ -18,6 +18,7 @@ use super::{
     Assessment, CriterionAssessment, Verdict,
     guards::{self, Guards},
     reading::{Read, Reading, Scene},
+    sights::Sights,
     slices::Slices,
     window::Window,
 };
@@ -36,6 +37,7 @@ pub(super) struct ThresholdJudge {
     rules: Vec<Rule>,
     guards: Guards,
     gauges: [ArmGauges; 2],
+    sights: Sights,
     weight: WeightBps,
     evaluated_at: Option<Timestamp>,
     assessment: Assessment,
@@ -71,8 +73,9 @@ impl ThresholdJudge {
             window: Window::new(plan.analysis.window_ms),
             stage: Slices::default(),
             rules: Vec::new(),
-            guards: Guards::new(&plan.analysis.guards),
+            guards: Guards::new(&plan.analysis.guards, Sights::new(&plan.analysis)),
             gauges: Default::default(),
+            sights: Sights::new(&plan.analysis),
             weight: WeightBps::ZERO,
             evaluated_at: None,
             assessment: Assessment::default(),
@@ -110,13 +113,20 @@ impl ThresholdJudge {
         let slices = self.window.total(now);
         let criteria = self.rules.iter().map(|rule| &rule.criterion).chain(self.guards.criteria());
         criteria.map(move |criterion| {
-            let scene = Scene { slices: &slices, gauges: &self.gauges, covered_s: self.window.covered_s(), weight: WeightBps::ZERO };
+            let scene = Scene {
+                slices: &slices,
+                gauges: &self.gauges,
+                sights: &self.sights,
+                covered_s: self.window.covered_s(),
+                weight: WeightBps::ZERO,
+            };
             (criterion.name.as_str(), scene.stable_breaks(criterion))
         })
     }
 
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices) {
         self.gauges = observation.gauges;
+        self.sights.observe(observation);
         self.window.add(observation, slices);
         self.stage.merge(slices);
         self.assessment.broken_guards = self.guards.observe(observation, slices, self.weight);
@@ -131,7 +141,8 @@ impl ThresholdJudge {
 
     fn evaluate(&mut self, now: Timestamp) {
         let slices = self.window.total(now);
-        let scene = Scene { slices: &slices, gauges: &self.gauges, covered_s: self.window.covered_s(), weight: self.weight };
+        let scene =
+            Scene { slices: &slices, gauges: &self.gauges, sights: &self.sights, covered_s: self.window.covered_s(), weight: self.weight };
         let whole = Scene { slices: &self.stage, ..scene };
         self.assessment.criteria = self.rules.iter_mut().filter_map(|rule| rule.assess(&scene, &whole, now)).collect();
         self.assessment.evaluated_at = Some(now);

@@ -182,7 +182,7 @@ impl Trial {
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let evidence = match &self.judge {
-            Judge::Sequential(judge) => Some(Box::new(judge.memory().clone())),
+            Judge::Sequential(judge) => Some(Box::new(judge.remembered())),
             Judge::Threshold(_) | Judge::Kayenta(_) => None,
         };
         Checkpoint { scope: self.scope, tally: self.tally, evidence }

@@ -1,10 +1,11 @@
-//! The metrics that Serin measures itself.
+//! The metrics that Serin measures itself, and those that others measure.
 
 use serde::{Deserialize, Serialize};
 
+use super::{ExternalKind, ExternalMetric};
 use crate::Unit;
 
-/// A built-in metric, measured for each arm.
+/// A metric, measured for each arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
@@ -26,6 +27,8 @@ pub enum Metric {
     Memory,
     /// Restarts after crashes.
     Restarts,
+    /// What a source outside of Serin measures.
+    External(ExternalMetric),
 }
 
 /// The latency quantiles on offer.
@@ -62,10 +65,12 @@ pub enum MetricSource {
     Traffic,
     /// The processes that Serin runs.
     Processes,
+    /// A source outside of Serin, which is polled.
+    External,
 }
 
 impl Metric {
-    /// Every metric.
+    /// Every built-in metric.
     pub const ALL: [Self; 12] = [
         Self::ErrorRate,
         Self::ServerErrorRate,
@@ -81,9 +86,22 @@ impl Metric {
         Self::Restarts,
     ];
 
+    /// The names of [`ALL`](Self::ALL).
+    #[must_use]
+    pub fn builtin_names() -> [&'static str; 12] {
+        Self::ALL.map(Self::builtin_name)
+    }
+
     /// The name in documents and output.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::External(external) => external.name.as_str(),
+            builtin => builtin.builtin_name(),
+        }
+    }
+
+    fn builtin_name(self) -> &'static str {
         match self {
             Self::ErrorRate => "error-rate",
             Self::ServerErrorRate => "5xx-rate",
@@ -97,10 +115,11 @@ impl Metric {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Restarts => "restarts",
+            Self::External(_) => "external",
         }
     }
 
-    /// The metric of that name.
+    /// The built-in metric of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
@@ -116,6 +135,10 @@ impl Metric {
             Self::Cpu => Unit::CpuPercent,
             Self::Memory => Unit::Bytes,
             Self::Restarts => Unit::Count,
+            Self::External(external) => match external.kind {
+                ExternalKind::Ratio => Unit::Share,
+                ExternalKind::Value => Unit::Number,
+            },
         }
     }
 
@@ -126,10 +149,19 @@ impl Metric {
         matches!(self.unit(), Unit::Share | Unit::Milliseconds)
     }
 
-    /// Whether it is what processes use, measured again and again: CPU and memory.
+    /// Whether it is a quantity that is measured again and again: CPU, memory, and values of other sources.
     #[must_use]
     pub fn is_gauge(self) -> bool {
-        matches!(self, Self::Cpu | Self::Memory)
+        matches!(self, Self::Cpu | Self::Memory | Self::External(ExternalMetric { kind: ExternalKind::Value, .. }))
+    }
+
+    /// The metric of another source, if it is one.
+    #[must_use]
+    pub fn external(&self) -> Option<&ExternalMetric> {
+        match self {
+            Self::External(external) => Some(external),
+            _ => None,
+        }
     }
 
     /// Where its values come from.
@@ -137,6 +169,7 @@ impl Metric {
     pub fn source(self) -> MetricSource {
         match self {
             Self::Cpu | Self::Memory | Self::Restarts => MetricSource::Processes,
+            Self::External(_) => MetricSource::External,
             _ => MetricSource::Traffic,
         }
     }

@@ -4,11 +4,13 @@
 //! have exactly one. Every strategy compiles to such a list, so that the state machine knows no strategy names.
 
 mod criterion;
+mod external;
 mod judge;
 mod metric;
 mod step;
 
 pub use criterion::{Combine, Criterion, Guard, OUTAGE_GUARD, OnBreach, RatioMode, Severity, VersusStable};
+pub use external::{ExternalKind, ExternalMetric, MetricName, MetricNameError};
 pub use judge::{Expectation, JudgeKind, KayentaRules, SequentialRules};
 pub use metric::{Metric, MetricSource, Quantile};
 pub use step::{Gate, Step};
@@ -79,6 +81,9 @@ pub struct Analysis {
     pub interval_ms: u64,
     /// Threshold judge: how far an evaluation looks back, in milliseconds.
     pub window_ms: u64,
+    /// Time between two looks at sources outside of Serin, in milliseconds; `None` if nothing is measured by any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_ms: Option<u64>,
     /// What follows at the end of a stage's `max_hold_ms` when there is no usable data.
     pub on_no_data: OnNoData,
     /// What follows at the end of a stage's `max_hold_ms` when the data does not decide.
@@ -96,6 +101,13 @@ impl Analysis {
     #[must_use]
     pub fn stale_after_ms(&self) -> u64 {
         self.interval_ms.saturating_mul(3).max(5_000)
+    }
+
+    /// How long a look at another source says something about now, in milliseconds: three looks, and a minute in which the source may be
+    /// slow. Sources say themselves, and sooner, that there is nothing new; this is for the case that they say nothing at all.
+    #[must_use]
+    pub fn unheard_after_ms(&self) -> u64 {
+        self.poll_ms.unwrap_or(0).saturating_mul(3).saturating_add(60_000)
     }
 }
 

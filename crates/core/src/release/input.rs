@@ -29,6 +29,13 @@ pub enum Input {
     },
     /// How the versions' replicas are.
     WorkloadSeen(WorkloadSeen),
+    /// An alert fires that the plan names and that did not when the release began.
+    AlertFired {
+        /// Its name.
+        name: String,
+        /// What it says, for people.
+        text: String,
+    },
 }
 
 /// Why an effect failed.

@@ -39,6 +39,18 @@ impl Release {
         }
     }
 
+    /// Somebody wrote down beforehand what this alert means: it needs no evidence. One that fires before there is a canary is none of its
+    /// doing.
+    pub(super) fn alert_fired(&mut self, name: String, text: String) {
+        let judged = matches!(
+            self.state.phase,
+            Phase::Deploying { .. } | Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. }
+        );
+        if judged {
+            self.roll_back(Cause { kind: CauseKind::Alert { name }, text });
+        }
+    }
+
     fn judge_canary(&mut self) {
         if !self.state.canary_has_traffic() {
             return;

@@ -138,6 +138,7 @@ impl Release {
             }
             Input::RouterSeen { target, weight } => self.router_seen(&target, weight),
             Input::WorkloadSeen(seen) => self.workload_seen(seen),
+            Input::AlertFired { name, text } => self.alert_fired(name, text),
         }
         self.advance();
     }

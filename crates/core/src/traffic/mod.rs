@@ -1,9 +1,12 @@
 //! The vocabulary of observed requests. The data plane counts in these words, the judge compares in them.
 
+pub mod align;
 mod counts;
+mod measured;
 mod observation;
 
 pub use counts::{Counts, MAX_ERROR_CLASSES, OTHER_ERRORS, Outcome};
+pub use measured::{Gap, GapKind, Measured, Reading};
 pub use observation::{ArmGauges, Observation, OpenCell, ReplicaCell, Sessions, TrafficCell, by_arm};
 
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serin_stats::Histogram;
 
-use super::{Arm, Assignment, Counts};
-use crate::{Timestamp, WeightBps};
+use super::{Arm, Assignment, Counts, Measured, Reading};
+use crate::{Timestamp, WeightBps, plan::MetricName};
 
 /// Counts of the requests that share a weight, an arm and an assignment.
 ///
@@ -90,6 +90,9 @@ pub struct Observation {
     /// Stable's replicas, those with at least one request since the previous observation.
     #[serde(default)]
     pub replicas: Vec<ReplicaCell>,
+    /// What other sources measured, if they were looked at since the previous observation; several looks at a metric in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measured>,
 }
 
 impl Observation {
@@ -101,6 +104,11 @@ impl Observation {
             sum.merge(&cell.counts);
         }
         sum
+    }
+
+    /// What was measured of a metric by another source.
+    pub fn readings(&self, metric: MetricName) -> impl Iterator<Item = &Reading> {
+        self.measured.iter().filter(move |one| one.metric == metric).map(|one| &one.reading)
     }
 }
 

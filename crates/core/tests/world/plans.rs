@@ -27,6 +27,7 @@ pub fn plan() -> Plan {
             expect: Expectation::default(),
             interval_ms: 1_000,
             window_ms: 10_000,
+            poll_ms: None,
             on_no_data: OnNoData::Hold,
             on_inconclusive: OnInconclusive::Hold,
             retreat: RetreatPolicy { recover_within_ms: 15_000, otherwise: RetreatEnd::Pause },

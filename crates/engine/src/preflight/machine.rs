@@ -1,13 +1,14 @@
 //! Checks of the machine that change nothing.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
 };
 
 use rustix::process::{Resource, getrlimit};
 use serin_core::release::Check;
-use serin_spec::validated::{EnvValue, ProcessArm, Release, Workload};
+use serin_spec::validated::{Auth, EnvValue, ProcessArm, Prometheus, Release, Secret, Workload};
 
 use super::{fail, outcome, pass, program, warn};
 use crate::router::bind_check;
@@ -39,6 +40,11 @@ pub fn static_checks(release: &Release, document_dir: &Path, state: &Path, own_l
             checks.push(pass("servers", format!("{count} servers to check when the release starts")));
         }
     }
+    let sources = release.measures.sources.iter();
+    checks.extend(sources.filter_map(|(name, source)| {
+        let hint = format!("set what is missing or correct analysis.sources.{name}");
+        references(&format!("secrets of source {name}"), &secrets(source), document_dir, &hint)
+    }));
     checks
 }
 
@@ -107,14 +113,35 @@ fn runnable(program: &str, directory: &Path) -> Result<(), String> {
     if program.contains("{{serin}}") { Ok(()) } else { program::find(program, directory).map(|_| ()) }
 }
 
-fn environment(name: &str, variables: &std::collections::BTreeMap<String, EnvValue>, document_dir: &Path) -> Option<Check> {
-    let check = format!("{name} environment");
-    let missing: Vec<String> = variables.iter().filter_map(|(variable, value)| unresolved(variable, value, document_dir)).collect();
-    let references = variables.values().filter(|value| !matches!(value, EnvValue::Literal(_))).count();
+fn environment(name: &str, variables: &BTreeMap<String, EnvValue>, document_dir: &Path) -> Option<Check> {
+    let hint = format!("set what is missing or correct workload.processes.{name}.env");
+    references(&format!("{name} environment"), variables, document_dir, &hint)
+}
+
+/// Everything that a source's questions refer to, by what it is for.
+fn secrets(source: &Prometheus) -> BTreeMap<String, EnvValue> {
+    let of = |secret: &Secret| match secret {
+        Secret::Env(variable) => EnvValue::Env(variable.clone()),
+        Secret::File(path) => EnvValue::File(path.clone()),
+    };
+    let auth = match &source.auth {
+        Some(Auth::Bearer(token)) => vec![("auth.bearer", token)],
+        Some(Auth::Basic { password, .. }) => vec![("auth.basic.password", password)],
+        Some(Auth::MutualTls { certificate, key }) => vec![("auth.mtls.certificate", certificate), ("auth.mtls.key", key)],
+        None => vec![],
+    };
+    let auth = auth.into_iter().chain(source.ca.as_ref().map(|ca| ("ca", ca)));
+    let headers = source.headers.iter().map(|(name, value)| (format!("header {name}"), value.clone()));
+    auth.map(|(name, secret)| (name.to_owned(), of(secret))).chain(headers).collect()
+}
+
+fn references(check: &str, values: &BTreeMap<String, EnvValue>, document_dir: &Path, hint: &str) -> Option<Check> {
+    let missing: Vec<String> = values.iter().filter_map(|(name, value)| unresolved(name, value, document_dir)).collect();
+    let references = values.values().filter(|value| !matches!(value, EnvValue::Literal(_))).count();
     match (references, missing.as_slice()) {
         (0, _) => None,
-        (_, []) => Some(pass(&check, format!("{references} references found"))),
-        (_, missing) => Some(fail(&check, missing.join("; "), format!("set what is missing or correct workload.processes.{name}.env"))),
+        (_, []) => Some(pass(check, format!("{references} references found"))),
+        (_, missing) => Some(fail(check, missing.join("; "), hint)),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use serin_core::{
     Timestamp,
     release::{Action, Command, Effect, EffectId, Event, Input, Output, Phase, Refusal, Release, narrate},
-    traffic::{Arm, Observation},
+    traffic::{Arm, Observation, OpenCell},
 };
 use serin_proxy::{ProxyLink, protocol::Stats};
 use tokio::{
@@ -34,6 +34,7 @@ use super::{
 use crate::{
     process::ReplicaSet,
     router::ProxyKeeper,
+    source::{News, Polls},
     store::{CheckpointFile, Latch, ReleaseRow, StateFolder},
     workload,
 };
@@ -74,6 +75,8 @@ pub(crate) struct Driver {
     stats: watch::Receiver<Option<Arc<Stats>>>,
     link: watch::Receiver<Option<Arc<ProxyLink>>>,
     load_start: Option<Load>,
+    /// What other sources say.
+    polls: Polls,
     checkpoint: CheckpointFile,
     checkpoint_at: Timestamp,
     /// Something was seen or decided since the last checkpoint.
@@ -82,6 +85,8 @@ pub(crate) struct Driver {
     metered: bool,
     linked: bool,
     recent: RecentTraffic,
+    /// Requests without an answer, as last observed.
+    open: Vec<OpenCell>,
     answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     /// Decided, but not yet durable.
     backlog: VecDeque<Output>,
@@ -99,6 +104,7 @@ impl Driver {
         let Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen } = started;
         let (commands_in, commands) = mpsc::channel(32);
         let (status, status_out) = watch::channel(None);
+        let polls = Polls::start(&world.sources);
         let (stats, mut link) = (world.stats.clone(), keeper.link());
         // An adopted proxy still serves the table of the owner before: the first link counts as a change.
         link.mark_changed();
@@ -122,12 +128,14 @@ impl Driver {
             stats,
             link,
             load_start: load,
+            polls,
             checkpoint,
             checkpoint_at: Timestamp(0),
             has_news: true,
             checkpoint_task: None,
             linked: false,
             recent: RecentTraffic::default(),
+            open: Vec::new(),
             answers: mpsc::channel(256),
             backlog: VecDeque::new(),
             running: HashSet::new(),
@@ -177,6 +185,7 @@ impl Driver {
                         self.observe(&latest);
                     }
                 }
+                news = self.polls.next() => self.hear(news),
                 Ok(()) = self.link.changed() => {
                     let linked = self.link.borrow_and_update().is_some();
                     self.relink(linked);
@@ -239,15 +248,37 @@ impl Driver {
         let now = self.clock.now();
         let Fresh { cells, replicas } = self.meter.take(stats);
         self.recent.add(now, &cells);
+        self.open.clone_from(&stats.open);
         self.has_news |= !cells.is_empty() || !replicas.is_empty() || !stats.open.is_empty();
         let arms = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)));
         let gauges = serin_core::traffic::by_arm(|arm| arms[arm.index()].gauges);
-        self.release.handle(Input::Observed(Observation { at: now, cells, gauges, open: stats.open.clone(), replicas }), now);
+        self.release
+            .handle(Input::Observed(Observation { at: now, cells, gauges, open: stats.open.clone(), replicas, measured: Vec::new() }), now);
         self.release.handle(Input::WorkloadSeen(workload::seen(&arms[0], &arms[1])), now);
         if (stats.epoch, stats.version) == self.world.router.version() {
             for target in self.release.plan().targets.clone() {
                 self.release.handle(Input::RouterSeen { target, weight: stats.weight }, now);
             }
+        }
+    }
+
+    /// What another source says is an observation of its own, so that what it decides does not wait for the proxy's counters.
+    fn hear(&mut self, news: News) {
+        if self.handed_over {
+            return;
+        }
+        let now = self.clock.now();
+        match news {
+            News::Measured(measured) => {
+                self.has_news = true;
+                // What is open, and what processes use, is as it was: an observation says it all.
+                let open = self.open.clone();
+                let gauges = self.arms().map(|arm| arm.gauges);
+                self.release.handle(Input::Observed(Observation { at: now, measured, open, gauges, ..Observation::default() }), now);
+            }
+            News::Fires { name, text } => self.release.handle(Input::AlertFired { name, text }, now),
+            News::AlertsSeen(Ok(())) => self.note("the alerts can be seen again".to_owned()),
+            News::AlertsSeen(Err(reason)) => self.note(reason),
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     preflight,
     router::{EmbeddedRouter, Router, RouterError},
+    source::Sources,
     workload::{Workload, WorkloadError},
 };
 
@@ -37,6 +38,7 @@ pub(crate) struct World {
     pub(crate) canary: CanaryGate,
     /// What was checked before anything was started.
     pub(crate) checks: Vec<Check>,
+    pub(crate) sources: Sources,
 }
 
 /// Keeps a deployment that is still under way from bringing back a canary that was stopped meanwhile.
@@ -112,6 +114,7 @@ impl World {
             at_stable,
             "see proxy.log in the state folder",
         ));
+        checks.extend(self.sources.preflight().await);
         checks.push(preflight::outcome("snapshot", "the route table without a canary is kept", Ok(()), ""));
         checks
     }

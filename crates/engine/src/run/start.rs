@@ -37,6 +37,7 @@ use crate::{
     process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec, reserve},
     router::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, running_proxy, take_back},
     serve::Who,
+    source::Sources,
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
     workload::{ExternalWorkload, Launch, ProcessesWorkload, Workload},
 };
@@ -375,6 +376,7 @@ impl<'a> Preparation<'a> {
             deploy_timeout_ms: validated.plan.deploy_timeout_ms,
             canary: CanaryGate::default(),
             checks: self.checks.clone(),
+            sources: Sources::new(&validated.measures, &self.config.document.dir),
         })
     }
 

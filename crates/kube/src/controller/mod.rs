@@ -21,7 +21,6 @@ use tokio::sync::watch;
 use crate::{
     api::Release,
     lease::{LeaseKeeper, LeaseName},
-    release::Measure,
     route,
     watch::{WatchTask, Watched, watch_all},
     workload::{self, Memory},
@@ -46,8 +45,6 @@ pub struct Config {
     pub scope: Scope,
     /// The lease among its replicas.
     pub lease: LeaseName,
-    /// Where observations of traffic come from.
-    pub measure: Arc<dyn Measure>,
 }
 
 /// Everything that is watched.
@@ -80,7 +77,7 @@ pub async fn run(client: Client, config: Config, mut stop: watch::Receiver<bool>
             Some(leads) => {
                 tracing::info!(epoch = leads.epoch, "leading");
                 tokio::select! {
-                    () = reign::reign(&client, &config, &eyes, &keeper, leads) => {}
+                    () = reign::reign(&client, &eyes, &keeper, leads) => {}
                     _ = leadership.wait_for(|now| *now != Some(leads)) => tracing::warn!("leading no longer"),
                     _ = stop.wait_for(|stop| *stop) => {}
                 }

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Config, Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
+use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
 use crate::{
     api::{ApiError, COMMAND, CommandStatus, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
@@ -46,7 +46,7 @@ struct Reign<'a> {
 }
 
 /// Leads until it is dropped.
-pub(super) async fn reign(client: &Client, config: &Config, eyes: &Eyes, keeper: &LeaseKeeper, leads: Leadership) {
+pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, leads: Leadership) {
     let fence: Arc<dyn Fence> = Arc::new(LeaseFence(keeper.clone()));
     let setting = Setting {
         client: client.clone(),
@@ -55,7 +55,6 @@ pub(super) async fn reign(client: &Client, config: &Config, eyes: &Eyes, keeper:
         routes: Arc::clone(&eyes.routes),
         fence,
         epoch: leads.epoch,
-        measure: Arc::clone(&config.measure),
         recorder: Recorder::start(client.clone()),
     };
     let mut reign =

@@ -78,12 +78,15 @@ impl LeaseKeeper {
         let (renew_every, give_up_ms) = (self.name.duration / 5, duration_ms / 3 * 2);
         let mut observed = Observed::default();
         let mut renewed_at_ms = 0;
+        // What lasts is said once, not with every attempt.
+        let mut trouble = String::new();
         loop {
             // Before the request: what arrives late was valid from when it was asked for.
             let asked_at_ms = now_ms();
             let pause = match self.once(&mut observed, asked_at_ms, &now_ms).await {
                 Ok(Some(leadership)) => {
                     renewed_at_ms = asked_at_ms;
+                    trouble.clear();
                     self.tell(Some(leadership));
                     renew_every
                 }
@@ -92,7 +95,11 @@ impl LeaseKeeper {
                     renew_every.min(Duration::from_secs(1))
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the lease could not be renewed");
+                    let said = error.to_string();
+                    if said != trouble {
+                        trouble = said;
+                        tracing::warn!(%error, "the lease could not be renewed");
+                    }
                     renew_every.min(Duration::from_millis(500))
                 }
             };

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use serin_core::{
     release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
     traffic::Observation,
 };
+use serin_engine::source::{News, Polls, Sources};
 use serin_spec::validated::ClusterRelease;
 use tokio::{
     sync::{mpsc, watch},
@@ -45,22 +47,6 @@ const REFRESH: Duration = Duration::from_secs(10);
 /// Between two attempts to write a status that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
 
-/// Where observations of traffic come from.
-pub trait Measure: Send + Sync {
-    /// Begins to measure a run. It ends when the receiver is dropped.
-    fn begin(&self, namespace: &str, release: &ClusterRelease) -> mpsc::Receiver<Observation>;
-}
-
-/// Nothing is measured: stages end by the document's policies for missing data.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unmeasured;
-
-impl Measure for Unmeasured {
-    fn begin(&self, _namespace: &str, _release: &ClusterRelease) -> mpsc::Receiver<Observation> {
-        mpsc::channel(1).1
-    }
-}
-
 /// What runs of all releases share.
 #[derive(Clone)]
 pub struct Setting {
@@ -76,8 +62,6 @@ pub struct Setting {
     pub fence: Arc<dyn Fence>,
     /// The leadership's epoch.
     pub epoch: u64,
-    /// Where observations come from.
-    pub measure: Arc<dyn Measure>,
     /// Tells the cluster what happens.
     pub recorder: Recorder,
 }
@@ -119,7 +103,8 @@ pub struct Actor {
     looked_at: Option<i64>,
     /// Why the run must end, whatever its judge says: the document or the canary's version was changed.
     changed: Option<String>,
-    observations: mpsc::Receiver<Observation>,
+    /// What others measure.
+    polls: Polls,
     pods: Arc<Watched<Pod>>,
     _pods_task: WatchTask,
     answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
@@ -153,7 +138,9 @@ impl Actor {
         let journal = Journal::new(setting.client.clone(), &known, run.epoch, Arc::clone(&setting.fence));
         let before = known.status.as_ref();
         let timeline = before.map(|status| status.timeline.clone()).unwrap_or_default();
-        let observations = release.map_or_else(|| mpsc::channel(1).1, |release| setting.measure.begin(known.namespace(), release));
+        // Secrets of sources are files and variables of the controller; relative paths have no folder to start from but its own.
+        let sources = Sources::new(&release.map(|release| release.measures.clone()).unwrap_or_default(), Path::new("."));
+        let polls = Polls::start(&sources);
         let world = World {
             client: setting.client.clone(),
             router,
@@ -166,6 +153,7 @@ impl Actor {
             unwanted: watch::channel(false).0,
             scaling: tokio::sync::Mutex::default(),
             note: Mutex::default(),
+            sources,
         };
         Self {
             clock: Clock::start(engine.state().at),
@@ -179,7 +167,7 @@ impl Actor {
             known,
             looked_at: None,
             changed: None,
-            observations,
+            polls,
             pods,
             _pods_task: pods_task,
             answers: mpsc::channel(64),
@@ -201,7 +189,6 @@ impl Actor {
         let mut deployments = self.setting.memory.deployments.changes();
         let mut routes = self.setting.routes.changes();
         let mut pods = self.pods.changes();
-        let mut is_measured = true;
         self.look_at_release();
         self.look_at_workload();
         self.turn();
@@ -218,13 +205,7 @@ impl Actor {
                 Ok(()) = pods.changed() => self.look_at_workload(),
                 Ok(()) = deployments.changed() => self.look_at_workload(),
                 Ok(()) = routes.changed() => self.look_at_route(),
-                observation = self.observations.recv(), if is_measured => match observation {
-                    Some(observation) => {
-                        self.has_news = true;
-                        self.engine.handle(Input::Observed(observation), self.clock.now());
-                    }
-                    None => is_measured = false,
-                },
+                news = self.polls.next() => self.hear(news),
                 _ = pulse.tick() => self.look_at_workload(),
                 () = sleep_until(Instant::now() + wake_in) => self.engine.handle(Input::Tick, self.clock.now()),
             }
@@ -307,6 +288,28 @@ impl Actor {
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
     }
 
+    fn hear(&mut self, news: News) {
+        let now = self.clock.now();
+        match news {
+            News::Measured(measured) => {
+                self.has_news = true;
+                self.engine.handle(Input::Observed(Observation { at: now, measured, ..Observation::default() }), now);
+            }
+            News::Fires { name, text } => self.engine.handle(Input::AlertFired { name, text }, now),
+            News::AlertsSeen(Ok(())) => self.say("alerts", "they can be seen again"),
+            News::AlertsSeen(Err(reason)) => self.say("alerts", &reason),
+        }
+    }
+
+    /// A line that is no decision.
+    fn say(&mut self, head: &str, detail: &str) {
+        self.setting.recorder.tell(&self.known, head, detail);
+        self.timeline.push_back(line(self.clock.now(), head, detail));
+        if self.timeline.len() > MAX_TIMELINE {
+            self.timeline.pop_front();
+        }
+    }
+
     /// What was judged is no longer what is there. Where the judge's eyes are closed already, it is an abort.
     fn must_end(&mut self, why: &str) {
         if self.changed.is_some() {
@@ -338,11 +341,7 @@ impl Actor {
         }
         for entry in &output.entries {
             if let Some((head, detail)) = narrate(entry, self.engine.plan()) {
-                self.setting.recorder.tell(&self.known, &head, &detail);
-                self.timeline.push_back(line(entry.at, &head, &detail));
-                if self.timeline.len() > MAX_TIMELINE {
-                    self.timeline.pop_front();
-                }
+                self.say(&head, &detail);
             }
         }
         if !output.entries.is_empty() || !output.effects.is_empty() {

@@ -16,7 +16,10 @@ use serin_core::{
     WeightBps,
     release::{Effect, EffectId, Fault, Input},
 };
-use serin_engine::router::{Router as _, RouterError};
+use serin_engine::{
+    router::{Router as _, RouterError},
+    source::Sources,
+};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -54,6 +57,8 @@ pub(super) struct World {
     pub(super) scaling: tokio::sync::Mutex<()>,
     /// What an effect that takes its time is waiting for.
     pub(super) note: Mutex<Option<String>>,
+    /// Whom to ask for what is measured.
+    pub(super) sources: Sources,
 }
 
 /// Carries out one effect and says how it went.

@@ -13,7 +13,7 @@ mod preflight;
 mod snapshot;
 mod status;
 
-pub use actor::{Actor, ActorEnd, Measure, Setting, Unmeasured};
+pub use actor::{Actor, ActorEnd, Setting};
 pub(crate) use actor::{Run, now, router};
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot};
 pub use status::{Context, MAX_TIMELINE, idle, invalid, status};

@@ -56,6 +56,7 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         canary(world).await,
         "change the template of the canary's Deployment to the version that you want to release",
     ));
+    checks.extend(world.sources.preflight().await);
     checks
 }
 

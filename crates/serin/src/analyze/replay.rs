@@ -31,7 +31,7 @@ pub(crate) enum Step {
     /// The weight that is judged at changed.
     Weight { at: Timestamp, weight: WeightBps },
     /// A verdict changed.
-    Verdict(Change),
+    Verdict(Box<Change>),
 }
 
 /// The last word about one criterion or guard.
@@ -124,7 +124,7 @@ impl Replay {
         }
         self.trial.observe(&moment.observation);
         if self.stage.is_some() {
-            steps.extend(self.changes(at).into_iter().map(Step::Verdict));
+            steps.extend(self.changes(at).into_iter().map(|change| Step::Verdict(Box::new(change))));
         }
         steps
     }

@@ -195,7 +195,8 @@ fn describe_guard(guard: &Guard, judge: JudgeKind) -> String {
     let how = match guard.metric.source() {
         _ if matches!(judge, JudgeKind::Sequential(_)) && guard.metric.is_evidence() => ", by evidence".to_owned(),
         MetricSource::Traffic => format!(" over {}, from {} requests on", human_duration(guard.window_ms), guard.min_sample),
-        MetricSource::Processes => ", as last measured".to_owned(),
+        MetricSource::External if guard.metric.is_evidence() => format!(" over {}", human_duration(guard.window_ms)),
+        MetricSource::Processes | MetricSource::External => ", as last measured".to_owned(),
     };
     format!("{} (guard): {} at most {limit}{how} → rollback at once", guard.name, guard.metric.name())
 }

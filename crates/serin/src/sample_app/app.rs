@@ -24,6 +24,8 @@ pub(crate) struct Lot {
     /// The status code of its failure.
     pub(crate) fails: Option<u16>,
     pub(crate) hangs: bool,
+    /// Its order is lost, whatever the answer says.
+    pub(crate) is_lost: bool,
 }
 
 /// The app: who it is, how it behaves, what it has counted.
@@ -90,8 +92,9 @@ impl App {
         let delay = Duration::try_from_secs_f64(behaviour.draw_latency_seconds(&mut *rng)).unwrap_or_default();
         let drawn = behaviour.draw_failure(path, &mut *rng);
         let hangs = behaviour.draw_hang(&mut *rng);
+        let is_lost = behaviour.draw_loss(&mut *rng);
         let marked = self.fail_header.as_ref().is_some_and(|(name, value)| headers.get_all(name).iter().any(|given| given == value));
-        Lot { delay, fails: (drawn || marked).then_some(behaviour.error_code), hangs }
+        Lot { delay, fails: (drawn || marked).then_some(behaviour.error_code), hangs, is_lost }
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Behaviour {
     pub(crate) error_path: Option<String>,
     /// Share of requests that are never answered, 0 to 1. Their connections stay open until the client goes.
     pub(crate) hang_rate: f64,
+    /// Share of requests whose order is lost although they are answered as they should be, 0 to 1.
+    pub(crate) lost_rate: f64,
     /// How long an answer takes; the median if `latency_p99_ms` is set.
     pub(crate) latency_ms: u64,
     /// Up to this much more, evenly spread.
@@ -58,6 +60,7 @@ impl Default for Behaviour {
             error_code: 500,
             error_path: None,
             hang_rate: 0.0,
+            lost_rate: 0.0,
             latency_ms: 0,
             jitter_ms: 0,
             latency_p99_ms: None,
@@ -85,7 +88,7 @@ impl Behaviour {
     /// # Errors
     /// A sentence that says what was expected.
     pub(crate) fn check(&self) -> Result<(), String> {
-        for (name, share) in [("error_rate", self.error_rate), ("hang_rate", self.hang_rate)] {
+        for (name, share) in [("error_rate", self.error_rate), ("hang_rate", self.hang_rate), ("lost_rate", self.lost_rate)] {
             if !(0.0..=1.0).contains(&share) {
                 return Err(format!("{name} is a share from 0 to 1, not {share}"));
             }
@@ -180,6 +183,11 @@ impl Behaviour {
     /// Draws whether one request is never answered.
     pub(crate) fn draw_hang(&self, rng: &mut impl Rng) -> bool {
         draw(self.hang_rate, rng)
+    }
+
+    /// Draws whether the order of one request is lost.
+    pub(crate) fn draw_loss(&self, rng: &mut impl Rng) -> bool {
+        draw(self.lost_rate, rng)
     }
 }
 

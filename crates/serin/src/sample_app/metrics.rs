@@ -1,4 +1,5 @@
-//! What `/metrics` shows: requests by status code, their durations and how many are in flight.
+//! What `/metrics` shows: requests by status code, their durations, how many are in flight, and what became of the orders of those that
+//! were answered well: what no proxy can see.
 //!
 //! Only app routes count. Probes, scrapes and `/admin` would dilute the error rate that a release is judged by.
 
@@ -22,6 +23,8 @@ const BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 pub(crate) struct Metrics {
     in_flight: AtomicU64,
     by_code: Mutex<BTreeMap<u16, Durations>>,
+    orders_placed: AtomicU64,
+    orders_lost: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +62,12 @@ impl Metrics {
         }
     }
 
+    /// Counts the order of a request that was answered well.
+    pub(crate) fn record_order(&self, is_lost: bool) {
+        let counter = if is_lost { &self.orders_lost } else { &self.orders_placed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// All counters in the Prometheus text format.
     pub(crate) fn render(&self, version: &str) -> String {
         let mut text = String::from("# HELP http_requests_total Requests answered, without probes.\n# TYPE http_requests_total counter\n");
@@ -78,6 +87,10 @@ impl Metrics {
             let _ = writeln!(text, "http_request_duration_seconds_sum{{{labels}}} {}", durations.sum_seconds);
             let _ = writeln!(text, "http_request_duration_seconds_count{{{labels}}} {}", durations.count);
         }
+        text.push_str("# HELP orders_total Orders of requests that were answered well.\n# TYPE orders_total counter\n");
+        for (result, count) in [("placed", &self.orders_placed), ("lost", &self.orders_lost)] {
+            let _ = writeln!(text, "orders_total{{version=\"{version}\",result=\"{result}\"}} {}", count.load(Ordering::Relaxed));
+        }
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         text.push_str("# HELP http_requests_in_flight Requests being answered.\n# TYPE http_requests_in_flight gauge\n");
         let _ = writeln!(text, "http_requests_in_flight{{version=\"{version}\"}} {in_flight}");
@@ -95,6 +108,7 @@ mod tests {
         metrics.record(200, Duration::from_millis(3));
         metrics.record(200, Duration::from_millis(300));
         metrics.record(500, Duration::from_secs(60));
+        metrics.record_order(true);
         let begun = metrics.begin();
         let text = metrics.render("v2");
         for line in [
@@ -105,6 +119,8 @@ mod tests {
             "http_request_duration_seconds_bucket{version=\"v2\",code=\"500\",le=\"10\"} 0",
             "http_request_duration_seconds_bucket{version=\"v2\",code=\"500\",le=\"+Inf\"} 1",
             "http_requests_in_flight{version=\"v2\"} 1",
+            "orders_total{version=\"v2\",result=\"lost\"} 1",
+            "orders_total{version=\"v2\",result=\"placed\"} 0",
         ] {
             assert!(text.lines().any(|given| given == line), "{line} not in\n{text}");
         }

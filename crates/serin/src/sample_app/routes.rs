@@ -83,6 +83,9 @@ async fn counted(app: &App, path: &str, request: Request<Incoming>) -> Response<
         (true, None) => app_route(app, path, request).await,
     };
     app.metrics.record(response.status().as_u16(), start.elapsed());
+    if response.status().is_success() {
+        app.metrics.record_order(lot.is_lost);
+    }
     response
 }
 

@@ -1,13 +1,12 @@
 //! `serin controller`: releases of a cluster, for good.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use serin_kube::{
     Client,
     controller::{self, Config, Scope},
     lease::LeaseName,
-    release::Unmeasured,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -88,7 +87,7 @@ async fn control(args: &Args) -> anyhow::Result<ExitCode> {
         Scope::Namespace(namespace) => format!("watching the releases of the namespace {namespace}"),
     });
     let (stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(controller::run(client, Config { scope, lease, measure: Arc::new(Unmeasured) }, stopped));
+    let running = tokio::spawn(controller::run(client, Config { scope, lease }, stopped));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

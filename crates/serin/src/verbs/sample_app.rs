@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Share of requests that are never answered. Probes are, and connections stay open until the client goes.
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = values::percent)]
     hang_rate: f64,
+    /// Share of requests that are answered as they should be although their order is lost: only the counter orders_total of /metrics shows it.
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = values::percent)]
+    lost_rate: f64,
     /// How long each answer takes; the median if --latency-p99 is given.
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = values::duration)]
     latency: Duration,
@@ -103,6 +106,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
             error_code: args.error_code,
             error_path: args.error_path.clone(),
             hang_rate: args.hang_rate,
+            lost_rate: args.lost_rate,
             latency_ms: values::ms(args.latency),
             jitter_ms: values::ms(args.jitter),
             latency_p99_ms: args.latency_p99.map(values::ms),

@@ -47,7 +47,7 @@ struct Controller {
 
 impl Shop {
     pub(crate) fn open(test: &str) -> Option<Self> {
-        let cluster = Cluster::start_or_leave_out(test, Options::default().sample_app(SERIN))?;
+        let cluster = Cluster::start_or_leave_out(test, &Options::default().sample_app(SERIN))?;
         cluster.apply(CRD);
         cluster.until("the resource", || {
             let crd = cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "releases.serin.dev")?;
@@ -98,7 +98,7 @@ spec:
         );
         cluster.wait_available("shop", "shop");
         let shop = Self { cluster, controllers: Mutex::default() };
-        shop.cluster.until("the shop to serve", || (shop.ask(&[]).ok()? == "v1").then_some(()));
+        shop.until("the shop to serve", |shop| (shop.ask(&[]).ok()? == "v1").then_some(()));
         Some(shop)
     }
 
@@ -108,7 +108,7 @@ spec:
         let log = self.cluster.path().join(format!("controller-{}.log", all.len()));
         let file = File::create(&log).unwrap();
         let child = Command::new(SERIN)
-            .args(["controller", "--all-namespaces", "--lease-duration=4s"])
+            .args(["controller", "--all-namespaces", "--lease-namespace=serin", "--lease-duration=4s"])
             .env("KUBECONFIG", self.cluster.service_account("serin", "controller"))
             .env("SERIN_LOG", "info")
             .stdout(file.try_clone().unwrap())
@@ -281,8 +281,7 @@ impl Drop for Traffic {
 }
 
 fn ask(door: std::net::SocketAddr, headers: &[(&str, &str)]) -> Result<String, String> {
-    let all: Vec<(&str, &str)> = headers.iter().copied().chain([("host", HOST)]).collect();
-    match http::get(door, "/", &all) {
+    match http::get_of_host(door, HOST, "/", headers) {
         Ok(answer) if answer.status == 200 => Ok(answer.version().to_owned()),
         Ok(answer) => Err(answer.status.to_string()),
         Err(error) => Err(error.to_string()),

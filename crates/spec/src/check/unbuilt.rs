@@ -8,13 +8,11 @@ use crate::{
 };
 
 /// Reserved fields by the place they belong to.
-const FIELDS: [(&str, &[&str]); 6] = [
+const FIELDS: [(&str, &[&str]); 4] = [
     ("spec", &["preflight", "hooks", "notify"]),
     ("spec.workload", &["cloudRun"]),
     ("spec.traffic", &["istio", "ingressNginx", "service", "nginx", "haproxy", "envoy", "cloudRun", "dns"]),
     ("spec.strategy", &["blueGreen", "hybrid"]),
-    ("spec.analysis", &["sources"]),
-    ("spec.analysis.metrics", &["prometheus"]),
 ];
 
 /// Where a reserved field has alternatives that are built.
@@ -52,7 +50,6 @@ pub(super) fn field(path: &Path, name: &str, built: &[&str]) -> Option<Unbuilt> 
     let place = place.strip_prefix("spec.").unwrap_or(&place);
     let instead = match place {
         place if UNIONS.iter().any(|union| place.starts_with(union)) => Some(list(built.iter().copied(), "and")),
-        "analysis.metrics.prometheus" => Some("`builtin`".to_owned()),
         _ => None,
     };
     Some(Unbuilt { message: format!("`{place}` is not built yet"), built: instead })

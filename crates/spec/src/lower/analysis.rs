@@ -41,6 +41,8 @@ pub(super) fn lower(given: raw::Analysis, basis: &Basis, path: &Path, cx: &mut C
         expect: basis.judging.expect,
         interval_ms,
         window_ms,
+        // What is measured by others is read with its sources.
+        poll_ms: None,
         on_no_data: match given.on_no_data {
             None | Some(raw::OnNoData::Hold) => OnNoData::Hold,
             Some(raw::OnNoData::Rollback) => OnNoData::Rollback,

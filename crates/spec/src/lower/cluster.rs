@@ -1,8 +1,12 @@
 //! Releases of a cluster, and documents in the wrong place: a cluster's on one machine, or the other way round.
 
+use serin_core::plan::{Analysis, Metric};
+
 use super::{
     Context,
     context::{DAY, MINUTE, SECOND},
+    criterion::Taken,
+    strategy::Lowered,
     traffic,
 };
 use crate::{
@@ -25,12 +29,14 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     let shape = super::Shape {
         target: TARGET,
         measured: false,
+        sees_traffic: false,
         deploy_timeout_ms: workload.as_ref().map_or(0, |pair| pair.ready_within_ms),
         sticky: false,
+        has_matches: traffic.as_ref().is_some_and(|traffic| !traffic.matches.is_empty()),
     };
     let name = document.metadata.name.0;
-    let plan = super::plan(&name, strategy, analysis, &shape, cx)?;
-    Some(ClusterRelease { name, document_hash, plan, workload: workload?, traffic: traffic? })
+    let (plan, measures) = super::plan(&name, strategy, analysis, &shape, cx)?;
+    Some(ClusterRelease { name, document_hash, plan, workload: workload?, traffic: traffic?, measures })
 }
 
 /// Whether a document says anything that only a cluster has.
@@ -68,6 +74,43 @@ fn refuse_machine(document: &Document, cx: &mut Context<'_>) {
         let at = Path::root().key("spec").key(section).key(field);
         let diagnostic = cx.error_at_key(&at, "for-a-machine", format!("`{section}.{field}` is for one machine, not for a cluster"));
         cx.push(diagnostic.expected(format!("in a cluster: {instead}")).help("`serin run` and `serin serve` run documents of one machine"));
+    }
+}
+
+/// In a cluster Serin does not carry the traffic: what is judged is measured by others. Default criteria and the default guard, which are about
+/// built-in metrics, are left out; such that are written down are errors. `own_guards`: the names of those.
+pub(super) fn leave_to_sources(
+    analysis: &mut Analysis,
+    taken: &Taken,
+    own_guards: &[String],
+    strategy: &Lowered,
+    has_alerts: bool,
+    cx: &mut Context<'_>,
+) {
+    let at_analysis = Path::root().key("spec").key("analysis");
+    analysis.criteria.retain(|one| one.metric.external().is_some() || taken.get(&one.name).is_some_and(Option::is_some));
+    analysis.guards.retain(|one| one.metric.external().is_some() || own_guards.contains(&one.name));
+    let of_stages = strategy.steps.iter().enumerate().flat_map(|(index, step)| {
+        let places = strategy.own_criteria.get(index);
+        step.criteria.iter().map(move |one| (one, places.and_then(|places| places.get(&one.name)).and_then(Option::as_ref)))
+    });
+    let of_release = analysis.criteria.iter().map(|one| (one, taken.get(&one.name).and_then(Option::as_ref)));
+    let mut unmeasured: Vec<(Metric, Path)> = of_release
+        .chain(of_stages)
+        .map(|(one, place)| (one.metric, place.map_or_else(|| at_analysis.key("criteria"), |place| place.key("metric"))))
+        .collect();
+    unmeasured.extend(analysis.guards.iter().map(|one| (one.metric, at_analysis.key("guards"))));
+    let is_judged = has_alerts || !unmeasured.is_empty();
+    for (metric, place) in unmeasured.into_iter().filter(|(metric, _)| metric.external().is_none()) {
+        let message = format!("{} is not measured in a cluster: there Serin does not carry the traffic itself", quote(metric.name()));
+        let diagnostic = cx.error(&place, "not-measured", message).expected("a metric of `analysis.metrics` that a source measures");
+        cx.push(diagnostic.help("declare a source in `analysis.sources`, such as the Prometheus that scrapes your gateway or your pods"));
+    }
+    if !is_judged {
+        let at = Path::root().key("spec").key("strategy");
+        let message = "nothing judges this release: stages end by `onNoData` alone";
+        let help = "declare a source and metrics in `analysis`, and criteria about them; crash loops and alerts need none";
+        cx.push(cx.warning_at_key(&at, "not-judged", message).help(help));
     }
 }
 

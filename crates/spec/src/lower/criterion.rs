@@ -47,6 +47,13 @@ pub(super) fn criteria(given: Vec<raw::Criterion>, taken: &mut Taken, basis: &Ba
         refuse_taken(&name, raw.name.is_some(), taken, &at, cx);
         taken.entry(name.clone()).or_insert_with(|| Some(at.clone()));
         let patience = Patience::new(&raw, basis.judging, &at, cx);
+        if let Some(metric) = metric.filter(|metric| basis.metrics.is_whole(*metric))
+            && raw.versus_stable.is_some()
+        {
+            let message = format!("{} is about both versions together, so there is nothing to compare", quote(metric.name()));
+            let diagnostic = cx.error_at_key(&at.key("versusStable"), "undecidable", message);
+            cx.push(diagnostic.expected("`max` or `min`").help("or tell the versions apart in its queries by `{{arm}}`"));
+        }
         criteria.extend(metric.map(|metric| criterion(raw, name, metric, patience, basis.judging, &at, cx)));
     }
     criteria

@@ -151,7 +151,7 @@ fn endpoint(url: &str, path: &Path, cx: &mut Context<'_>) -> Option<String> {
 }
 
 /// A DNS name or an IPv4 address, in lower case.
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     let all_numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if all_numeric {
         return host.parse::<IpAddr>().is_ok();

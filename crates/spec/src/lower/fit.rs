@@ -35,7 +35,7 @@ pub(super) fn limits(criterion: &Criterion, judging: Judging, path: &Path, cx: &
             if criterion.min.is_some() && criterion.metric.is_evidence() && criterion.metric != Metric::LatencyAny {
                 let message = format!("`min` of {} cannot be decided: less of it is better", quote(criterion.metric.name()));
                 let diagnostic = cx.error_at_key(&path.key("min"), "undecidable", message);
-                cx.push(diagnostic.expected("`max` or `versusStable`").help("leave it out, or write `judge: threshold`"));
+                cx.push(diagnostic.expected("`max` or `versusStable`").help(less_is_better(criterion.metric)));
             }
             if let Some(versus) = criterion.versus_stable {
                 proof(versus, criterion.metric, &at_versus, cx);
@@ -75,6 +75,11 @@ pub(super) fn guard(of: Metric, max: f64, judging: Judging, path: &Path, cx: &mu
 
 /// Whether the judge knows the metric.
 fn metric(metric: Metric, judging: Judging, path: &Path, cx: &mut Context<'_>) -> bool {
+    if metric.external().is_some() && matches!(judging.kind, JudgeKind::Kayenta(_)) {
+        let message = format!("{} is not for `judge: kayenta`, which scores what Serin measures itself", quote(metric.name()));
+        cx.push(cx.error(path, "not-for-this-judge", message).expected("a built-in metric").help("or write `judge: sequential`"));
+        return false;
+    }
     let known = metric != Metric::LatencyAny || matches!(judging.kind, JudgeKind::Sequential(_));
     if !known {
         let message = format!("{} is not for `judge: {}`, which needs a single value", quote(metric.name()), judging.name());
@@ -117,11 +122,20 @@ fn proof(versus: VersusStable, metric: Metric, path: &Path, cx: &mut Context<'_>
                 "what is shown is only that the canary uses more than it may",
                 "for a limit of the canary alone, write `min`; or write `judge: threshold`",
             )
+        } else if metric.external().is_some() {
+            ("less of it is better, as of every ratio", less_is_better(metric))
         } else {
-            ("less of it is better, as of every built-in rate and latency", "leave it out, or write `judge: threshold`")
+            ("less of it is better, as of every built-in rate and latency", less_is_better(metric))
         };
         let message = format!("`decrease` of {} cannot be decided: {why}", quote(metric.name()));
         let diagnostic = cx.error_at_key(&path.key("decrease"), "undecidable", message);
         cx.push(diagnostic.expected("`ratio` or `increase`").help(help));
+    }
+}
+
+fn less_is_better(metric: Metric) -> &'static str {
+    match metric.external() {
+        Some(_) => "if more of it is better, name what counts as `good` in its metric instead of `numerator`: what is not good is bad",
+        None => "leave it out, or write `judge: threshold`",
     }
 }

@@ -87,10 +87,13 @@ impl Judging {
         if given.kayenta.is_some() && !is("kayenta") {
             self.refuse(&path.key("kayenta"), "", "leave it out, or write `judge: kayenta`", cx);
         }
-        if given.interval.is_some() && is("sequential") {
-            self.refuse(&path.key("interval"), ", which looks at every observation", "leave it out, or write `judge: threshold`", cx);
+        // How often sources are asked is no matter of the judge.
+        let is_unread = given.interval.is_some() && given.sources.as_ref().is_none_or(|sources| sources.is_empty());
+        if is_unread && is("sequential") {
+            let help = "leave it out, or write `judge: threshold`";
+            self.refuse(&path.key("interval"), ", which looks at every observation, and there are no `sources` to ask", help, cx);
         }
-        if given.interval.is_some() && is("kayenta") {
+        if is_unread && is("kayenta") {
             let help = "write `kayenta: {interval: …}` for the time between two scores, or `judge: threshold`";
             self.refuse(&path.key("interval"), "", help, cx);
         }

@@ -24,6 +24,7 @@ pub(super) fn value(metric: Metric, text: &str) -> Result<f64, Malformed> {
         Unit::CpuPercent => format::percentage(text).map(|share| share * 100.0),
         Unit::Bytes => bytes(text),
         Unit::Count => count(text),
+        Unit::Number => number_of(text).ok_or_else(|| malformed(text, "is not a number", "a number without a unit, such as `12.5`")),
     }
 }
 
@@ -34,7 +35,7 @@ pub(super) fn difference(metric: Metric, text: &str) -> Result<f64, Malformed> {
             if points > 1.0 { Err(malformed(text, "is more than all requests", "`0pp` to `100pp`")) } else { Ok(points) }
         }),
         Unit::CpuPercent => format::points(text).map(|points| points * 100.0),
-        Unit::Milliseconds | Unit::PerSecond | Unit::Bytes | Unit::Count => value(metric, text),
+        Unit::Milliseconds | Unit::PerSecond | Unit::Bytes | Unit::Count | Unit::Number => value(metric, text),
     }
 }
 

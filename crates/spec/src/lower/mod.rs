@@ -15,6 +15,7 @@ mod guard;
 mod http;
 mod judge;
 mod limit;
+mod measures;
 mod metrics;
 mod processes;
 mod refused;
@@ -30,7 +31,7 @@ use serin_core::plan::{Plan, Step};
 use crate::{
     raw::{self, Document},
     tree::Path,
-    validated::{Release, Workload},
+    validated::{Measures, Release, Workload},
 };
 
 /// What criteria and guards are read by.
@@ -40,12 +41,18 @@ struct Basis {
 }
 
 impl Basis {
-    /// `processes_measured`: Serin runs the processes itself and sees what they use.
-    fn new(analysis: Option<&raw::Analysis>, processes_measured: bool, at_analysis: &Path, cx: &mut Context<'_>) -> Self {
-        Self {
-            metrics: metrics::Metrics::new(analysis, processes_measured, at_analysis, cx),
-            judging: judge::Judging::new(analysis, at_analysis, cx),
-        }
+    /// `processes_measured`: Serin runs the processes itself and sees what they use. `release`: the document's name.
+    fn new(
+        analysis: Option<&raw::Analysis>,
+        processes_measured: bool,
+        release: &str,
+        at_analysis: &Path,
+        cx: &mut Context<'_>,
+    ) -> (Self, Measures) {
+        let judging = judge::Judging::new(analysis, at_analysis, cx);
+        let measures::Lowered { measures, metrics, whole } = measures::lower(analysis, release, at_analysis, cx);
+        let metrics = metrics::Metrics::new(analysis, processes_measured, (metrics, whole), at_analysis, cx);
+        (Self { metrics, judging }, measures)
     }
 }
 
@@ -58,9 +65,13 @@ struct Shape {
     target: &'static str,
     /// Serin runs the processes itself and sees what they use.
     measured: bool,
+    /// Serin carries the traffic itself and counts it.
+    sees_traffic: bool,
     deploy_timeout_ms: u64,
     /// Clients keep their arm.
     sticky: bool,
+    /// Some requests go to the canary whatever the weight.
+    has_matches: bool,
 }
 
 /// A document as a release of this machine; `None` if errors were reported.
@@ -90,23 +101,43 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     let shape = Shape {
         target: EMBEDDED_TARGET,
         measured: !matches!(workload, Some(Workload::External(_))),
+        sees_traffic: true,
         deploy_timeout_ms,
         sticky: traffic.as_ref().is_some_and(|traffic| traffic.sticky.is_some()),
+        has_matches: traffic.as_ref().is_some_and(|traffic| !traffic.matches.is_empty()),
     };
     let name = document.metadata.name.0;
-    let plan = plan(&name, document.spec.strategy, document.spec.analysis, &shape, cx)?;
-    Some(Release { name, document_hash, plan, workload: workload?, traffic: traffic? })
+    let (plan, measures) = plan(&name, document.spec.strategy, document.spec.analysis, &shape, cx)?;
+    Some(Release { name, document_hash, plan, workload: workload?, traffic: traffic?, measures })
 }
 
-/// The steps and the rules of judgement; `None` if errors were reported, here or before.
-fn plan(name: &str, strategy: raw::Strategy, analysis: Option<raw::Analysis>, shape: &Shape, cx: &mut Context<'_>) -> Option<Plan> {
+/// The steps, the rules of judgement, and what others are asked for them; `None` if errors were reported, here or before.
+fn plan(
+    name: &str,
+    strategy: raw::Strategy,
+    analysis: Option<raw::Analysis>,
+    shape: &Shape,
+    cx: &mut Context<'_>,
+) -> Option<(Plan, Measures)> {
     let spec = Path::root().key("spec");
     let at_analysis = spec.key("analysis");
     let at_strategy = spec.key("strategy").key("canary");
-    let basis = Basis::new(analysis.as_ref(), shape.measured, &at_analysis, cx);
-    let (analysis, taken) = analysis::lower(analysis.unwrap_or_default(), &basis, &at_analysis, cx);
+    let own_guards: Vec<String> =
+        analysis.iter().filter_map(|given| given.guards.as_ref()).flatten().map(|guard| guard.name.0.clone()).collect();
+    let (basis, mut measures) = Basis::new(analysis.as_ref(), shape.measured, name, &at_analysis, cx);
+    let (mut analysis, taken) = analysis::lower(analysis.unwrap_or_default(), &basis, &at_analysis, cx);
     let strategy = strategy::lower(strategy.canary, &basis, &taken, &at_strategy, cx);
+    analysis.poll_ms = (!measures.queries.is_empty()).then_some(measures.interval_ms);
+    if !shape.sees_traffic {
+        let has_alerts = !measures.alerts.is_empty();
+        cluster::leave_to_sources(&mut analysis, &taken, &own_guards, &strategy, has_alerts, cx);
+    }
     decidable::check(&analysis, &taken, &strategy, cx);
+    measures::warn_of_mixtures(&analysis, &taken, (shape.sticky, shape.has_matches), cx);
+    let criteria = analysis.criteria.iter().chain(strategy.steps.iter().flat_map(|step| &step.criteria)).map(|one| one.metric);
+    let used: Vec<_> =
+        criteria.chain(analysis.guards.iter().map(|guard| guard.metric)).filter_map(|metric| metric.external().copied()).collect();
+    measures.queries.retain(|query| used.iter().any(|metric| metric.name == query.metric));
     if cx.has_errors() {
         return None;
     }
@@ -122,5 +153,5 @@ fn plan(name: &str, strategy: raw::Strategy, analysis: Option<raw::Analysis>, sh
         sticky: shape.sticky,
     };
     refused::check(&plan, &taken, &strategy.own_criteria, &at_strategy, cx);
-    if cx.has_errors() { None } else { Some(plan) }
+    if cx.has_errors() { None } else { Some((plan, measures)) }
 }

@@ -40,9 +40,11 @@ pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
     let given = section::<raw::Analysis>(document, "analysis", cx).or_else(|| is_left_out.then(raw::Analysis::default));
     let Some(given) = given else { return };
     let at_analysis = spec.key("analysis");
-    let basis = Basis::new(Some(&given), !unmeasured, &at_analysis, cx);
+    // The name only fills templates, which nobody sees here.
+    let (basis, measures) = Basis::new(Some(&given), !unmeasured, "release", &at_analysis, cx);
     let strategy = section::<raw::Strategy>(document, "strategy", cx);
-    let (analysis, taken) = analysis::lower(given, &basis, &at_analysis, cx);
+    let (mut analysis, taken) = analysis::lower(given, &basis, &at_analysis, cx);
+    analysis.poll_ms = (!measures.queries.is_empty()).then_some(measures.interval_ms);
     if let Some(given) = strategy {
         let strategy = strategy::lower(given.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
         decidable::check(&analysis, &taken, &strategy, cx);

@@ -1,9 +1,11 @@
 //! How traffic is judged.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Criterion, Duration, Guard, Name, NumberOrText, Percentage};
+use super::{Alert, Arms, Criterion, Duration, Guard, Name, NumberOrText, Percentage, PrometheusMetric, Source};
 
 /// How traffic is judged, and what follows when it cannot be.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -23,7 +25,8 @@ pub(crate) struct Analysis {
     pub(crate) expect: Option<Expectation>,
     /// Under `judge: kayenta`: when its score passes, and how often it is made.
     pub(crate) kayenta: Option<Kayenta>,
-    /// Under `judge: threshold`: time between two evaluations of the criteria. Guards are evaluated on every observation. Default: `1s`.
+    /// With `sources`: time between two looks at them, from `1s` on. Default: `15s`. Under `judge: threshold` also the time between two evaluations of
+    /// the criteria; guards are evaluated on every observation. Default there: `1s`.
     pub(crate) interval: Option<Duration>,
     /// Under `judge: threshold`: how far an evaluation looks back; not shorter than `interval`. Default: `30s`.
     pub(crate) window: Option<Duration>,
@@ -37,7 +40,15 @@ pub(crate) struct Analysis {
     pub(crate) on_inconclusive: Option<OnInconclusive>,
     /// What follows when both versions break the same `max` or `min`: traffic leaves the canary, and then this.
     pub(crate) retreat: Option<Retreat>,
-    /// Names for metrics. Criteria may name a built-in metric directly as well.
+    /// Others who measure, by name.
+    pub(crate) sources: Option<BTreeMap<String, Source>>,
+    /// What the versions are called there. Default: `stable` and `canary`.
+    pub(crate) arms: Option<Arms>,
+    /// Alerts that take the traffic from the canary at once, if they begin to fire after the release began. One that fires before keeps the release
+    /// from starting.
+    #[schemars(length(max = 50))]
+    pub(crate) alerts: Option<Vec<Alert>>,
+    /// Names for metrics, and metrics of `sources`. Criteria may name a built-in metric directly as well.
     #[schemars(length(max = 100))]
     pub(crate) metrics: Option<Vec<DeclaredMetric>>,
     /// What must hold in every stage and during the bake, as far as it is not about stable; what is goes on under `sequential`, against what
@@ -144,13 +155,16 @@ pub(crate) enum RetreatEnd {
     Rollback,
 }
 
-/// A name for a metric.
+/// A metric: a name for a built-in one, or what a source is asked. Exactly one of `builtin` and `prometheus`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DeclaredMetric {
     /// The name that criteria and guards use.
     pub(crate) name: Name,
     /// The built-in metric that it stands for.
+    #[serde(default)]
     #[schemars(schema_with = "crate::schema::builtin_metric")]
-    pub(crate) builtin: String,
+    pub(crate) builtin: Option<String>,
+    /// What a Prometheus is asked.
+    pub(crate) prometheus: Option<PrometheusMetric>,
 }

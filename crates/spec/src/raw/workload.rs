@@ -59,8 +59,8 @@ pub(crate) struct ProcessArm {
     pub(crate) logs: Option<Logs>,
 }
 
-/// Value of an environment variable: text, or where to find it. References keep secrets out of this file; they are resolved when the process
-/// starts and are never stored.
+/// Value of an environment variable or a header: text, or where to find it. References keep secrets out of this file; they are resolved when the
+/// process starts or the question is asked, and are never stored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(transform = crate::schema::merge_text_and_object)]
@@ -69,7 +69,7 @@ pub(crate) enum EnvValue {
     Reference(EnvReference),
 }
 
-/// Where an environment variable's value is found: exactly one of these.
+/// Where a value is found: exactly one of these.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(inline, extend("minProperties" = 1, "maxProperties" = 1))]

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serin_core::plan::Plan;
 
-use super::MatchRule;
+use super::{MatchRule, Measures};
 
 /// A release document for a cluster that was found to be valid. Namespaces that are `None` are that of the release.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct ClusterRelease {
     pub workload: Pair,
     /// Who splits the traffic.
     pub traffic: HttpRoute,
+    /// Whom to ask for what is measured: in a cluster nothing is measured by Serin itself.
+    pub measures: Measures,
 }
 
 /// Two Deployments, given by name.

@@ -5,11 +5,13 @@
 //! program there) is checked when the release is built, by preflight.
 
 mod cluster;
+mod measures;
 mod server;
 mod traffic;
 mod workload;
 
 pub use cluster::{ClusterRelease, HttpRoute, Pair};
+pub use measures::{AlertRule, Ask, Auth, Measures, PerArm, Prometheus, Query, Secret, SourceUrl};
 pub use server::{ApiRole, ApiTcp, ApiToken, Server};
 pub use traffic::{AccessLog, CookieSticky, Embedded, KeyValue, MatchRule, Sticky, Timeouts};
 pub use workload::{
@@ -33,4 +35,6 @@ pub struct Release {
     pub workload: Workload,
     /// Who splits the traffic.
     pub traffic: Embedded,
+    /// What others measure.
+    pub measures: Measures,
 }

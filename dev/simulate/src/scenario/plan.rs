@@ -78,6 +78,7 @@ fn analysis(random: &mut Random, tick_ms: u64) -> Analysis {
         expect: Expectation::default(),
         interval_ms: tick_ms * random.pick(&[1, 1, 2]),
         window_ms: tick_ms * random.pick(&[2, 5, 10]),
+        poll_ms: None,
         on_no_data: random.pick(&[OnNoData::Hold, OnNoData::Rollback, OnNoData::Continue]),
         on_inconclusive: random.pick(&[OnInconclusive::Hold, OnInconclusive::Hold, OnInconclusive::Advance, OnInconclusive::Rollback]),
         retreat: RetreatPolicy {

@@ -326,6 +326,7 @@ fn number(input: &Input) -> u64 {
         Input::PreflightChecked(id, _) => 5 ^ (id.0 << 8),
         Input::Observed(observation) => 6 ^ observation.cells.iter().fold(0, |sum, cell| sum ^ (cell.counts.all() << 8)),
         Input::RouterSeen { weight, .. } => 7 ^ (u64::from(weight.canary_bps()) << 8),
+        Input::AlertFired { .. } => 8,
         Input::WorkloadSeen(seen) => 9 ^ (u64::from(seen.stable_ready.unwrap_or(99)) << 8),
     }
 }

@@ -36,7 +36,7 @@ use finding::{Finding, Outcome};
 use series::Series;
 use serin_stats::kayenta::{self, Class, Scored};
 
-use super::{Assessment, CriterionAssessment, Verdict, guards::Guards, slices::Slices};
+use super::{Assessment, CriterionAssessment, Verdict, guards::Guards, sights::Sights, slices::Slices};
 use crate::{
     Timestamp, Unit, WeightBps, format_value, human_duration,
     plan::{Criterion, KayentaRules, OnBreach, Plan},
@@ -74,7 +74,7 @@ impl KayentaJudge {
     pub(super) fn new(plan: &Plan, rules: KayentaRules) -> Self {
         Self {
             rules,
-            guards: Guards::new(&plan.analysis.guards),
+            guards: Guards::new(&plan.analysis.guards, Sights::new(&plan.analysis)),
             weight: WeightBps::ZERO,
             criteria: Vec::new(),
             series: None,

@@ -14,8 +14,8 @@ use serin_stats::{ArmCounts, ArmsBatch, ClassEvents, LatencyCode, Share};
 
 use crate::{
     WeightBps,
-    plan::Metric,
-    traffic::{Arm, Assignment, Counts, Observation, OpenCell, Outcome, TrafficCell},
+    plan::{Metric, MetricName},
+    traffic::{Arm, Assignment, Counts, Observation, OpenCell, Outcome, Reading, TrafficCell},
 };
 
 /// An observation with the open requests of the one before.
@@ -56,6 +56,9 @@ impl<'a> Feed<'a> {
 
     /// Compared events of a rate, by weight. Weights at which nothing can be compared are in it: they tell about stable.
     pub(super) fn rates(&self, metric: Metric) -> Vec<RateBatch> {
+        if let Metric::External(external) = metric {
+            return self.measured_rates(external.name).collect();
+        }
         let batch = |weight: WeightBps, of: &dyn Fn(&TrafficCell) -> ArmCounts| {
             let arm = |arm: Arm| {
                 let mut sum = ArmCounts::default();
@@ -74,6 +77,23 @@ impl<'a> Feed<'a> {
         let compared =
             weights.map(|weight| RateBatch { fail: batch(weight, &fail), pass: batch(weight, &|cell| rate_counts(metric, cell)) });
         compared.chain(self.alone(metric)).collect()
+    }
+
+    /// What another source counted, by the shares that the arms really had: it does not know the weights that assigned what it
+    /// counts. Counts of the canary alone say nothing about the ratio.
+    fn measured_rates(&self, metric: MetricName) -> impl Iterator<Item = RateBatch> {
+        self.measured_counts(metric).filter_map(|[stable, canary]| {
+            let weight = if canary.requests == 0 { Share::NONE } else { Share::realised(canary.requests, stable.requests)? };
+            let batch = ArmsBatch { canary, stable, weight };
+            (stable.requests > 0).then_some(RateBatch { fail: batch, pass: batch })
+        })
+    }
+
+    fn measured_counts(&self, metric: MetricName) -> impl Iterator<Item = [ArmCounts; 2]> {
+        self.observation.readings(metric).filter_map(|reading| match reading {
+            Reading::Counts(counts) => Some(*counts),
+            Reading::Values(..) | Reading::Missing(_) => None,
+        })
     }
 
     /// What stable did while it had everything: nothing to compare, but it tells what stable's rate is.
@@ -147,6 +167,13 @@ impl<'a> Feed<'a> {
     /// What a population shows about a rate.
     pub(super) fn rate_of(&self, metric: Metric, population: Population) -> Seen {
         let mut seen = Seen::default();
+        if let Metric::External(external) = metric {
+            // Other sources do not know how a request came to its arm.
+            let Population::ByWeight(arm) = population else { return seen };
+            self.measured_counts(external.name).for_each(|counts| seen.counts.add(counts[arm.index()]));
+            seen.units = seen.counts.events;
+            return seen;
+        }
         for cell in self.cells(population) {
             let events = rate_events(metric, &cell.counts);
             seen.counts.add(ArmCounts { requests: cell.counts.requests(), events });
@@ -214,6 +241,8 @@ pub(super) fn rate_events(metric: Metric, counts: &Counts) -> u64 {
     match metric {
         Metric::ServerErrorRate => counts.of(Outcome::ServerError),
         Metric::ClientErrorRate => counts.of(Outcome::ClientError),
+        // Not counted by the proxy.
+        Metric::External(_) => 0,
         _ => counts.errors(),
     }
 }

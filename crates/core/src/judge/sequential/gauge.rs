@@ -1,8 +1,10 @@
-//! What processes use (CPU, memory), against stable or against a fixed limit (ANALYSIS 2.7).
+//! Quantities that are measured again and again (CPU, memory, values of other sources), against stable or against a fixed limit
+//! (ANALYSIS 2.7).
 //!
 //! Samples follow each other too closely to be independent, so they are gathered into blocks of a minute after two minutes of
 //! warm-up, and the block means are tested. The canary's value is compared with the most it may be: stable's times the ratio,
-//! or plus the increase, or the limit. Values below a floor count as the floor: nothing is wrong with twice of nothing.
+//! or plus the increase, or the limit. Values below a floor count as the floor: nothing is wrong with twice of nothing. What another
+//! source measures has no natural floor: there the floor is a thousandth of the larger of the two values that are compared.
 //!
 //! If stable breaks a fixed limit too in the last whole minute, the verdict is *environment*, as for absolute limits of requests;
 //! at 100 % stable has nothing to do and says nothing. After a retreat the test starts anew, with a smaller share of the
@@ -16,13 +18,15 @@ use crate::{
     Timestamp, WeightBps, format_value, human_duration,
     judge::Verdict,
     plan::{Criterion, Metric, SequentialRules},
-    traffic::{Arm, ArmGauges, Observation},
+    traffic::{Observation, Reading, by_arm},
 };
 
 /// One thousandth of a core, in percent.
 const LEAST_CPU_PERCENT: f64 = 0.1;
 /// A mebibyte.
 const LEAST_MEMORY_BYTES: f64 = 1_048_576.0;
+/// Values of other sources: the smaller of two counts as at least this share of the larger.
+const LEAST_OF_LARGER: f64 = 0.001;
 
 /// What the canary's value is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -44,11 +48,12 @@ impl Bound {
 }
 
 /// The least time in which a criterion on CPU or memory can pass, in milliseconds: warm-up and as many blocks as a difference
-/// without any noise needs.
+/// without any noise needs. `poll_ms`: the time between two values, if others measure them.
 #[must_use]
-pub fn least_gauge_ms(rules: &SequentialRules) -> u64 {
+pub fn least_gauge_ms(rules: &SequentialRules, poll_ms: u64) -> u64 {
     let config = BlockConfig::default();
-    config.warm_up_ms.saturating_add(config.block_ms.saturating_mul(GaugeE::least_blocks(-rules.beta.ln())))
+    let block_ms = config.block_ms.max(poll_ms.saturating_mul(config.least_samples.into()));
+    config.warm_up_ms.saturating_add(block_ms.saturating_mul(GaugeE::least_blocks(-rules.beta.ln())))
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,7 +115,7 @@ impl GaugeTest {
     }
 
     pub(super) fn observe(&mut self, observation: &Observation, in_stage: bool, ln_pass: f64) {
-        let [stable, canary] = [Arm::Stable, Arm::Canary].map(|arm| self.value(&observation.gauges[arm.index()]));
+        let Some([stable, canary]) = self.look(observation) else { return };
         self.values = [canary, stable];
         if self.is_retreating {
             return;
@@ -118,10 +123,10 @@ impl GaugeTest {
         let Some((value, allowed)) = canary.zip(self.allowed(stable)) else { return };
         let age_ms = observation.at.ms_since(*self.since.get_or_insert(observation.at));
         if let Some(stable) = stable.filter(|_| !self.is_versus_stable()) {
-            let (value, allowed) = self.bound.worse_first(stable, allowed);
+            let (value, allowed) = self.pair(stable, allowed);
             self.stable_beyond = self.stable_blocks.push(age_ms, value, allowed).ok().flatten().or(self.stable_beyond);
         }
-        let (value, allowed) = self.bound.worse_first(value, allowed);
+        let (value, allowed) = self.pair(value, allowed);
         // Both are above zero and finite.
         let Ok(Some(block)) = self.blocks.push(age_ms, value, allowed) else { return };
         let _ = self.fail.update(block);
@@ -209,12 +214,28 @@ impl GaugeTest {
         }
     }
 
-    fn value(&self, gauges: &ArmGauges) -> Option<f64> {
-        let value = match self.metric {
-            Metric::Cpu => gauges.cpu_percent,
-            _ => gauges.memory_bytes,
+    /// Stable's value and the canary's; `None` if this observation is not about them.
+    fn look(&self, observation: &Observation) -> Option<[Option<f64>; 2]> {
+        let values = match self.metric {
+            Metric::External(external) => match observation.readings(external.name).last()? {
+                Reading::Values(values, _) => values.map(|value| value.map(|value| value.max(0.0))),
+                Reading::Counts(_) | Reading::Missing(_) => [None; 2],
+            },
+            Metric::Cpu => by_arm(|arm| observation.gauges[arm.index()].cpu_percent),
+            _ => by_arm(|arm| observation.gauges[arm.index()].memory_bytes),
         };
-        value.filter(|value| value.is_finite() && *value >= 0.0).map(|value| value.max(self.floor()))
+        Some(values.map(|value| value.filter(|value| value.is_finite() && *value >= 0.0).map(|value| value.max(self.floor()))))
+    }
+
+    /// A value and what is allowed, the one that may not be larger first, and both above zero.
+    fn pair(&self, value: f64, allowed: f64) -> (f64, f64) {
+        let (value, allowed) = self.bound.worse_first(value, allowed);
+        let most = value.max(allowed);
+        match self.metric {
+            Metric::External(_) if most <= 0.0 => (1.0, 1.0),
+            Metric::External(_) => (value.max(most * LEAST_OF_LARGER), allowed.max(most * LEAST_OF_LARGER)),
+            _ => (value, allowed),
+        }
     }
 
     fn restart(&mut self) {
@@ -227,6 +248,10 @@ impl GaugeTest {
     }
 
     fn floor(&self) -> f64 {
-        if self.metric == Metric::Cpu { LEAST_CPU_PERCENT } else { LEAST_MEMORY_BYTES }
+        match self.metric {
+            Metric::Cpu => LEAST_CPU_PERCENT,
+            Metric::External(_) => 0.0,
+            _ => LEAST_MEMORY_BYTES,
+        }
     }
 }

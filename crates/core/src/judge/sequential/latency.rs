@@ -145,7 +145,8 @@ impl LatencyTest {
             return "too little is known of stable's latency so far".to_owned();
         };
         let [stable, canary] = part.seen;
-        let name = Metric::Latency(part.quantile).name().trim_start_matches("latency-");
+        let metric = Metric::Latency(part.quantile);
+        let name = metric.name().trim_start_matches("latency-");
         let edge = |us: u64| format_value(us as f64 / 1_000.0, Unit::Milliseconds);
         let measured = if code.canary_edge_us == code.stable_edge_us {
             format!(

@@ -36,7 +36,7 @@ use self::{
     feed::Feed,
     rule::{Rule, Stage},
 };
-use super::{Assessment, EvidenceLevel, Verdict, guards::keeps_limits, slices::Slices, threshold::ThresholdJudge};
+use super::{Assessment, EvidenceLevel, Verdict, guards::keeps_limits, sights::Sights, slices::Slices, threshold::ThresholdJudge};
 use crate::{
     Timestamp, WeightBps,
     plan::{OnBreach, Plan, SequentialRules},
@@ -70,6 +70,8 @@ pub(in crate::judge) struct Memory {
     stage: Option<StageMemory>,
     /// Whether the canary has no traffic because both arms broke a limit.
     is_retreating: bool,
+    #[serde(skip)]
+    sights: Sights,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -153,8 +155,9 @@ impl SequentialJudge {
         &self.assessment
     }
 
-    pub(super) fn memory(&self) -> &Memory {
-        &self.memory
+    /// What survives a restart. What other sources said last does not: it would be old by then.
+    pub(super) fn remembered(&self) -> Memory {
+        Memory { sights: Sights::default(), ..self.memory.clone() }
     }
 
     /// Goes on with what was remembered; `false` if it is about other criteria or rules, and nothing is.
@@ -165,7 +168,8 @@ impl SequentialJudge {
             && memory.criteria.len() == criteria.len()
             && memory.criteria.iter().zip(criteria).all(|(a, b)| same(a, b));
         if is_same {
-            self.memory = memory.clone();
+            let sights = std::mem::take(&mut self.memory.sights);
+            self.memory = Memory { sights, ..memory.clone() };
             share_budgets(&mut self.memory.criteria, self.memory.rules.alpha);
         }
         is_same
@@ -201,7 +205,7 @@ impl SequentialJudge {
         let evidence = self.memory.evidence(&current, at);
         let (mut criteria, mut guards) = (Vec::new(), Vec::new());
         for rule in self.memory.criteria.iter().filter(|rule| rule.applies(current.stage)) {
-            let Some(assessment) = rule.assess(current.stage, &evidence) else { continue };
+            let Some(assessment) = rule.assess(current.stage, &evidence, &self.memory.sights) else { continue };
             if !rule.is_guard {
                 criteria.push(assessment);
             } else if matches!(assessment.verdict, Verdict::Fail | Verdict::Environment) {
@@ -227,7 +231,16 @@ impl Memory {
         // The half-life is a constant above zero.
         #[allow(clippy::expect_used)]
         let past = DecayedHistogram::new(DEFAULT_HALF_LIFE_MS).expect("a valid half-life");
-        Self { rules, criteria, past, open: Vec::new(), seen_at: None, stage: None, is_retreating: false }
+        Self {
+            rules,
+            criteria,
+            past,
+            open: Vec::new(),
+            seen_at: None,
+            stage: None,
+            is_retreating: false,
+            sights: Sights::new(&plan.analysis),
+        }
     }
 
     fn begin_stage(&mut self, step: usize, weight: WeightBps) {
@@ -246,8 +259,9 @@ impl Memory {
     fn acknowledge(&mut self) -> Vec<String> {
         let Some(current) = self.stage.map(|memory| memory.stage) else { return Vec::new() };
         let mut names = Vec::new();
+        let sights = &self.sights;
         for rule in self.criteria.iter_mut().filter(|rule| rule.criterion.on_breach == OnBreach::Pause) {
-            if matches!(rule.verdict(current), Some(Verdict::Fail | Verdict::Environment)) {
+            if matches!(rule.verdict(current, sights), Some(Verdict::Fail | Verdict::Environment)) {
                 rule.acknowledge();
                 names.push(rule.criterion.name.clone());
             }
@@ -258,6 +272,7 @@ impl Memory {
 
     fn observe(&mut self, observation: &Observation) {
         let at = observation.at;
+        self.sights.observe(observation);
         let feed = Feed::new(observation, &self.open);
         let ln_pass = -self.rules.beta.ln();
         let stage = self.stage.map(|memory| memory.stage);
@@ -285,7 +300,7 @@ impl Memory {
     /// That of every rule in the running stage; empty without one.
     fn verdicts(&self) -> Vec<Option<Verdict>> {
         let Some(stage) = self.stage.map(|memory| memory.stage) else { return Vec::new() };
-        self.criteria.iter().map(|rule| rule.verdict(stage)).collect()
+        self.criteria.iter().map(|rule| rule.verdict(stage, &self.sights)).collect()
     }
 
     fn evidence(&self, current: &StageMemory, at: Timestamp) -> Evidence {

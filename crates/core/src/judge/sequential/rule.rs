@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     WeightBps,
-    judge::{CriterionAssessment, EvidenceLevel, Verdict},
+    judge::{CriterionAssessment, EvidenceLevel, Verdict, sights::Sights},
     plan::{Combine, Criterion, Guard, Metric},
 };
 
@@ -137,16 +137,22 @@ impl Rule {
     }
 
     /// What the data says at present; `None` if nothing of it applies in this stage.
-    pub(super) fn verdict(&self, stage: Stage) -> Option<Verdict> {
+    pub(super) fn verdict(&self, stage: Stage, sights: &Sights) -> Option<Verdict> {
         if self.unusable.is_some() {
             return Some(Verdict::Unknown);
         }
-        self.tests.iter().filter_map(|test| test.verdict(stage)).max_by_key(|verdict| verdict.badness())
+        let verdict = self.tests.iter().filter_map(|test| test.verdict(stage)).max_by_key(|verdict| verdict.badness())?;
+        let is_proven = matches!(verdict, Verdict::Fail | Verdict::Environment);
+        // What was seen before the source fell silent says nothing about now; but harm that is proven stays proven.
+        if !is_proven && sights.gap(self.criterion.metric).is_some() {
+            return Some(Verdict::Unknown);
+        }
+        Some(verdict)
     }
 
     /// The verdict in words. Building them costs more than the verdict.
-    pub(super) fn assess(&self, stage: Stage, evidence: &Evidence) -> Option<CriterionAssessment> {
-        let verdict = self.verdict(stage)?;
+    pub(super) fn assess(&self, stage: Stage, evidence: &Evidence, sights: &Sights) -> Option<CriterionAssessment> {
+        let verdict = self.verdict(stage, sights)?;
         let criterion = &self.criterion;
         let mut assessment = CriterionAssessment {
             name: criterion.name.clone(),
@@ -190,6 +196,11 @@ impl Rule {
         texts.dedup();
         assessment.pressure = pressure;
         assessment.text = texts.join("; ");
+        if verdict == Verdict::Unknown
+            && let Some(gap) = sights.gap(criterion.metric)
+        {
+            (assessment.pressure, assessment.text) = (None, gap.to_string());
+        }
         Some(assessment)
     }
 
@@ -213,7 +224,10 @@ impl Rule {
 
     /// What each test is, for the alarm's default shares.
     pub(super) fn families(&self) -> impl Iterator<Item = Family> + '_ {
-        self.tests.iter().map(|test| match &test.kind {
+        let is_external = self.criterion.metric.external().is_some();
+        self.tests.iter().map(move |test| match &test.kind {
+            // The shares of errors and limits are for what Serin sees itself.
+            Kind::Rate(_) | Kind::Limit(_) if is_external => Family::Other,
             Kind::Rate(_) => Family::Errors,
             Kind::Latency(_) => Family::Latency,
             Kind::Limit(_) => Family::Limits,

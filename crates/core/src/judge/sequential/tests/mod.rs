@@ -1,6 +1,7 @@
 //! The judge against made-up traffic. Seeds are fixed, so that a failure is one that can be looked at.
 
 mod gauges;
+mod measured;
 mod memory;
 mod traffic;
 

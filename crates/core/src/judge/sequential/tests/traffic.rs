@@ -53,6 +53,7 @@ pub(super) fn plan(criteria: Vec<Criterion>, guards: Vec<Guard>) -> Plan {
             expect: Expectation::default(),
             interval_ms: 1_000,
             window_ms: 30_000,
+            poll_ms: None,
             on_no_data: OnNoData::Hold,
             on_inconclusive: OnInconclusive::Hold,
             retreat: RetreatPolicy { recover_within_ms: 10_000, otherwise: RetreatEnd::Pause },
@@ -224,6 +225,7 @@ impl World {
             gauges: self.gauges,
             open: self.open(),
             replicas: replicas.collect(),
+            measured: Vec::new(),
         }
     }
 
