@@ -3,7 +3,11 @@
 //! Fields that are touched: `spec.replicas` of the canary, and once, when a run has succeeded, `spec.template` of stable. Deployments are read and
 //! written as JSON, so that fields of later Kubernetes versions are promoted like all others.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{
@@ -11,6 +15,7 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::template::{promoted, version_of};
 use crate::{
@@ -29,6 +34,11 @@ pub struct Memory {
     /// Every Service.
     pub services: Arc<Watched<Service>>,
 }
+
+/// How long a canary must be ready before it counts as ready.
+const STEADY: Duration = Duration::from_secs(1);
+/// Changes wake whoever waits; this is only for what can be missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The Deployments of a release.
 #[derive(Clone)]
@@ -183,17 +193,21 @@ impl Pair {
         }
     }
 
-    /// Returns once the canary has this many replicas, all of this version and ready. Ends by being dropped.
+    /// Returns once the canary has had this many replicas, all of this version and ready, for [`STEADY`]: what is ready for a moment between two
+    /// crashes is to get no traffic. Ends by being dropped.
     pub async fn canary_settled(&self, version: &str, replicas: i32) {
         let mut changes = self.watched.changes();
+        let is_settled =
+            || self.canary().is_some_and(|canary| canary.settled && canary.wanted == replicas && canary.version == version);
+        let mut since = None;
         loop {
-            let is_so = self.canary().is_some_and(|canary| canary.settled && canary.wanted == replicas && canary.version == version);
-            if is_so {
-                return;
-            }
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            since = if is_settled() { since.or_else(|| Some(Instant::now())) } else { None };
+            let wait = match since {
+                Some(since) if since.elapsed() >= STEADY => return,
+                Some(since) => STEADY.saturating_sub(since.elapsed()),
+                None => LOOK_AGAIN,
+            };
+            let _ = timeout(wait, changes.changed()).await;
         }
     }
 
