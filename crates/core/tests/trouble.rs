@@ -210,6 +210,34 @@ fn without_stable_a_rollback_waits_and_goes_on_when_it_returns() {
 }
 
 #[test]
+fn a_stable_that_comes_and_goes_is_told_of_once_a_minute() {
+    let mut world = World::new(plan());
+    world.until_observing(1);
+    world.command(Action::Pause).unwrap();
+    let began = world.now;
+    for n in 0..1_000 {
+        world.run_for(300);
+        world.workload_seen(|seen| seen.stable_failure = Some(format!("refused {}", n % 2)));
+        world.run_for(300);
+        world.workload_seen(|seen| seen.stable_failure = None);
+    }
+    let minutes = world.now.ms_since(began) / 60_000;
+    let told = |world: &World| {
+        world.journal.iter().filter(|entry| matches!(&entry.event, Event::Warned { text } if text.starts_with("stable: "))).count()
+    };
+    let before = told(&world);
+    assert!((2..=usize::try_from(minutes).unwrap() + 1).contains(&before), "{before} in {minutes} minutes");
+    // One that stays is told of, if not at once.
+    world.workload_seen(|seen| seen.stable_failure = Some("crashed".to_owned()));
+    world.run_for(61_000);
+    world.workload_seen(|_| {});
+    assert_eq!(told(&world), before + 1);
+    world.run_for(120_000);
+    world.workload_seen(|_| {});
+    assert_eq!(told(&world), before + 1, "the same again");
+}
+
+#[test]
 fn a_pause_does_not_hide_that_an_operator_is_needed() {
     let mut world = World::new(plan());
     world.until_observing(1);

@@ -106,15 +106,13 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| (limit / 2).max(LEAST_INTERVAL))
 }
 
-/// Gives a sign of life every `interval` as long as `is_well` says so. Never ends; to be run on the runtime whose life it tells of.
-pub async fn watchdog(every: Duration, is_well: impl Fn() -> bool) {
+/// Gives a sign of life every `interval`. Never ends; to be run on the runtime whose life it tells of.
+pub async fn watchdog(every: Duration) {
     let mut ticks = interval(every.max(LEAST_INTERVAL));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if is_well() {
-            tell(&[NotifyState::Watchdog]);
-        }
+        tell(&[NotifyState::Watchdog]);
     }
 }
 

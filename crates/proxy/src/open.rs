@@ -22,14 +22,14 @@ pub(crate) struct OpenRequests {
 
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    Taken { key: CellKey, started: Instant },
+    Taken { era: u64, key: CellKey, started: Instant },
     Free { next: Option<usize> },
 }
 
 impl OpenRequests {
-    pub(crate) fn insert(&mut self, key: CellKey, started: Instant) -> OpenId {
+    pub(crate) fn insert(&mut self, era: u64, key: CellKey, started: Instant) -> OpenId {
         self.taken += 1;
-        let taken = Place::Taken { key, started };
+        let taken = Place::Taken { era, key, started };
         let Some(index) = self.free else {
             self.places.push(taken);
             return OpenId(self.places.len() - 1);
@@ -55,11 +55,11 @@ impl OpenRequests {
         self.taken == 0
     }
 
-    /// Every open request with the instant it began, in no particular order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (CellKey, Instant)> + '_ {
-        self.places.iter().filter_map(|place| match place {
-            Place::Taken { key, started } => Some((*key, *started)),
-            Place::Free { .. } => None,
+    /// Every open request that began in this era, with the instant it did, in no particular order.
+    pub(crate) fn iter(&self, era: u64) -> impl Iterator<Item = (CellKey, Instant)> + '_ {
+        self.places.iter().filter_map(move |place| match place {
+            Place::Taken { era: began, key, started } if *began == era => Some((*key, *started)),
+            Place::Taken { .. } | Place::Free { .. } => None,
         })
     }
 }
@@ -83,12 +83,13 @@ mod tests {
             let (mut open, mut model, mut most) = (OpenRequests::default(), BTreeMap::new(), 0);
             for (number, (insert, chosen)) in (0_u16..).zip(steps) {
                 if insert {
-                    model.insert(number, open.insert(key(number), Instant::now()));
+                    model.insert(number, open.insert(u64::from(number % 2), key(number), Instant::now()));
                 } else if let Some(number) = model.keys().nth(usize::from(chosen) % model.len().max(1)).copied() {
                     open.remove(model.remove(&number).unwrap());
                 }
                 most = most.max(model.len());
-                let mut held: Vec<u16> = open.iter().map(|(key, _)| key.weight.canary_bps()).collect();
+                let mut held: Vec<u16> = (0..2).flat_map(|era| open.iter(era).map(|(key, _)| key.weight.canary_bps())).collect();
+                prop_assert!(open.iter(1).all(|(key, _)| key.weight.canary_bps() % 2 == 1));
                 held.sort_unstable();
                 prop_assert_eq!(held, model.keys().copied().collect::<Vec<_>>());
                 prop_assert_eq!(open.places.len(), most);

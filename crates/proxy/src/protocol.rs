@@ -157,12 +157,14 @@ pub struct Stats {
     /// are dropped; when such a weight returns, its cells begin at 0.
     pub cells: Vec<TrafficCell>,
     /// Ages of the requests in flight, save for rescues and for sticky requests that are not their client's first: cells with at
-    /// least one. Taken together with `cells`: no request is in both or in neither.
+    /// least one. Taken together with `cells`: no request is in both or in neither, save for those that were open when a canary left
+    /// the table: they are in none of them from then on, because they have nothing to do with the next canary.
     pub open: Vec<OpenCell>,
     /// The first 64 of stable's endpoints, those with at least one compared request. A request belongs to the endpoint that it
     /// ended at, to none if no connection stood. An endpoint that leaves the table takes its counts along.
     pub replicas: Vec<ReplicaCell>,
-    /// Requests in flight by `Arm::index`, by the arm that serves them now: a rescued request counts for stable.
+    /// Requests in flight by `Arm::index`, by the arm that serves them now: a rescued request counts for stable. Those from before a
+    /// canary left the table are told by `endpoints` alone.
     pub in_flight: [u64; 2],
     /// Every endpoint of the table that is served.
     pub endpoints: Vec<EndpointStats>,

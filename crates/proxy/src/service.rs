@@ -71,7 +71,7 @@ async fn respond(worker: &Arc<Worker>, peer: SocketAddr, request: Request<Incomi
     let Decision { arm, assignment, client, set_cookie } = decision;
     let key = CellKey { weight: live.table.weight, arm, assignment };
     let session = client.zip(live.clients.as_ref()).map(|(client, clients)| Session::begin(clients, client));
-    let mut tracker = Tracker::new(worker.clone(), key, started, session, About { subject: Subject::of(&parts), log });
+    let mut tracker = Tracker::new(worker.clone(), &live, key, started, session, About { subject: Subject::of(&parts), log });
     let mut outgoing = Outgoing::new(parts, RequestBody::new(incoming));
 
     let mut result = exchange::on_arm(worker, &live, arm, &mut outgoing, &mut tracker).await;
@@ -84,7 +84,7 @@ async fn respond(worker: &Arc<Worker>, peer: SocketAddr, request: Request<Incomi
         let about = tracker.handed_over(failure.outcome());
         served_by = Arm::Stable;
         let key = CellKey { arm: Arm::Stable, assignment: Assignment::Rescue, ..key };
-        tracker = Tracker::new(worker.clone(), key, started, None, about);
+        tracker = Tracker::new(worker.clone(), &live, key, started, None, about);
         result = exchange::on_arm(worker, &live, Arm::Stable, &mut outgoing, &mut tracker).await;
         if result.is_ok() {
             worker.shared.rescued.fetch_add(1, Relaxed);

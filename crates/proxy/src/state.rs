@@ -19,7 +19,7 @@ use crate::{
     access_log::LogWriter,
     activity::Activity,
     assign::Assigner,
-    counters::{Counters, Snapshot},
+    counters::{Counters, Era, Snapshot},
     endpoint::ArmEndpoints,
     lock,
     protocol::{Speaks, Stats},
@@ -36,11 +36,17 @@ pub(crate) struct Live {
     pub(crate) arms: [ArmEndpoints; 2],
     /// Of sticky releases, at this weight.
     pub(crate) clients: Option<Arc<SeenClients>>,
+    /// What requests of this table belong to.
+    pub(crate) era: Arc<Era>,
 }
 
 impl Live {
     pub(crate) fn arm(&self, arm: Arm) -> &ArmEndpoints {
         &self.arms[arm.index()]
+    }
+
+    fn in_flight(&self) -> [u64; 2] {
+        by_arm(|arm| self.era.in_flight[arm.index()].load(Relaxed))
     }
 }
 
@@ -70,7 +76,6 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwapOption<Live>,
     applying: Mutex<()>,
     pub(crate) counters: Counters,
-    pub(crate) in_flight: [AtomicU64; 2],
     pub(crate) rescued: AtomicU64,
     pub(crate) own_errors: AtomicU64,
     pub(crate) unsupported: AtomicU64,
@@ -97,7 +102,6 @@ impl Shared {
             live: ArcSwapOption::empty(),
             applying: Mutex::new(()),
             counters: Counters::new(workers),
-            in_flight: by_arm(|_| AtomicU64::new(0)),
             rescued: AtomicU64::new(0),
             own_errors: AtomicU64::new(0),
             unsupported: AtomicU64::new(0),
@@ -143,6 +147,7 @@ impl Shared {
         self.log.configure(table.access_log.clone());
         let live = live_table(table, before.as_deref());
         self.counters.replicas_in_force(&live.arm(Arm::Stable).endpoints);
+        self.counters.era_in_force(&live.era);
         self.live.store(Some(Arc::new(live)));
         self.table_changes.send_modify(|changes| *changes += 1);
         self.activity.happened();
@@ -170,7 +175,7 @@ impl Shared {
             cells,
             open,
             replicas,
-            in_flight: by_arm(|arm| self.in_flight[arm.index()].load(Relaxed)),
+            in_flight: live.as_ref().map_or([0, 0], |live| live.in_flight()),
             endpoints: endpoints.collect(),
             rescued: self.rescued.load(Relaxed),
             own_errors: self.own_errors.load(Relaxed),
@@ -188,7 +193,7 @@ impl Shared {
             open,
             tables: *self.table_changes.borrow(),
             endpoints: endpoints.map(|endpoint| endpoint.mark()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
-            in_flight: by_arm(|arm| self.in_flight[arm.index()].load(Relaxed)),
+            in_flight: live.as_ref().map_or([0, 0], |live| live.in_flight()),
             others: [&self.rescued, &self.own_errors, &self.unsupported].map(|count| count.load(Relaxed)),
         }
     }
@@ -241,5 +246,11 @@ fn live_table(table: RouteTable, before: Option<&Live>) -> Live {
     });
     let known = before.and_then(|before| before.clients.as_ref());
     let clients = table.sticky.is_some().then(|| SeenClients::at_weight(&table.salt, table.weight, known));
-    Live { assigner: Assigner::new(&table), table, arms, clients }
+    let era = match before {
+        // The canary is gone: whatever comes after it has nothing to do with it.
+        Some(before) if before.table.canary.is_some() && table.canary.is_none() => Arc::new(before.era.next()),
+        Some(before) => Arc::clone(&before.era),
+        None => Arc::default(),
+    };
+    Live { assigner: Assigner::new(&table), table, arms, clients, era }
 }

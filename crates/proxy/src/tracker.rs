@@ -14,10 +14,11 @@ use serin_core::traffic::{Arm, Assignment, Outcome};
 use crate::{
     access_log::Line,
     classes::Subject,
-    counters::{CellKey, Ended},
+    counters::{CellKey, Ended, Era},
     endpoint::EndpointState,
     open::OpenId,
     seen::Session,
+    state::Live,
     worker::Worker,
 };
 
@@ -42,6 +43,7 @@ pub(crate) struct About {
 #[derive(Debug)]
 pub(crate) struct Tracker {
     worker: Arc<Worker>,
+    era: Arc<Era>,
     key: CellKey,
     started: Instant,
     open: Option<OpenId>,
@@ -56,17 +58,18 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// `session`: of a sticky request.
-    pub(crate) fn new(worker: Arc<Worker>, key: CellKey, started: Instant, session: Option<Session>, about: About) -> Self {
-        worker.shared.in_flight[key.arm.index()].fetch_add(1, Relaxed);
+    /// `live`: the table that assigned it. `session`: of a sticky request.
+    pub(crate) fn new(worker: Arc<Worker>, live: &Live, key: CellKey, started: Instant, session: Option<Session>, about: About) -> Self {
+        let era = Arc::clone(&live.era);
+        era.in_flight[key.arm.index()].fetch_add(1, Relaxed);
         let watched = match key.assignment {
             Assignment::Random | Assignment::Forced | Assignment::Matched => true,
             Assignment::Sticky => session.as_ref().is_some_and(Session::is_first),
             Assignment::Mirror | Assignment::Rescue => false,
         };
-        let open = watched.then(|| worker.shard.begin(key, started));
+        let open = watched.then(|| worker.shard.begin(era.number(), key, started));
         worker.shared.activity.happened();
-        Self { worker, key, started, open, session, endpoint: None, about, status: 0, bytes: 0, finished: false }
+        Self { worker, era, key, started, open, session, endpoint: None, about, status: 0, bytes: 0, finished: false }
     }
 
     /// The endpoint that works on it now.
@@ -105,9 +108,10 @@ impl Tracker {
         let replica = self.endpoint.as_ref().filter(|_| compared_on_stable).map(|endpoint| endpoint.number);
         self.leave();
         let shared = &self.worker.shared;
-        shared.in_flight[self.key.arm.index()].fetch_sub(1, Relaxed);
+        self.era.in_flight[self.key.arm.index()].fetch_sub(1, Relaxed);
         let failed = outcome.is_error();
         let ended = Ended {
+            era: self.era.number(),
             key: self.key,
             started: self.started,
             open: self.open.take(),

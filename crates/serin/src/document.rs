@@ -59,6 +59,12 @@ pub(crate) fn read_server(path: &Path, output: Output) -> Result<(Server, PathBu
     }
 }
 
+/// Reads the configuration of a running server anew; if it cannot be used, why, for logs.
+pub(crate) fn reread_server(path: &Path) -> Result<Server, String> {
+    let bytes = bytes(path).map_err(|error| format!("cannot be read: {error}"))?;
+    serin_spec::load_server(&path.display().to_string(), &String::from_utf8_lossy(&bytes)).map_err(|diagnostics| diagnostics.to_string())
+}
+
 /// Reads a document that the store kept.
 pub(crate) fn reread(name: &str, text: String, output: Output) -> Result<Document, Rejected> {
     match serin_spec::load(name, &text) {

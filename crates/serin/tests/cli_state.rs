@@ -13,7 +13,7 @@ use serin_core::{
 };
 use serin_engine::store::{MOST_ENTRIES, NewRelease, StateFolder, Store};
 use serin_testkit::{
-    Document, Place, processes,
+    Document, Place, Site, processes,
     prompt::{Finished, clean, finish},
     wait,
 };
@@ -182,12 +182,30 @@ fn a_journal_that_was_cut_is_replayed_from_the_archive() {
     let list = serin(&place, &["replay", "--step"]).expect_code(0).stdout;
     assert_eq!(list.lines().filter(|line| line.starts_with('#')).count() as u64, length);
 
+    let told = json(&place, &["history"], 0);
+    assert_eq!((told.len() as u64, &told[1]["seq"]), (length + 1, &json!(1)), "a release, then its whole journal");
+
     fs::remove_dir_all(place.state().join("journal-archive")).unwrap();
     assert!(at(1, 2).stderr.contains("it has "));
     assert_eq!(at(length, 0).json()["state"]["seq"], length);
     let exported = json(&place, &["store", "export"], 0);
     assert_eq!((&exported[1]["type"], &exported[2]["seq"]), (&json!("snapshot"), &json!(exported[1]["seq"].as_u64().unwrap() + 1)));
     assert!(json(&place, &["store", "check"], 0)[0]["remarks"][0].as_str().unwrap().contains("cannot be compared"));
+}
+
+#[test]
+fn the_history_of_a_service_has_the_beginning_that_was_cut() {
+    let site = Site::new(env!("CARGO_BIN_EXE_serin"));
+    let length = MOST_ENTRIES + 700;
+    written(&site.service_dir("shop"), "shop", length, Some("succeeded"));
+    let _server = site.serve();
+    let history = || site.say(&["--output", "json", "history", "shop"]).expect_code(0);
+    let seqs = |said: &Finished| said.json_lines().iter().filter_map(|line| line["seq"].as_u64()).collect::<Vec<_>>();
+    let said = history();
+    assert_eq!(seqs(&said), (1..=length).collect::<Vec<_>>(), "{}", said.stderr);
+    fs::remove_file(site.service_dir("shop").join("journal-archive/1/000000000500.ndjson")).unwrap();
+    let said = history();
+    assert_eq!((seqs(&said).first(), said.stderr.contains("entries 1 to 500 are no longer kept")), (Some(&501), true), "{}", said.stderr);
 }
 
 #[test]

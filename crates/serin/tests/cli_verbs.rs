@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+};
 
 use serde_json::{Value, json};
 use serin_testkit::{
@@ -14,7 +19,7 @@ use serin_testkit::{
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
 /// Every verb that people are shown.
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 26] = [
     "run",
     "plan",
     "check",
@@ -33,6 +38,14 @@ const VERBS: [&str; 18] = [
     "sample-app",
     "schema",
     "completions",
+    "serve",
+    "apply",
+    "get",
+    "explain",
+    "watch",
+    "retry",
+    "rollback",
+    "delete",
 ];
 
 fn serin(place: &Place, args: &[&str]) -> Finished {
@@ -186,6 +199,31 @@ fn the_default_document_of_init_runs() {
     processes::assert_none_left(place.path());
 }
 
+/// Without the number of the last run before, its end would be taken for the end of what was applied.
+#[test]
+fn nothing_is_applied_and_waited_for_if_the_server_does_not_say_what_was_before() {
+    let place = Place::new(SERIN);
+    let file = place.path().join("shop.yaml");
+    fs::write(&file, Document::sample_apps("shop", &[], &[]).stage(50.0, "1s", 20).text()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let body = r#"{"error":{"code":"no-answer","message":"its disk hangs"}}"#;
+        write!(stream, "HTTP/1.1 503 Service Unavailable\r\nserin-api-version: 1\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let finished = serin(&place, &["apply", file.to_str().unwrap(), "--wait", "--server", &server]).expect_code(1);
+    assert!(finished.stderr.contains("its disk hangs"), "{}", finished.stderr);
+    assert!(answering.join().unwrap().starts_with("GET /v1/services/shop "));
+}
+
 #[test]
 fn help_says_what_exit_codes_mean() {
     let prompt = Prompt::new(SERIN);
@@ -213,7 +251,15 @@ fn what_is_not_known_is_refused_with_exit_code_2() {
     }
     let typo = prompt.run(&["statsu"]).expect_code(2);
     assert!(typo.stderr.contains("'status'"), "no suggestion: {}", typo.stderr);
-    for args in [&["check"][..], &["weight"], &["weight", "101"], &["weight", "ten"], &["run", "--wait-for-operator", "20"], &[]] {
+    for args in [
+        &["check"][..],
+        &["weight"],
+        &["weight", "101"],
+        &["weight", "ten"],
+        &["token", "root (uid 0)"],
+        &["run", "--wait-for-operator", "20"],
+        &[],
+    ] {
         let refused = prompt.run(args).expect_code(2);
         assert!(!refused.stderr.is_empty(), "{args:?}");
     }

@@ -268,6 +268,15 @@ impl Stream {
         line.trim_end().to_owned()
     }
 
+    /// Reads on to the end.
+    fn ends(&mut self) {
+        let mut line = String::new();
+        // Whether it is closed or cut off.
+        while self.from.read_line(&mut line).is_ok_and(|length| length > 0) {
+            assert!(self.opened.elapsed() < wait::PATIENCE, "the stream goes on");
+        }
+    }
+
     fn line(&mut self, wanted: &str) {
         while self.next() != wanted {}
     }
@@ -291,6 +300,46 @@ impl Stream {
 }
 
 #[test]
+fn a_token_that_is_taken_away_opens_nothing_any_more() {
+    let api = Api::new();
+    let server = api.serve();
+    let mut stream = Stream::open(&api, None);
+    let asks = |who: &str| api.ask(Some(who), "GET", "/v1/services", "").status;
+    assert_eq!((asks("ann"), asks("ci")), (200, 200));
+    let original = fs::read_to_string(&api.config).unwrap();
+    let mut config: Value = serde_json::from_str(&original).unwrap();
+    let without = |config: &mut Value, index| _ = config["spec"]["api"]["tcp"]["tokens"].as_array_mut().unwrap().remove(index);
+
+    // By itself. A stream that was opened with it ends.
+    without(&mut config, 0);
+    config["spec"]["retention"] = json!({"runs": 7});
+    let _ = api.site.write("serin.yaml", &config.to_string());
+    wait::until("the token to be refused", || (asks("ann") == 401).then_some(()));
+    stream.ends();
+    assert_eq!(asks("ci"), 200);
+    wait::until("what needs a restart to be said", || server.stderr().contains("spec.retention").then_some(()));
+    assert!(server.stderr().contains("gone=\"ann\""), "{}", server.stderr());
+
+    // What cannot be used changes nothing, and is said until it is corrected.
+    let failed = |value: u32| {
+        let page = api.ask(Some("ci"), "GET", "/metrics", "").text();
+        page.lines().any(|line| line == format!("serin_config_reload_failed {value}")).then_some(())
+    };
+    assert!(failed(0).is_some());
+    let _ = api.site.write("serin.yaml", &config.to_string().replace("sha256:", "md5:"));
+    wait::until("the failure to be said", || failed(1));
+    assert!(server.stderr().contains("not the hash of a token"), "{}", server.stderr());
+    assert_eq!((asks("ann"), asks("ci")), (401, 200));
+
+    // At once.
+    let _ = api.site.write("serin.yaml", &original);
+    server.signal(rustix::process::Signal::HUP);
+    wait::until("the token to be let in again", || (asks("ann") == 200).then_some(()));
+    assert!(failed(0).is_some());
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
 fn prometheus_sees_the_release_and_how_fast_traffic_went_back() {
     let api = Api::new();
     let _server = api.serve();
@@ -306,6 +355,9 @@ fn prometheus_sees_the_release_and_how_fast_traffic_went_back() {
         "serin_service_state{service=\"shop\",state=\"releasing\"} 1",
         "serin_release_phase{service=\"shop\",phase=\"in a stage\"} 1",
         "serin_service_fault{service=\"shop\"} 0",
+        "serin_release_journal_backlog{service=\"shop\"} 0",
+        "serin_service_questions_waiting{service=\"shop\"} 0",
+        "serin_config_reload_failed 0",
     ] {
         assert!(answer.text().lines().any(|one| one == line), "{line}\n{}", answer.text());
     }

@@ -162,7 +162,9 @@ fn a_full_disk_holds_releases_up_and_nothing_else() {
     assert!(status["fault"].as_str().unwrap().contains("full"), "{status:#}");
     let _ = site.say(&["resume", "shop"]);
     let _ = site.say(&["promote", "shop"]);
-    assert_eq!(site.status("shop")["release"]["phase"], "promoting", "wanted, and not done");
+    let waiting = site.status("shop");
+    assert_eq!(waiting["release"]["phase"], "promoting", "wanted, and not done");
+    assert!(waiting["release"]["journal_backlog"].as_u64() > Some(0), "{waiting:#}");
     let anybody = || http::get(document.listen, "/", &[]).unwrap().version().to_owned();
     // Of 200 requests at 20 %, some go to stable.
     assert!((0..200).any(|_| anybody() == "v1"), "a step was taken that is not in the journal");
@@ -177,6 +179,28 @@ fn a_full_disk_holds_releases_up_and_nothing_else() {
     assert!(status["last"]["end"]["cause"]["text"].as_str().unwrap().contains("no space"), "{status:#}");
     assert!(site.serving("shop")["fault"].is_null());
     load.stop().assert_nothing_lost();
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_deleted() {
+    let site = Site::new(SERIN);
+    let Some(disk) = Disk::mount(&site.place().state()) else { return };
+    let server = site.serve();
+    let document = document("shop");
+    in_a_stage(&site, &document);
+    let _ = site.say(&["abort", "shop"]).expect_code(0);
+    site.serving("shop");
+    disk.fill();
+    let refused = site.say(&["delete", "shop"]);
+    assert_ne!(refused.code, 0, "{}", refused.stdout);
+    assert!(refused.stderr.contains("nothing was deleted"), "{}", refused.stderr);
+    assert_eq!(site.status("shop")["state"], "serving");
+    assert_eq!(http::get(document.listen, "/", &[]).unwrap().version(), "v1");
+    disk.free();
+    let _ = site.say(&["delete", "shop"]).expect_code(0);
+    wait::until("the service to be gone", || site.say(&["get", "shop"]).stderr.contains("there is no service called shop").then_some(()));
     assert_eq!(server.stop().code, Some(0));
     processes::assert_none_left(site.place().path());
 }

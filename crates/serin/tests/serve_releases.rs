@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::fs;
+use std::{
+    fs,
+    io::Write as _,
+    net::{SocketAddr, TcpStream},
+};
 
 use serde_json::{Value, json};
 use serin_testkit::{Document, Load, Site, http, processes, prompt::me, wait};
@@ -78,10 +82,18 @@ fn one_release_after_another() {
     moved.value["spec"]["traffic"]["embedded"]["listen"] = json!(serin_testkit::free_address().to_string());
     let why = message(&site.apply(&moved).expect_code(2).json());
     assert!(why.contains("a service keeps its address"), "{why}");
+    for (document, why) in [(&first.clone().versions("v1", "v3"), "not the version that serves"), (&moved, "keeps its address")] {
+        let refused = message(&site.apply_with(document, &["--dry-run"]).expect_code(2).json());
+        assert!(refused.contains(why), "{refused}");
+    }
+    let again = site.apply_with(&first, &["--dry-run"]).expect_code(0).json();
+    assert_eq!(again["result"], "unchanged", "{again}");
     assert_eq!((site.place().replicas(), processes::proxy(site.place().path())), before, "a refused document changed something");
     assert_eq!(site.serving("shop")["last"]["number"], 1);
 
     let second = first.clone().versions("v2", "v3");
+    let could = site.apply_with(&second, &["--dry-run"]).expect_code(0).json();
+    assert!(could["result"] == "checked" && could["checks"].as_array().is_some_and(|checks| !checks.is_empty()), "{could}");
     let gate = site.apply_with(&second, &["--wait"]).expect_code(0).json_lines();
     assert_eq!(gate[0]["result"], "begun");
     assert!(gate.iter().any(|line| line["entry"]["event"]["type"] == "succeeded"), "{gate:?}");
@@ -100,6 +112,52 @@ fn one_release_after_another() {
     let listed: Vec<_> = listed.iter().map(|row| (row["number"].as_i64().unwrap(), row["outcome"].as_str().unwrap())).collect();
     assert_eq!(listed, [(2, "succeeded"), (1, "succeeded")]);
     load.stop().assert_nothing_lost();
+}
+
+/// Streams on a canary that was promoted are stable's by then: the next canary is not blamed for them.
+#[test]
+fn long_streams_on_a_promoted_canary_do_not_hold_up_the_next_release() {
+    // So many that stable's requests of the moment do not outweigh them.
+    const MANY: f64 = 60.0;
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let document = document("shop").set("traffic.embedded.drain", json!("500ms")).set("traffic.embedded.timeouts.response", json!("10m"));
+    let first = document.clone().set("strategy.canary.stages", json!([{"weight": 50, "hold": "10m"}]));
+    let load = load(&site, &first);
+    let _ = applied(&site, &first);
+    site.stage("shop", 1);
+    let mut streams = Vec::new();
+    wait::until("streams on the canary", || {
+        streams.push(stream(first.listen));
+        (busy(&site, "v1-1")? >= MANY).then_some(())
+    });
+    let _ = site.say(&["promote", "shop"]).expect_code(0);
+    assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "succeeded");
+    site.serving("shop");
+    assert!(busy(&site, "v1-1").unwrap() >= MANY, "the streams are over already");
+
+    // At the weight that assigned them.
+    let _ = applied(&site, &document.versions("v2", "v3"));
+    let status = site.over("shop", 2);
+    assert_eq!(status["last"]["end"]["result"], "succeeded", "{status:#}");
+    drop(streams);
+    load.stop().assert_nothing_lost();
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+/// A request that takes as long as the connection is held.
+fn stream(listen: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(listen).unwrap();
+    stream.write_all(b"GET /sleep/600000 HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    stream
+}
+
+/// Requests that a replica is working on, as it says itself.
+fn busy(site: &Site, replica: &str) -> Option<f64> {
+    let metrics = http::get(processes::address(site.place().path(), replica)?, "/metrics", &[]).ok()?.text();
+    let value = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight")?.split(' ').next_back());
+    value?.parse().ok()
 }
 
 #[test]
@@ -206,6 +264,8 @@ fn a_newer_document_takes_the_place_of_a_release_in_a_stage() {
     let stable = site.place().pids("v0");
     let second = document("shop").versions("v1", "v3");
     let second = Document { listen: first.listen, ..second }.set("traffic.embedded.listen", json!(first.listen.to_string()));
+    let could = site.apply_with(&second, &["--dry-run"]).expect_code(0).json();
+    assert!(could["result"] == "checked" && could["supersedes"].as_str().is_some_and(|what| what.contains("shop run 1")), "{could}");
     let superseding = site.apply_with(&second, &["--reason", "v2 is old"]).expect_code(0).json();
     assert_eq!(superseding["result"], "supersedes", "{superseding}");
     assert!(superseding["supersedes"].as_str().unwrap().contains("shop run 1"), "{superseding}");

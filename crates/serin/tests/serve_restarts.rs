@@ -237,6 +237,43 @@ fn kill_proxy(site: &Site) {
     wait::until("another proxy", || processes::proxy(site.place().path()).filter(|pid| *pid != old));
 }
 
+/// Requests that died with their proxy need no time to end, however long the document would give them.
+#[test]
+fn a_dead_proxy_is_not_given_time_to_drain() {
+    let site = Site::new(SERIN);
+    let binary = site.place().path().join("serin-copy");
+    fs::copy(SERIN, &binary).unwrap();
+    let server = site.serve_by(site.command_of(&binary, &["--output", "json", "serve"]));
+    let document = document("shop").set("traffic.embedded.drain", json!("1h")).set("strategy.canary.stages", json!([]));
+    let document = document.stage(50.0, "300ms", 20).bake("1h");
+    let load = load(&site, &document);
+    let _ = apply(&site, &document);
+    site.until("shop", "the bake", |status| status["release"]["phase"] == "baking" && status["release"]["weight"] == 10_000);
+    // Everyone is at the canary, with a request that would hold it for an hour, when the proxy dies and the traffic goes back.
+    let listen = document.listen;
+    let held = thread::spawn(move || http::get(listen, "/sleep/3600000", &[]).map(|answer| answer.status));
+    wait::until("the request that takes long", || busy(&site, "v1-1").then_some(()));
+    processes::signal(processes::proxy(site.place().path()).unwrap(), Signal::KILL);
+    let _ = site.say(&["rollback", "shop"]).expect_code(0);
+    assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "rolled-back");
+    site.serving("shop");
+    assert!(!held.join().unwrap().is_ok_and(|status| status == 200));
+    drop(load);
+
+    // The same if no other proxy can be started.
+    let proxy = processes::proxy(site.place().path()).unwrap();
+    fs::remove_file(&binary).unwrap();
+    processes::signal(proxy, Signal::KILL);
+    wait::until("the proxy to be missed", || server.stderr().contains("the proxy does not start").then_some(()));
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
+}
+
+fn busy(site: &Site, replica: &str) -> bool {
+    let metrics = processes::address(site.place().path(), replica).and_then(|address| http::get(address, "/metrics", &[]).ok());
+    metrics.is_some_and(|page| page.text().lines().any(|line| line.starts_with("http_requests_in_flight") && !line.ends_with(" 0")))
+}
+
 #[test]
 fn killed_together_with_the_proxy() {
     let site = Site::new(SERIN);
@@ -331,6 +368,47 @@ fn a_document_that_waits_begins_after_the_server_was_killed() {
         assert_eq!(answer.join().unwrap().unwrap().status, 200, "a request under way was cut off");
     }
     load.stop().assert_nothing_lost();
+}
+
+/// Also by a power failure: who was told that a service is deleted does not see it come back.
+#[test]
+fn killed_while_a_service_is_deleted() {
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let document = slow_to_roll_back().set("strategy.canary.stages", json!([])).stage(50.0, "300ms", 20);
+    let load = load(&site, &document);
+    let _ = apply(&site, &document);
+    succeeded(&site, 1);
+    drop(load);
+    // A request that is under way holds the deletion up.
+    let listen = document.listen;
+    let slow = thread::spawn(move || http::get(listen, "/sleep/6000", &[]));
+    wait::until("the slow request", || busy(&site, "v1-1").then_some(()));
+    let _ = site.say(&["delete", "shop"]).expect_code(0);
+    let deleting = site.status("shop");
+    server.kill();
+    assert_eq!(deleting["state"], "deleting", "{deleting:#}");
+    assert!(site.service_dir("shop").join("serin.db").exists(), "it was over before the server was killed");
+
+    let server = site.serve();
+    let refused = site.apply(&document);
+    assert_eq!(refused.code, 3, "{}", refused.stdout);
+    assert!(refused.stdout.contains("is being deleted"), "{}", refused.stdout);
+    assert_eq!(slow.join().unwrap().unwrap().status, 200, "a request under way was cut off");
+    let gone = || site.say(&["get", "shop"]).stderr.contains("there is no service called shop").then_some(());
+    wait::until_or("the service to be gone", wait::PATIENCE, gone, || format!("{:#}", site.status("shop")));
+    assert!(!site.service_dir("shop").exists());
+    assert!(std::net::TcpStream::connect(document.listen).is_err(), "somebody still listens");
+    let buried: Vec<_> = fs::read_dir(site.place().state().join("deleted")).unwrap().flatten().collect();
+    assert_eq!(buried.len(), 1);
+    assert!(buried[0].path().join("serin.db").exists() && !buried[0].path().join("deleted").exists());
+    // The name is free again.
+    let _ = apply(&site, &document);
+    let load = self::load(&site, &document);
+    succeeded(&site, 1);
+    drop(load);
+    assert_eq!(server.stop().code, Some(0));
+    processes::assert_none_left(site.place().path());
 }
 
 #[test]

@@ -120,6 +120,17 @@ pub fn load_bytes(source_name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics
     Err(diagnostics)
 }
 
+/// A text that can be the name of a token, for journals and in configurations of servers.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn token_name(text: &str) -> Result<String, String> {
+    match format::check_token_name(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(malformed) => Err(format!("{}; expected {}", malformed.message, malformed.expected)),
+    }
+}
+
 /// Reads the configuration of a server, like [`load`] a release document.
 ///
 /// # Errors

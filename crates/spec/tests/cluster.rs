@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
-use serin_spec::{LoadedAny, load, load_any, load_cluster, render};
+use serin_spec::{LoadedAny, Severity, load, load_any, load_cluster, render};
 
 const CLUSTER: &str = r#"apiVersion: serin.dev/v1alpha1
 kind: Release
@@ -35,7 +35,7 @@ spec:
 fn refused(text: &str) -> Vec<(&'static str, String)> {
     let diagnostics = load_cluster("release.yaml", text).expect_err("refused");
     assert!(!render(&diagnostics, "release.yaml", text, false).is_empty());
-    diagnostics.iter().map(|one| (one.code, one.path.clone())).collect()
+    diagnostics.iter().filter(|one| one.severity == Severity::Error).map(|one| (one.code, one.path.clone())).collect()
 }
 
 #[test]
@@ -91,4 +91,29 @@ fn errors_of_meaning_are_found_beside_errors_of_structure() {
         CLUSTER.replace("deployment: checkout-canary, replicas: 3", "deployment: checkout, replicas: 3").replace("hold: 30m", "hodl: 30m");
     let codes: Vec<_> = refused(&text).into_iter().map(|(code, _)| code).collect();
     assert!(codes.contains(&"unknown-field") && codes.contains(&"same-deployment"), "{codes:?}");
+}
+
+const SOURCE: &str = r#"  analysis:
+    sources: {prom: {prometheus: {url: "http://127.0.0.1:9090"}}}
+    arms: {stable: shop, canary: shop-canary}
+    metrics:
+      - {name: failures, prometheus: {source: prom, numerator: 'failed_total{service="{{arm}}"}', denominator: 'requests_total{service="{{arm}}"}'}}
+    criteria: [{metric: failures, max: 5%}]
+"#;
+
+#[test]
+fn what_is_judged_in_a_cluster_is_measured_by_sources() {
+    // Defaults are about what Serin's own proxy sees: without a source nothing judges, and it says so.
+    let unjudged = load_cluster("release.yaml", CLUSTER).unwrap();
+    assert!(unjudged.release.plan.analysis.criteria.is_empty() && unjudged.release.plan.analysis.guards.is_empty());
+    assert_eq!(unjudged.warnings.iter().map(|one| one.code).collect::<Vec<_>>(), ["not-judged"]);
+    let judged = load_cluster("release.yaml", &format!("{CLUSTER}{SOURCE}")).unwrap();
+    assert_eq!(judged.warnings.iter().map(|one| one.code).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(judged.release.measures.queries.len(), 1);
+    // What is written down and cannot be measured is an error.
+    let builtin = format!(
+        "{CLUSTER}  analysis: {{criteria: [{{metric: error-rate, max: 5%}}], guards: [{{name: slow, metric: latency-p99, max: 1s}}]}}\n"
+    );
+    let places = [("not-measured", "spec.analysis.criteria[0].metric".to_owned()), ("not-measured", "spec.analysis.guards".to_owned())];
+    assert_eq!(refused(&builtin), places);
 }

@@ -30,6 +30,7 @@ fn load(spec: &str) -> Result<Server, String> {
 #[test]
 fn nothing_is_needed() {
     let server = load("").unwrap();
+    assert_eq!(server, Server::default());
     assert_eq!((server.state, server.services.len(), server.tcp), (None, 0, None));
     assert_eq!((server.retain_runs, server.retain_ms), (100, 90 * 24 * 3_600_000));
 }
@@ -46,6 +47,22 @@ fn everything_is_understood() {
     assert_eq!((tcp.listen.to_string().as_str(), tcp.tls), ("0.0.0.0:7700", Some(("api.pem".into(), "api.key".into()))));
     assert_eq!((tcp.tokens[0].name.as_str(), tcp.tokens[0].role, tcp.tokens[0].hash.as_str()), ("ci", ApiRole::Operator, HASH));
     assert_eq!((server.retain_runs, server.retain_ms), (20, 7 * 24 * 3_600_000));
+}
+
+#[test]
+fn names_of_tokens_are_those_that_the_verb_makes_tokens_for() {
+    let load = |name: &str| {
+        let token = format!("{{name: \"{name}\", role: viewer, hash: \"{HASH}\"}}");
+        load(&format!("spec: {{api: {{tcp: {{listen: \"127.0.0.1:7700\", tokens: [{token}]}}}}}}\n"))
+    };
+    for name in ["ci", "Ops@example.org", "a_b.c", "12", "true", "@", &"x".repeat(64)] {
+        assert_eq!(load(name).map(|server| server.tcp.unwrap().tokens[0].name.clone()), Ok(serin_spec::token_name(name).unwrap()));
+    }
+    for name in ["", "root (uid 0)", "é", &"x".repeat(65)] {
+        let said = load(name).unwrap_err();
+        assert!(said.starts_with("3:") && said.contains("1 to 64 letters"), "{said}");
+        assert!(serin_spec::token_name(name).unwrap_err().contains("1 to 64 letters"));
+    }
 }
 
 #[test]
@@ -74,6 +91,26 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
     let spec = "spec: {api: {tcp: {listen: \"127.0.0.1:7700\", tokens: [{name: ci, role: admin, hash: serin_verysecret}]}}}\n";
     let diagnostics = load_server("serin.yaml", &format!("{HEAD}{spec}")).unwrap_err();
     assert!(!diagnostics.to_string().contains("verysecret"), "{diagnostics}");
+    let shown = serin_spec::render(&diagnostics, "serin.yaml", &format!("{HEAD}{spec}"), false);
+    assert!(!shown.contains("verysecret"), "{shown}");
+    assert!(shown.contains("role: admin, hash: ****************") && shown.contains("^^^^^^^^^^^^^^^^"), "{shown}");
+
+    // Nor in the line of another mistake, or on a line of its own, or under another name.
+    let token = format!("serin_{}", "a1B2".repeat(10));
+    for entry in [
+        "{name: ci, role: root, hash: serin_verysecret}".to_owned(),
+        "{name: ci, role: admin, hash: [\"serin_verysecret\"]}".to_owned(),
+        "{name: ci, role: admin, hash:\n      serin_verysecret}".to_owned(),
+        format!("{{name: ci, role: admin, token: {token}}}"),
+        format!("{{name: ci, role: {token}, hash: x}}"),
+        format!("{{name: ci, role: admin, {token}: x}}"),
+    ] {
+        let text = format!("{HEAD}spec: {{api: {{tcp: {{listen: \"127.0.0.1:7700\", tokens: [{entry}]}}}}}}\n");
+        let diagnostics = load_server("serin.yaml", &text).unwrap_err();
+        for shown in [serin_spec::render(&diagnostics, "serin.yaml", &text, false), serde_json::to_string(&diagnostics).unwrap()] {
+            assert!(!shown.contains("verysecret") && !shown.contains("a1B2a1B2"), "{shown}");
+        }
+    }
 }
 
 #[test]

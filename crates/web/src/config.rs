@@ -6,39 +6,29 @@ use std::{
 };
 
 use crate::{
-    ApiError, Role,
+    ApiError,
     token::{self, Token},
+    tokens::TokenSource,
 };
 
 /// The API's configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ApiConfig {
     /// The unix socket, if there is to be one.
     pub socket: Option<Socket>,
     /// The TCP listener, if there is to be one.
     pub tcp: Option<Tcp>,
-    /// The label of alerts that names the service, usually `service`.
-    pub alert_label: String,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// Where tokens are read anew while the API runs; `None`: they stay as they are.
+    pub token_source: Option<TokenSource>,
 }
 
-/// A unix socket. The daemon's user and root are admins; the kernel says who asks.
+/// A unix socket for the daemon's user and root, who are admins; the kernel says who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {
     /// Where. A socket there that nobody answers is replaced.
     pub path: PathBuf,
-    /// Who else may connect; without a group the mode is 0600, with one 0660.
-    pub group: Option<SocketGroup>,
-}
-
-/// A group of the system whose members may use the socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SocketGroup {
-    /// The group's name or number.
-    pub name: String,
-    /// What its members may do.
-    pub role: Role,
 }
 
 /// A TCP listener. Every request needs a token, save for health and readiness.
@@ -97,12 +87,6 @@ pub struct Rate {
     pub burst: f64,
 }
 
-impl Default for ApiConfig {
-    fn default() -> Self {
-        Self { socket: None, tcp: None, alert_label: "service".to_owned(), limits: Limits::default() }
-    }
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -125,7 +109,6 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(crate) struct Rights {
     pub(crate) own_uid: u32,
-    pub(crate) group_role: Option<Role>,
     pub(crate) tokens: Vec<Token>,
 }
 
@@ -135,9 +118,6 @@ impl ApiConfig {
         if self.socket.is_none() && self.tcp.is_none() {
             return Err(ApiError::NoListener);
         }
-        if !is_label(&self.alert_label) {
-            return Err(ApiError::BadLabel { label: self.alert_label.clone() });
-        }
         let Some(tcp) = &self.tcp else { return Ok(()) };
         if tcp.tls.is_none() && !tcp.listen.ip().is_loopback() {
             return Err(ApiError::PlainText { listen: tcp.listen });
@@ -145,43 +125,39 @@ impl ApiConfig {
         if tcp.tokens.is_empty() {
             return Err(ApiError::NoTokens { listen: tcp.listen });
         }
-        for (index, token) in tcp.tokens.iter().enumerate() {
-            if !token::is_name(&token.name) {
-                return Err(ApiError::BadTokenName { number: index + 1 });
-            }
-            if tcp.tokens.iter().take(index).any(|other| other.name == token.name || other.hash == token.hash) {
-                return Err(ApiError::SameToken { name: token.name.clone() });
-            }
-        }
-        Ok(())
+        check_tokens(&tcp.tokens)
     }
 
     pub(crate) fn rights(&self) -> Rights {
-        Rights {
-            own_uid: rustix::process::geteuid().as_raw(),
-            group_role: self.socket.as_ref().and_then(|socket| socket.group.as_ref()).map(|group| group.role),
-            tokens: self.tcp.as_ref().map(|tcp| tcp.tokens.clone()).unwrap_or_default(),
+        Rights { own_uid: rustix::process::geteuid().as_raw(), tokens: self.tcp.as_ref().map(|tcp| tcp.tokens.clone()).unwrap_or_default() }
+    }
+}
+
+/// Whether everyone has a name and a hash of their own.
+pub(crate) fn check_tokens(tokens: &[Token]) -> Result<(), ApiError> {
+    for (index, token) in tokens.iter().enumerate() {
+        if !token::is_name(&token.name) {
+            return Err(ApiError::BadTokenName { number: index + 1 });
+        }
+        if tokens.iter().take(index).any(|other| other.name == token.name || other.hash == token.hash) {
+            return Err(ApiError::SameToken { name: token.name.clone() });
         }
     }
+    Ok(())
 }
 
 impl Socket {
     /// A socket for the daemon's user and root.
     #[must_use]
     pub fn own(path: &Path) -> Self {
-        Self { path: path.to_owned(), group: None }
+        Self { path: path.to_owned() }
     }
-}
-
-/// As Prometheus names labels.
-fn is_label(label: &str) -> bool {
-    !label.is_empty() && !label.starts_with(|c: char| c.is_ascii_digit()) && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::TokenHash;
+    use crate::{Role, token::TokenHash};
 
     fn token(name: &str, text: &str) -> Token {
         Token { name: name.to_owned(), role: Role::Viewer, hash: TokenHash::of(text) }
@@ -211,16 +187,5 @@ mod tests {
         assert!(matches!(check(vec![token("a", "1"), token("a", "2")]), Err(ApiError::SameToken { .. })));
         assert!(matches!(check(vec![token("a", "1"), token("b", "1")]), Err(ApiError::SameToken { .. })));
         assert!(matches!(check(vec![token("a", "1"), token("root (uid 0)", "2")]), Err(ApiError::BadTokenName { number: 2 })));
-    }
-
-    #[test]
-    fn labels_are_those_of_prometheus() {
-        let label = |alert_label: &str| {
-            ApiConfig { alert_label: alert_label.to_owned(), socket: Some(Socket::own(Path::new("s"))), ..ApiConfig::default() }.check()
-        };
-        assert!(label("kubernetes_service").is_ok());
-        for bad in ["", "1a", "a-b"] {
-            assert!(matches!(label(bad), Err(ApiError::BadLabel { .. })), "{bad}");
-        }
     }
 }

@@ -32,18 +32,6 @@ pub enum ApiError {
         /// The name.
         name: String,
     },
-    /// Not a label's name.
-    #[error("{label:?} cannot be the name of an alert's label; expected letters, digits and _, such as `service`")]
-    BadLabel {
-        /// What was given.
-        label: String,
-    },
-    /// The system has no such group.
-    #[error("there is no group called {name}; create it, or name the one whose members may use the socket")]
-    NoGroup {
-        /// The name.
-        name: String,
-    },
     /// Another process answers on the socket.
     #[error("another process answers on {}; stop it, or choose another socket", path.display())]
     SocketInUse {

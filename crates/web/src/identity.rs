@@ -3,13 +3,16 @@
 //! Over the unix socket the kernel says who asks; over TCP a token does. Neither can be chosen by the caller, so the name can stand in the
 //! journal. A wrong token is answered like none, and costs its address a place among few failures (see `limit`).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
-use serin_engine::run::login_name;
 
-use crate::{config::Rights, problem::Problem, token};
+use crate::{
+    config::Rights,
+    problem::Problem,
+    token::{self, TokenHash},
+};
 
 /// What someone may do. Each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,12 +39,14 @@ impl Role {
 }
 
 /// Where a connection comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// The unix socket; the user is the kernel's word.
     Local {
         /// The user's id.
         uid: u32,
+        /// The user's name when the connection was made.
+        name: Arc<str>,
     },
     /// TCP.
     Remote {
@@ -56,20 +61,30 @@ pub(crate) struct Identity {
     /// As it stands in the journal.
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// What it was known by, over TCP.
+    pub(crate) token: Option<TokenHash>,
+}
+
+impl Identity {
+    /// Whether it would still be let in.
+    pub(crate) fn is_known_to(&self, rights: &Rights) -> bool {
+        self.token.is_none_or(|hash| rights.tokens.iter().any(|token| token.hash == hash))
+    }
 }
 
 /// Finds out who asks.
-pub(crate) fn identify(rights: &Rights, peer: Peer, headers: &HeaderMap) -> Result<Identity, Problem> {
+pub(crate) fn identify(rights: &Rights, peer: &Peer, headers: &HeaderMap) -> Result<Identity, Problem> {
     match peer {
-        Peer::Local { uid } => {
-            let role = if uid == rights.own_uid || uid == 0 { Some(Role::Admin) } else { rights.group_role };
-            let role = role.ok_or_else(Problem::stranger)?;
-            Ok(Identity { name: format!("{} (uid {uid})", login_name(uid).unwrap_or_else(|| "unnamed".to_owned())), role })
+        Peer::Local { uid, name } => {
+            if *uid != rights.own_uid && *uid != 0 {
+                return Err(Problem::stranger());
+            }
+            Ok(Identity { name: format!("{name} (uid {uid})"), role: Role::Admin, token: None })
         }
         Peer::Remote { .. } => {
             let shown = bearer(headers).ok_or_else(|| Problem::unauthenticated(headers.contains_key(header::AUTHORIZATION)))?;
             let token = token::find(&rights.tokens, shown).ok_or_else(|| Problem::unauthenticated(true))?;
-            Ok(Identity { name: format!("{} (token)", token.name), role: token.role })
+            Ok(Identity { name: format!("{} (token)", token.name), role: token.role, token: Some(token.hash) })
         }
     }
 }
@@ -85,11 +100,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{Token, TokenHash};
+    use crate::token::Token;
 
-    fn rights(group_role: Option<Role>) -> Rights {
+    fn rights() -> Rights {
         let token = Token { name: "ci".to_owned(), role: Role::Operator, hash: TokenHash::of("serin_x") };
-        Rights { own_uid: 1000, group_role, tokens: vec![token] }
+        Rights { own_uid: 1000, tokens: vec![token] }
     }
 
     fn headers(values: &[&str]) -> HeaderMap {
@@ -98,19 +113,17 @@ mod tests {
 
     #[test]
     fn the_kernel_says_who_is_local() {
-        let role = |group, uid| identify(&rights(group), Peer::Local { uid }, &HeaderMap::new()).map(|one| one.role).ok();
-        assert_eq!(role(None, 1000), Some(Role::Admin));
-        assert_eq!(role(None, 0), Some(Role::Admin));
-        assert_eq!(role(None, 1001), None);
-        assert_eq!(role(Some(Role::Operator), 1001), Some(Role::Operator));
-        assert_eq!(role(Some(Role::Viewer), 1000), Some(Role::Admin));
+        let who = |uid, name: &str| identify(&rights(), &Peer::Local { uid, name: name.into() }, &HeaderMap::new()).ok();
+        assert_eq!(who(1000, "me"), Some(Identity { name: "me (uid 1000)".to_owned(), role: Role::Admin, token: None }));
+        assert_eq!(who(0, "root").map(|root| root.role), Some(Role::Admin));
+        assert_eq!(who(1001, "root"), None);
     }
 
     #[test]
     fn a_token_says_who_is_remote() {
         let peer = Peer::Remote { address: IpAddr::from([192, 0, 2, 1]) };
-        let who = |values: &[&str]| identify(&rights(Some(Role::Admin)), peer, &headers(values)).ok();
-        let ci = Identity { name: "ci (token)".to_owned(), role: Role::Operator };
+        let who = |values: &[&str]| identify(&rights(), &peer, &headers(values)).ok();
+        let ci = Identity { name: "ci (token)".to_owned(), role: Role::Operator, token: Some(TokenHash::of("serin_x")) };
         assert_eq!(who(&["Bearer serin_x"]), Some(ci.clone()));
         assert_eq!(who(&["bearer  serin_x"]), Some(ci));
         for bad in [

@@ -101,7 +101,7 @@ pub struct Apply {
     /// Why, for the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Only say what is wrong with the document and with the machine for it; begin nothing.
+    /// Only say whether it could begin, and what was checked for that; begin nothing.
     #[serde(default, alias = "dryRun")]
     pub dry_run: bool,
 }
@@ -136,7 +136,7 @@ pub enum AppliedResult {
     Created,
     /// A release begins.
     Begun,
-    /// It is being released already, or was released last with success.
+    /// It is being released already, or was released last, however that ended.
     Unchanged,
     /// Another release is taken back first.
     Supersedes,

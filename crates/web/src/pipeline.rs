@@ -57,7 +57,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, peer: Peer, request: Request<Inc
     let mut known = Known::default();
     let options = request.method() == Method::OPTIONS;
     let method = request.method().clone();
-    let response = match look(&shared, peer, request, &mut known).await {
+    let response = match look(&shared, &peer, request, &mut known).await {
         Ok(answer) => answer.response(),
         Err(problem) => {
             let route = known.route.map_or("none", |route| route.id);
@@ -76,7 +76,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, peer: Peer, request: Request<Inc
     response
 }
 
-async fn look(shared: &Arc<Shared>, peer: Peer, request: Request<Incoming>, known: &mut Known) -> Result<Answer, Problem> {
+async fn look(shared: &Arc<Shared>, peer: &Peer, request: Request<Incoming>, known: &mut Known) -> Result<Answer, Problem> {
     let (Parts { method, uri, headers, .. }, body) = request.into_parts();
     let found = routes::at(uri.path());
     let wanted = if method == Method::HEAD { Method::GET } else { method.clone() };
@@ -102,8 +102,8 @@ async fn look(shared: &Arc<Shared>, peer: Peer, request: Request<Incoming>, know
     }
     let key = match (&identity, peer) {
         (Some(identity), _) => Key::Identity(identity.name.clone()),
-        (None, Peer::Remote { address }) => Key::address(address),
-        (None, Peer::Local { uid }) => Key::Identity(format!("uid {uid}")),
+        (None, Peer::Remote { address }) => Key::address(*address),
+        (None, Peer::Local { uid, .. }) => Key::Identity(format!("uid {uid}")),
     };
     shared.limiter.take(route.class, key, Instant::now()).map_err(|seconds| {
         // A flood must not become a flood of the log.
@@ -132,15 +132,16 @@ async fn look(shared: &Arc<Shared>, peer: Peer, request: Request<Incoming>, know
     }
 }
 
-fn authenticate(shared: &Shared, peer: Peer, headers: &HeaderMap, known: &mut Known) -> Result<Identity, Problem> {
-    let problem = match identify(&shared.rights, peer, headers) {
+fn authenticate(shared: &Shared, peer: &Peer, headers: &HeaderMap, known: &mut Known) -> Result<Identity, Problem> {
+    let rights = Arc::clone(&shared.rights.borrow());
+    let problem = match identify(&rights, peer, headers) {
         Ok(identity) => return Ok(identity),
         Err(problem) => problem,
     };
     known.quiet = true;
     let (key, from) = match peer {
-        Peer::Remote { address } => (Key::address(address), address.to_string()),
-        Peer::Local { uid } => (Key::Identity(format!("uid {uid}")), format!("uid {uid}")),
+        Peer::Remote { address } => (Key::address(*address), address.to_string()),
+        Peer::Local { uid, .. } => (Key::Identity(format!("uid {uid}")), format!("uid {uid}")),
     };
     shared.measured.authentication_failed();
     // What is left of the request is not worth reading from someone unknown.

@@ -61,7 +61,7 @@ impl Problem {
 
     pub(crate) fn stranger() -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "the socket is for the daemon's user and root")
-            .hint("use that user, or give your group access with the socket's `group` in the daemon's configuration")
+            .hint("use that user, or `--server` with the daemon's TCP address and a token")
     }
 
     pub(crate) fn forbidden(has: Role, needs: Role) -> Self {

@@ -113,7 +113,7 @@ fn table() -> Vec<Route> {
         read("/v1/services/{service}", "service", "A service with what it is doing, and its release.", Op::Service, "ServiceStatus"),
         read("/v1/services/{service}/explain", "explain", "Why a service is as it is, and what can be done.", Op::Explain, "Explanation"),
         Route {
-            query: &[("limit", "How many, 1 to 100; 20 if not given.")],
+            query: &[("limit", "How many, 1 to 1000; 20 if not given.")],
             ..read("/v1/services/{service}/runs", "runs", "The newest runs of a service.", Op::Runs, "Runs")
         },
         Route {

@@ -23,8 +23,8 @@ pub(crate) struct Shared {
     pub(crate) server: Server,
     /// Where the services run. Whatever may start something is done there, because tasks stay in the runtime that they were born in.
     pub(crate) engine: Handle,
-    pub(crate) rights: Rights,
-    pub(crate) alert_label: String,
+    /// Changes with the tokens.
+    pub(crate) rights: watch::Sender<Arc<Rights>>,
     pub(crate) limits: Limits,
     pub(crate) limiter: Limiter,
     pub(crate) streams: Places<String>,

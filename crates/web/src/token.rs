@@ -16,7 +16,6 @@ pub const PREFIX: &str = "serin_";
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Digits of 256 bits to the base of 62; leading zeros are kept, so that all tokens are equally long.
 const LENGTH: usize = 43;
-const LONGEST_NAME: usize = 64;
 
 /// A token that may be used: everything but the token itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +77,7 @@ pub(crate) fn find<'a>(tokens: &'a [Token], shown: &str) -> Option<&'a Token> {
 
 /// Whether a name may stand in journals and reports.
 pub(crate) fn is_name(name: &str) -> bool {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
-    (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(fine)
+    serin_spec::token_name(name).is_ok()
 }
 
 /// Long division of a number of 32 bytes, most significant first.

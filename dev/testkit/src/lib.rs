@@ -7,6 +7,7 @@
 
 pub mod cluster;
 mod document;
+mod held;
 pub mod http;
 mod knocking;
 mod load;
@@ -21,11 +22,14 @@ mod server;
 pub mod terminal;
 pub mod torture;
 pub mod wait;
+mod wall_clock;
 
 pub use document::Document;
+pub use held::Held;
 pub use knocking::Knocking;
 pub use load::{Load, LoadReport};
 pub use place::Place;
 pub use ports::free_address;
 pub use release::{Ended, Release};
 pub use server::{Server, ServerEnd, Site};
+pub use wall_clock::WallClock;

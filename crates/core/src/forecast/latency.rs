@@ -8,7 +8,7 @@ use super::{
     members::{Limits, Member},
 };
 use crate::{
-    judge::{QUANTILES, pass_margin},
+    judge::{QUANTILES, pass_margin, quantiles},
     plan::{Metric, Quantile},
 };
 
@@ -50,14 +50,6 @@ pub(super) fn threshold(member: &Member<'_>) -> f64 {
 pub(super) fn least_failures(quantiles: &[Quantile], weight: Share, threshold: f64) -> Option<u32> {
     let least = |quantile: &Quantile| serin_stats::least_exceedances(1.0 - quantile.q(), weight, threshold).ok().flatten();
     quantiles.iter().filter_map(least).min()
-}
-
-/// The quantiles that a test is about.
-pub(super) fn quantiles(metric: &Metric) -> &[Quantile] {
-    match metric {
-        Metric::Latency(quantile) => std::slice::from_ref(quantile),
-        _ => &QUANTILES,
-    }
 }
 
 /// Nats per canary request of a canary that takes `times` as long as stable; at most 0 if that is tolerated.

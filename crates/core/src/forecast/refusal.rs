@@ -11,7 +11,10 @@ use super::{
     members::{Limits, Member, Subject, members},
     rate,
 };
-use crate::plan::{JudgeKind, Metric, Plan};
+use crate::{
+    judge::quantiles,
+    plan::{JudgeKind, Metric, Plan},
+};
 
 /// Something that can never be decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +86,7 @@ fn never_compared(plan: &Plan, members: &[Member<'_>], member: &Member<'_>) -> O
     }
     let can_fail = |weight: &Share| match member.subject {
         Subject::Rate(_) => matches!(least_failures(*weight, rate::threshold(member)), Ok(Some(_))),
-        _ => latency::least_failures(latency::quantiles(&member.metric), *weight, latency::threshold(member)).is_some(),
+        _ => latency::least_failures(quantiles(&member.metric), *weight, latency::threshold(member)).is_some(),
     };
     if !weights.iter().any(can_fail) {
         let why = format!(

@@ -21,7 +21,7 @@ mod window;
 pub use assessment::{Assessment, CriterionAssessment, EvidenceLevel, Verdict};
 pub use kayenta::LEAST_VALUES;
 pub use sequential::least_gauge_ms;
-pub(crate) use sequential::{QUANTILES, SHARE_BY_WEIGHT, pass_margin};
+pub(crate) use sequential::{QUANTILES, SHARE_BY_WEIGHT, pass_margin, quantiles};
 pub use serin_stats::HIGHEST_RATE;
 pub use tally::{SplitCheck, Tally};
 pub use trial::{Checkpoint, Trial};

@@ -11,6 +11,9 @@ use crate::{
     plan::Plan,
 };
 
+/// The least time between two warnings of stable's failures.
+const STABLE_NEWS_MS: u64 = 60_000;
+
 /// A release: its plan, its state, its judge, and what it wants done.
 #[derive(Debug)]
 pub struct Release {
@@ -20,11 +23,20 @@ pub struct Release {
     pub(super) workload: WorkloadSeen,
     /// Criteria that already paused or warned and have not recovered since.
     pub(super) told: BTreeSet<String>,
+    stable_news: StableNews,
     /// When outstanding effects are asked for again. Not journaled: a restarted shell asks for all of them at once.
     pub(super) due: BTreeMap<EffectId, Due>,
     epoch: u64,
     pub(super) now: Timestamp,
     pub(super) output: Output,
+}
+
+/// What people are told of stable's failures: a stable that comes and goes must not fill the journal.
+#[derive(Debug, Default)]
+struct StableNews {
+    /// A failure that was not told yet.
+    is_pending: bool,
+    told_at: Option<Timestamp>,
 }
 
 /// What the shell must do, in this order: `urgent` effects at once, then make `entries` durable, then `effects`.
@@ -244,6 +256,7 @@ impl Release {
             trial,
             workload: WorkloadSeen::default(),
             told: BTreeSet::new(),
+            stable_news: StableNews::default(),
             due: BTreeMap::new(),
             epoch,
             now,
@@ -284,9 +297,16 @@ impl Release {
     }
 
     fn workload_seen(&mut self, seen: WorkloadSeen) {
+        let news = &mut self.stable_news;
+        news.is_pending = match &seen.stable_failure {
+            None => false,
+            failure => news.is_pending || self.workload.stable_failure != *failure,
+        };
         if let Some(text) = &seen.stable_failure
-            && self.workload.stable_failure.as_ref() != Some(text)
+            && news.is_pending
+            && news.told_at.is_none_or(|told| self.now.ms_since(told) >= STABLE_NEWS_MS)
         {
+            *news = StableNews { is_pending: false, told_at: Some(self.now) };
             self.record(Event::Warned { text: format!("stable: {text}") });
         }
         self.workload = seen;

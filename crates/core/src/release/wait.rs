@@ -172,6 +172,13 @@ impl Release {
 }
 
 impl Phase {
+    /// Whether the canary may have traffic that needs a judge: without one it gets none. After the bake judging is over, and before a stage
+    /// there is none.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        matches!(self, Self::Stage { .. } | Self::Promoting | Self::Baking { .. })
+    }
+
     /// One or two words for the phase.
     #[must_use]
     pub fn name(&self) -> &'static str {

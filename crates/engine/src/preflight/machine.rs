@@ -19,7 +19,8 @@ const FEW_FILES: u64 = 1024;
 const LITTLE_SPACE_BYTES: u64 = 64 << 20;
 
 /// Every static check. `document_dir`: what relative paths of the document start from. `state`: the state folder, which
-/// need not exist. `own_listener`: the address is held by a proxy of our own, so that it is right for it to be taken.
+/// need not exist. `own_listener`: the address is held by a proxy of our own, or
+/// by systemd for us, so that it is right for it to be taken.
 #[must_use]
 pub fn static_checks(release: &Release, document_dir: &Path, state: &Path, own_listener: bool) -> Vec<Check> {
     let mut checks = vec![listen(release, own_listener), open_files(), space(state)];
@@ -51,7 +52,7 @@ pub fn static_checks(release: &Release, document_dir: &Path, state: &Path, own_l
 fn listen(release: &Release, own_listener: bool) -> Check {
     let address = release.traffic.listen;
     if own_listener {
-        return pass("listen address", format!("{address} is held by the proxy of this state folder"));
+        return pass("listen address", format!("{address} is open already, for this very use"));
     }
     let free = bind_check(address).map_err(|error| error.to_string());
     outcome(

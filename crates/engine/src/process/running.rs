@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use serin_core::Timestamp;
-
 use super::{ReplicaRecord, ReplicaSpec, group::Group, now, proc_stat, record};
 
 /// A process that runs, or has exited and is not buried yet.
@@ -104,7 +102,7 @@ impl Running {
         // Only now may the child be reaped: until then it keeps its number from being given away.
         let status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
         self.group.reap_orphans();
-        Remains { status, ran_for_ms: now().ms_since(Timestamp(self.record.started_at_ms)), gone }
+        Remains { status, ran_for_ms: proc_stat::age_ms(self.record.start_time), gone }
     }
 }
 

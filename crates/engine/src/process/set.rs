@@ -94,8 +94,14 @@ async fn measure(status: Arc<watch::Sender<ReplicaSetStatus>>) {
             continue;
         }
         // One look at all processes of the machine serves all replicas, those of other sets included.
-        let Ok(look) = tokio::task::spawn_blocking(|| proc_stat::recent(LOOK_AGE)).await else { continue };
-        let usages = sampler.sample(&look.processes, groups, look.at);
+        let look = match proc_stat::seen(LOOK_AGE) {
+            Some(look) => look,
+            None => match tokio::task::spawn_blocking(|| proc_stat::recent(LOOK_AGE)).await {
+                Ok(look) => look,
+                Err(_) => continue,
+            },
+        };
+        let usages = sampler.sample(&look, groups);
         status.send_if_modified(|status| {
             let mut changed = false;
             for replica in &mut status.replicas {

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::proc_stat::{self, ProcStat};
+use super::proc_stat::{self, Look};
 
 /// What a process group uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,11 +29,11 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// The use of each of `groups` that has a running process.
-    pub(super) fn sample(&mut self, processes: &[ProcStat], groups: BTreeSet<u32>, now: Instant) -> BTreeMap<u32, Usage> {
-        let seconds = self.at.map(|at| now.duration_since(at).as_secs_f64()).filter(|seconds| *seconds > 0.0);
+    pub(super) fn sample(&mut self, look: &Look, groups: BTreeSet<u32>) -> BTreeMap<u32, Usage> {
+        let seconds = self.at.map(|at| look.at.duration_since(at).as_secs_f64()).filter(|seconds| *seconds > 0.0);
         let mut ticks = HashMap::new();
         let mut used: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-        for process in processes.iter().filter(|process| process.running && groups.contains(&process.group)) {
+        for process in groups.iter().flat_map(|group| look.group(*group)) {
             let key = (process.pid, process.start_time);
             let before = self.ticks.get(&key).copied().unwrap_or(0);
             let (cpu, pages) = used.entry(process.group).or_default();
@@ -51,7 +51,7 @@ impl Sampler {
             (group, Usage { cpu_percent: percent(&group, cpu), memory_bytes: pages.saturating_mul(page_bytes()) })
         };
         let usages = used.into_iter().map(usage).collect();
-        *self = Self { at: Some(now), groups, ticks };
+        *self = Self { at: Some(look.at), groups, ticks };
         usages
     }
 }
@@ -77,7 +77,7 @@ fn page_bytes() -> u64 {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use super::{super::proc_stat::ProcStat, *};
 
     fn process(pid: u32, group: u32, cpu_ticks: u64) -> ProcStat {
         ProcStat { pid, group, running: true, start_time: 1, cpu_ticks, resident_pages: 10 }
@@ -87,15 +87,15 @@ mod tests {
     fn use_is_the_difference_of_two_passes_over_the_whole_group() {
         let (mut sampler, start, hz) = (Sampler::default(), Instant::now(), ticks_per_second());
         let groups = BTreeSet::from([7]);
-        let first = sampler.sample(&[process(7, 7, 1_000 * hz), process(9, 9, 5)], groups.clone(), start);
+        let first = sampler.sample(&Look::new(start, vec![process(7, 7, 1_000 * hz), process(9, 9, 5)]), groups.clone());
         assert_eq!(first, BTreeMap::from([(7, Usage { cpu_percent: None, memory_bytes: 10 * page_bytes() })]));
 
         // The leader used half a second of two; a new child used one whole second; a zombie and a stranger do not count.
         let zombie = ProcStat { running: false, ..process(11, 7, 99 * hz) };
-        let processes = [process(7, 7, 1_000 * hz + hz / 2), process(8, 7, hz), zombie, process(9, 9, 500 * hz)];
-        let second = sampler.sample(&processes, groups.clone(), start + Duration::from_secs(2));
+        let processes = vec![process(7, 7, 1_000 * hz + hz / 2), process(8, 7, hz), zombie, process(9, 9, 500 * hz)];
+        let second = sampler.sample(&Look::new(start + Duration::from_secs(2), processes), groups.clone());
         assert_eq!(second, BTreeMap::from([(7, Usage { cpu_percent: Some(75.0), memory_bytes: 20 * page_bytes() })]));
 
-        assert_eq!(sampler.sample(&[], groups, start + Duration::from_secs(3)), BTreeMap::new());
+        assert_eq!(sampler.sample(&Look::new(start + Duration::from_secs(3), Vec::new()), groups), BTreeMap::new());
     }
 }

@@ -1,7 +1,7 @@
 //! The shell's clock: the time of day when the process began, carried on by the monotonic clock. A step of the system's
 //! clock, a suspended laptop or a leap of NTP cannot lengthen or end a stage.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use serin_core::Timestamp;
 
@@ -13,12 +13,10 @@ pub(crate) struct RunClock {
 }
 
 impl RunClock {
-    /// A clock that starts now, and not before `not_before` (the last time in the journal).
+    /// A clock that starts now, and not before `not_before` (the last time that is known of the run).
     #[must_use]
     pub(crate) fn start(not_before: Timestamp) -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
-        Self { began_at: wall.max(not_before), began: Instant::now() }
+        Self { began_at: crate::process::now().max(not_before), began: Instant::now() }
     }
 
     /// The time.

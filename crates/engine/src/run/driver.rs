@@ -41,11 +41,13 @@ use crate::{
 
 /// How often somebody who watches is told how things are.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
-/// How often the release looks after itself when nobody watches: a server has hundreds of them. Whatever happens wakes it at once.
+/// How often the release looks after itself when nobody watches: a server has hundreds of them. Traffic, answers and commands wake it
+/// at once; what happens to the versions is seen with the next counters or then.
 const UNWATCHED_EVERY: Duration = Duration::from_secs(1);
 /// Between two checkpoints while there is news.
 const CHECKPOINT_MS: u64 = 1_000;
-/// The same while only time passes: what is lost with an older one is time for which a stage has been held, and it is held longer then.
+/// The same while only time passes: what is lost with an older one is time for which a stage has been held, and it is held longer then, and
+/// some samples of processor and memory use.
 const QUIET_CHECKPOINT_MS: u64 = 10_000;
 /// Between two attempts to write a journal that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
@@ -166,8 +168,9 @@ impl Driver {
                 operator_since = None;
             }
             // The pulse ticks anyway: a deadline farther away needs no timer of its own.
-            let wake_in =
-                deadline.until.map_or(pulse_every, |until| Duration::from_millis(until.ms_since(now))).max(Duration::from_millis(1));
+            let retry_in = self.flush_after.map_or(pulse_every, |after| after.saturating_duration_since(Instant::now()));
+            let wake_in = deadline.until.map_or(pulse_every, |until| Duration::from_millis(until.ms_since(now)));
+            let wake_in = wake_in.min(retry_in).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
                 Some(()) = interrupts.recv() => {
@@ -351,6 +354,8 @@ impl Driver {
             recent: &self.recent,
             arms: self.arms(),
             store_fault: self.store_fault.clone(),
+            journal_backlog: self.backlog.iter().map(|batch| batch.entries.len() as u64).sum(),
+            effects_running: self.running.len() as u64,
             listen: self.listen.clone(),
         };
         report(sources)
@@ -439,7 +444,7 @@ impl Driver {
         {
             self.timeline.push(TimelineEntry { at: entry.at, head: head.clone(), detail: detail.clone() });
         }
-        let _ = self.feed.happenings.try_send(Happening::Entry { entry: Box::new(entry), words });
+        self.feed.tell(Happening::Entry { entry: Box::new(entry), words });
     }
 
     fn start_load(&mut self) {
@@ -464,7 +469,7 @@ impl Driver {
     }
 
     fn note(&self, text: String) {
-        let _ = self.feed.happenings.try_send(Happening::Note(text));
+        self.feed.note(text);
     }
 
     /// Errors and requests of an arm since the release began.

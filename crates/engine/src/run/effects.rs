@@ -13,7 +13,7 @@ use serin_core::{
     release::{Check, Effect, EffectId, Fault, Input},
     traffic::Arm,
 };
-use serin_proxy::protocol::Stats;
+use serin_proxy::protocol::{EndpointStats, Stats};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -170,8 +170,12 @@ impl World {
     /// know of the table which took the traffic away can say so.
     async fn drained(&self, arm: Arm) {
         let table = self.router.version();
+        // The endpoints also know of requests from before the last canary went: such as long streams on what was that canary then.
         let is_idle = |stats: &Option<Arc<Stats>>| {
-            stats.as_ref().is_some_and(|stats| (stats.epoch, stats.version) >= table && stats.in_flight[arm.index()] == 0)
+            stats.as_ref().is_some_and(|stats| {
+                let busy = |endpoint: &EndpointStats| endpoint.arm == arm && endpoint.in_flight > 0;
+                (stats.epoch, stats.version) >= table && stats.in_flight[arm.index()] == 0 && !stats.endpoints.iter().any(busy)
+            })
         };
         let mut stats = self.stats.clone();
         let _ = timeout(Duration::from_millis(self.drain_ms), stats.wait_for(is_idle)).await;

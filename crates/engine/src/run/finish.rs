@@ -2,14 +2,14 @@
 
 use std::sync::PoisonError;
 
-use serin_core::{release::Phase, traffic::Arm};
+use serin_core::traffic::Arm;
 use tokio::sync::mpsc;
 
-use super::{Happening, RunConfig, RunEnd, RunReport, driver::Driver};
+use super::{RunConfig, RunEnd, RunReport, driver::Driver};
 
 pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, interrupts: &mut mpsc::Receiver<()>) -> RunReport {
     let note = |text: &str| {
-        let _ = driver.feed.happenings.try_send(Happening::Note(text.to_owned()));
+        driver.feed.note(text.to_owned());
     };
     let now = driver.clock.now();
     let state = driver.release.state();
@@ -34,8 +34,7 @@ pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, inte
     if let RunEnd::OperatorNeeded { .. } = report.end {
         // Nobody will judge the canary from here on, so it gets no traffic either. Not so where stable cannot take it, and
         // not after the bake, when judging is over.
-        let judged = matches!(state.phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. });
-        if judged && driver.world.send_everything_to_stable().await {
+        if state.phase.is_judged() && driver.world.send_everything_to_stable().await {
             note("nobody decided: stable serves alone until the release is taken over; run the same document again to go on with it");
         } else {
             note("everything is left as it is and running; run the same document again to take over");

@@ -11,6 +11,7 @@
 pub(crate) mod clock;
 pub(crate) mod driver;
 pub(crate) mod effects;
+pub(crate) mod feed;
 mod finish;
 pub(crate) mod ledger;
 mod leftovers;
@@ -21,6 +22,7 @@ pub(crate) mod socket;
 pub(crate) mod start;
 mod status;
 
+pub use feed::Feed;
 pub use meter::ArmTotals;
 pub use report::{RunEnd, RunReport, TimelineEntry};
 pub use socket::{AskError, Request, Response, ask, login_name, plain};
@@ -33,7 +35,7 @@ use std::{
 
 use serin_core::release::{Check, Entry};
 use serin_spec::{Diagnostics, validated::Release};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{store::StoreError, systemd::Sockets};
 
@@ -80,16 +82,6 @@ impl Document {
         let dir = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
         Ok(Self { name: origin.to_owned(), origin: origin.to_owned(), text, dir, release })
     }
-}
-
-/// What the caller sees while the release runs.
-#[derive(Debug)]
-pub struct Feed {
-    /// Everything that happens, in order. A reader that falls behind by a thousand misses some: nothing may hold the
-    /// release up. The journal has them all.
-    pub happenings: mpsc::Sender<Happening>,
-    /// How the release is, a few times a second.
-    pub status: watch::Sender<Option<StatusReport>>,
 }
 
 /// Something that happened.

@@ -20,11 +20,12 @@ use serin_spec::validated::Workload as WorkloadSpec;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, watch},
+    task::block_in_place,
     time::timeout,
 };
 
 use super::{
-    Document, Feed, Happening, RunConfig, RunEnd, RunError,
+    Document, Feed, RunConfig, RunEnd, RunError,
     clock::RunClock,
     effects::{CanaryGate, World},
     ledger::{SharedStore, StoreLedger},
@@ -45,7 +46,7 @@ use crate::{
 /// How long stable's clients wait for a canary that has to be started as well, after everything was down.
 const CANARY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the judge and the meter remember, written every second.
+/// What the judge and the meter remember, written every second while there is news.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Remembered {
     pub(crate) trial: Checkpoint,
@@ -103,7 +104,7 @@ pub(crate) async fn start(config: &RunConfig, feed: &Feed, interrupts: &mut mpsc
         return Err(RunError::OtherRelease { folder: folder.path().display().to_string(), name, document: begun_from });
     }
     let note = |text: String| {
-        let _ = feed.happenings.try_send(Happening::Note(text));
+        feed.note(text);
     };
     if unfinished.is_none() {
         leftovers::clear(&folder, &store, note).await?;
@@ -188,7 +189,7 @@ impl<'a> Preparation<'a> {
             state_dir: folder.path().to_owned(),
             document_dir: document.dir.clone(),
             serin_exe: config.serin_exe.clone(),
-            previous: store.lock().unwrap_or_else(PoisonError::into_inner).processes()?,
+            previous: block_in_place(|| store.lock().unwrap_or_else(PoisonError::into_inner).processes())?,
             names,
         };
         let load = load(document, &launch, &store)?;
@@ -254,13 +255,13 @@ impl<'a> Preparation<'a> {
     }
 
     pub(crate) async fn take_over(self, row: ReleaseRow, proxy: Option<ProxyLink>) -> Result<Started, RunError> {
-        let resumed = match Resumed::read(row, &self.folder, &self.store) {
+        let resumed = match block_in_place(|| Resumed::read(row, &self.folder, &self.store)) {
             Ok(resumed) => resumed,
             Err(error) => return Err(distrust(&self.folder, error).await),
         };
         self.note(format!("resuming {} run {} where it was: {}", resumed.row.name, resumed.row.run, resumed.state.phase.name()));
         let taken = self.serve_again(&resumed, proxy).await;
-        let (clock, router, keeper) = match taken {
+        let (router, keeper) = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 self.workload.detach();
@@ -270,12 +271,14 @@ impl<'a> Preparation<'a> {
         let checkpoint = CheckpointFile::new(self.folder.checkpoint());
         let remembered = checkpoint.load::<Remembered>(resumed.row.id);
         if let Err(reason) = &remembered
-            && is_judged(&resumed.state.phase)
+            && needs_evidence(&resumed.state.phase)
         {
             self.note(format!("evidence from before the restart is lost: {reason}"));
         }
         let remembered = remembered.ok();
-        let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| *at);
+        let last_seen = remembered.as_ref().map_or(resumed.state.at, |(at, _)| (*at).max(resumed.state.at));
+        // If the system's clock was set back meanwhile, what was held since the newest entry would have to be held again.
+        let clock = RunClock::start(last_seen);
         let trial = remembered.as_ref().map(|(_, remembered)| remembered.trial.clone());
         let latched = resumed.latch.is_set();
         let plan = self.config.document.release.plan.clone();
@@ -311,7 +314,7 @@ impl<'a> Preparation<'a> {
 
     /// Begins a release of a service that stands: behind the same proxy, next to the version that serves.
     pub(crate) async fn begin_beside(self, keeper: ProxyKeeper, row: ReleaseRow, who: Who) -> Result<Started, (RunError, ProxyKeeper)> {
-        let prepared = self.prepare_beside(&keeper, &row);
+        let prepared = block_in_place(|| self.prepare_beside(&keeper, &row));
         let (clock, latch, router) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return Err((error, keeper)),
@@ -330,7 +333,7 @@ impl<'a> Preparation<'a> {
         Ok((RunClock::start(row.created_at), latch, router))
     }
 
-    async fn serve_again(&self, resumed: &Resumed, proxy: Option<ProxyLink>) -> Result<(RunClock, EmbeddedRouter, ProxyKeeper), RunError> {
+    async fn serve_again(&self, resumed: &Resumed, proxy: Option<ProxyLink>) -> Result<(EmbeddedRouter, ProxyKeeper), RunError> {
         resumed.adopt(self.workload.as_ref()).map_err(|error| RunError::Internal(error.0))?;
         let canary = self.workload.pool(Arm::Canary);
         if proxy.is_none() {
@@ -352,7 +355,7 @@ impl<'a> Preparation<'a> {
             None => router.prepare(canary, WeightBps::ZERO, false),
         }
         let keeper = ProxyKeeper::start(self.proxy_launch(), proxy, links).map_err(|error| self.address_taken(&error))?;
-        Ok((RunClock::start(resumed.state.at), router, keeper))
+        Ok((router, keeper))
     }
 
     /// A router that sends everything to an arm, before there is a proxy.
@@ -420,12 +423,12 @@ impl<'a> Preparation<'a> {
     }
 
     fn note(&self, text: String) {
-        let _ = self.feed.happenings.try_send(Happening::Note(text));
+        self.feed.note(text);
     }
 }
 
 /// Whether what was seen of the canary still matters.
-fn is_judged(phase: &Phase) -> bool {
+fn needs_evidence(phase: &Phase) -> bool {
     matches!(phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. } | Phase::NeedsOperator { .. })
 }
 

@@ -53,6 +53,12 @@ pub struct StatusReport {
     pub own_errors: u64,
     /// Why the journal cannot be written, if so.
     pub store_fault: Option<String>,
+    /// Journal entries that were decided and are not durable yet; what depends on them waits.
+    #[serde(default)]
+    pub journal_backlog: u64,
+    /// Effects that are being carried out.
+    #[serde(default)]
+    pub effects_running: u64,
     /// Where clients connect.
     pub listen: String,
 }
@@ -112,6 +118,8 @@ pub(super) struct Sources<'a> {
     pub(super) recent: &'a RecentTraffic,
     pub(super) arms: [ArmStatus; 2],
     pub(super) store_fault: Option<String>,
+    pub(super) journal_backlog: u64,
+    pub(super) effects_running: u64,
     pub(super) listen: String,
 }
 
@@ -186,6 +194,8 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
         rescued: meter.rescued(),
         own_errors: meter.own_errors(),
         store_fault: sources.store_fault,
+        journal_backlog: sources.journal_backlog,
+        effects_running: sources.effects_running,
         listen: sources.listen,
     }
 }

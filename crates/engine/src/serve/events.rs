@@ -93,6 +93,11 @@ impl Events {
         let _ = self.live.send(event);
     }
 
+    /// Events that wait for the slowest reader.
+    pub(super) fn waiting(&self) -> usize {
+        self.live.len()
+    }
+
     /// Everything after an event, without a gap; `None`: only what comes.
     pub(super) fn subscribe(&self, after: Option<EventId>) -> Subscription {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,10 +5,11 @@
 //!
 //! - `server`: the services by name, and what can be asked of them.
 //! - `service`: one service and the conditions that it can be in. `opening`: how it begins, `standing`: between releases, `releasing`: during
-//!   them, `version`: which version serves, `queue`: the document that waits, `leftovers`: what runs of one that could not be opened.
+//!   them, `deleting`: its end, `version`: which version serves, `queue`: the document that waits, `leftovers`: what runs of one that could not be opened.
 //! - `events`: what happened lately, over all services.
 //! - `status`: how a service is, as data.
 
+mod deleting;
 mod events;
 mod leftovers;
 mod opening;
@@ -24,7 +25,7 @@ pub use events::{EventId, ServerEvent, Subscription};
 pub use server::{Server, ServerConfig};
 pub use status::{LastRun, ServiceState, ServiceStatus};
 
-use serin_core::release::Check;
+use serin_core::release::{Check, CheckStatus};
 
 use crate::store::{ReleaseRow, StoreError};
 
@@ -100,6 +101,11 @@ pub struct Run {
     pub row: ReleaseRow,
     /// Its journal, or the part of it that was asked for.
     pub journal: Vec<serin_core::release::Entry>,
+}
+
+/// Checks of a document, unless one of them failed.
+fn passed(checks: Vec<Check>) -> Result<Vec<Check>, Refused> {
+    if checks.iter().any(|check| check.status == CheckStatus::Fail) { Err(Refused::Preflight(checks)) } else { Ok(checks) }
 }
 
 fn hint(known: &[String]) -> String {

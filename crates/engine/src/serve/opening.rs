@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serin_core::{
-    release::Phase,
-    traffic::{Arm, by_arm},
-};
-use tokio::sync::mpsc;
+use serin_core::traffic::{Arm, by_arm};
 
 use super::{
     queue::Queued,
@@ -34,8 +30,6 @@ use crate::{
 
 /// Time for processes that nobody wants any more to end.
 const GRACE: Duration = Duration::from_secs(5);
-/// Happenings of a release on their way to the events.
-const HAPPENINGS: usize = 1_024;
 
 /// What came of opening a service.
 pub(super) struct Opened {
@@ -64,19 +58,14 @@ pub(super) async fn open(name: String, path: PathBuf, tools: Tools, declared: Op
 
 /// Where a release's happenings go.
 pub(super) fn feed(name: &str, tools: &Tools, run: Option<i64>) -> Feed {
-    let (happenings, mut happened) = mpsc::channel(HAPPENINGS);
     let (events, service) = (Arc::clone(&tools.events), name.to_owned());
-    tokio::spawn(async move {
-        while let Some(happening) = happened.recv().await {
-            match happening {
-                Happening::Entry { entry, words } => {
-                    events.publish(entry.at, &service, run, words.unwrap_or_default(), Some(*entry));
-                }
-                Happening::Note(text) => events.publish(crate::process::now(), &service, run, (String::new(), text), None),
-            }
+    // Publishing never waits, so nothing has to stand in between that could be full.
+    Feed::calling(move |happening| match happening {
+        Happening::Entry { entry, words } => {
+            events.publish(entry.at, &service, run, words.unwrap_or_default(), Some(*entry));
         }
-    });
-    Feed { happenings, status: tokio::sync::watch::channel(None).0 }
+        Happening::Note(text) => events.publish(crate::process::now(), &service, run, (String::new(), text), None),
+    })
 }
 
 /// What a release of a service is started with.
@@ -200,7 +189,7 @@ impl Found {
         let state = store.journal(row.id)?.state();
         if !state.is_final() {
             let last = last_run(&store, Some(&row))?;
-            return Ok(Some(Self { store, serving, unfinished: Some(row), last, is_replaced, is_judged: is_judged(&state.phase) }));
+            return Ok(Some(Self { store, serving, unfinished: Some(row), last, is_replaced, is_judged: state.phase.is_judged() }));
         }
         // It came to its end and died before that was recorded: over is over.
         let end = RunEnd::of(&state);
@@ -220,11 +209,6 @@ impl Found {
         let last = last_run(&store, None)?;
         Ok(Some(Self { store, serving, unfinished: None, last, is_replaced, is_judged: false }))
     }
-}
-
-/// Phases in which a canary without a judge gets no traffic. After the bake judging is over, and before a stage there is none.
-fn is_judged(phase: &Phase) -> bool {
-    matches!(phase, Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. })
 }
 
 /// The newest run that is over.

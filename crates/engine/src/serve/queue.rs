@@ -43,7 +43,7 @@ impl Queued {
             fs::File::open(&fresh)?.sync_all()?;
             fs::rename(&fresh, &path)
         };
-        write().map_err(fail)
+        tokio::task::block_in_place(write).map_err(fail)
     }
 
     /// What was kept, if it can still be read.

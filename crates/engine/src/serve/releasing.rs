@@ -7,7 +7,7 @@ use std::{
 
 use serin_core::{
     Timestamp,
-    release::{Action, Command, Phase},
+    release::{Action, Check, Command, Phase},
     traffic::Arm,
 };
 use tokio::{
@@ -149,6 +149,7 @@ impl Service {
                 let _ = answer.send(done);
             }
             Ask::Apply { document, who, answer } => drop(answer.send(self.supersede(*document, who, releasing))),
+            Ask::DryRun { document, answer } => drop(answer.send(self.foresee(&document, releasing))),
             Ask::Retry { answer, .. } => {
                 let text = format!("{} is under way; abort it first, or wait", releasing.words());
                 let _ = answer.send(Err(Refused::Conflict(text)));
@@ -161,24 +162,23 @@ impl Service {
         }
     }
 
-    /// A newer document while a release is under way: see the module `service`.
-    fn supersede(&mut self, document: Document, who: Who, releasing: &mut Releasing) -> Result<Applied, Refused> {
+    /// What becomes of a document while a release is under way: see the module `service`.
+    fn foresee(&self, document: &Document, releasing: &Releasing) -> Result<(Applied, Vec<Check>), Refused> {
+        let unchanged = |why| Ok((Applied::Unchanged { why }, Vec::new()));
         let hash = &document.release.document_hash;
         let rolls_back = releasing.driver.release.state().rollback.is_some();
         // Unless somebody wanted another one in between, the same document says nothing new. Above all it does not bring back what is just
         // being taken back, because some loop applies it every minute.
         if *hash == releasing.released.release.document_hash && self.queued.is_none() {
             let (what, name) = (releasing.words(), &self.name);
-            return Ok(Applied::Unchanged {
-                why: if rolls_back {
-                    format!("{what}; `serin retry {name}` releases it once more after that")
-                } else {
-                    format!("{what} is under way already")
-                },
+            return unchanged(if rolls_back {
+                format!("{what}; `serin retry {name}` releases it once more after that")
+            } else {
+                format!("{what} is under way already")
             });
         }
         if let Some(queued) = self.queued.as_ref().filter(|queued| queued.document.release.document_hash == *hash) {
-            return Ok(Applied::Unchanged { why: format!("{} begins when {} has ended", queued.words(), releasing.words()) });
+            return unchanged(format!("{} begins when {} has ended", queued.words(), releasing.words()));
         }
         let what = releasing.words();
         // Before what the document says is looked at: whatever that is, this is not the time.
@@ -196,7 +196,17 @@ impl Service {
         }
         let kept = matches!(releasing.phase(), Phase::Retained { .. } | Phase::Retiring);
         let (stable, arm) = if kept { (&releasing.released, Arm::Canary) } else { (&releasing.document, releasing.serving.arm) };
-        standing::check(&document, stable, arm, &releasing.driver.folder)?;
+        let checks = standing::check(document, stable, arm, &releasing.driver.folder)?;
+        Ok((Applied::Supersedes { what }, checks))
+    }
+
+    /// A newer document takes the place of the release, if it may.
+    fn supersede(&mut self, document: Document, who: Who, releasing: &mut Releasing) -> Result<Applied, Refused> {
+        let (applied, _) = self.foresee(&document, releasing)?;
+        if matches!(applied, Applied::Unchanged { .. }) {
+            return Ok(applied);
+        }
+        let rolls_back = releasing.driver.release.state().rollback.is_some();
         let action = match releasing.phase() {
             Phase::Retained { .. } => Some(Action::Retire),
             _ if rolls_back || matches!(releasing.phase(), Phase::Retiring) => None,
@@ -213,7 +223,7 @@ impl Service {
             }
         }
         self.queued = Some(queued);
-        Ok(Applied::Supersedes { what })
+        Ok(applied)
     }
 
     /// The release is over: what it proved, or what served before, serves from here on.

@@ -4,17 +4,23 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{BuildHasher as _, RandomState},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use serin_core::release::{Action, CheckStatus, Command, Entry};
+use serin_core::release::{Action, Check, Command};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Applied, EventId, Refused, Retention, Run, ServiceStatus, Subscription, Who,
+    deleting::Deleting,
     events::Events,
+    passed,
     queue::Queued,
     service::{self, Ask, Handle, Tools},
 };
@@ -61,6 +67,8 @@ struct Inner {
     folder: PathBuf,
     services: Mutex<BTreeMap<String, Handle>>,
     tools: Tools,
+    /// Nothing is started any more.
+    ending: AtomicBool,
     _lock: Lock,
 }
 
@@ -78,21 +86,12 @@ impl Server {
         let process = u32::try_from(RandomState::new().hash_one(std::process::id()) >> 32).unwrap_or_default();
         let events = Arc::new(Events::new(process));
         let tools = Tools { serin_exe: config.serin_exe, events, sockets: config.sockets, retention: config.retention };
-        let inner = Inner { folder: services_dir, services: Mutex::default(), tools, _lock: lock };
+        let inner = Inner { folder: services_dir, services: Mutex::default(), tools, ending: AtomicBool::new(false), _lock: lock };
         let server = Self { inner: Arc::new(inner) };
         // Before the first replica of any of them gets a port.
         config.services.iter().for_each(|document| reserve(document.release.traffic.listen.port()));
-        server.find_again()?;
-        for document in config.services {
-            server.declare(document);
-        }
+        server.find_again(config.services)?;
         Ok(server)
-    }
-
-    /// Where the services' folders are.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.inner.folder
     }
 
     /// Every service, by name.
@@ -109,7 +108,10 @@ impl Server {
         let handle = self.handle(service)?;
         // Asked freshly, because releases do not publish what nobody looks at.
         match self.ask(&handle, Ask::Status).await {
-            Ok(status) => Ok(status),
+            Ok(mut status) => {
+                handle.count_questions(&mut status);
+                Ok(status)
+            }
             Err(_) => Ok(handle.status()),
         }
     }
@@ -124,12 +126,24 @@ impl Server {
         match known {
             Some(handle) => self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?,
             None => {
-                let checks = preflight::static_checks(&document.release, &document.dir, &self.inner.folder, false);
-                if checks.iter().any(|check| check.status == CheckStatus::Fail) {
-                    return Err(Refused::Preflight(checks));
-                }
+                self.check_new(&document)?;
                 let handle = self.create(&document)?;
                 self.ask(&handle, |answer| Ask::Apply { document: Box::new(document), who, answer }).await?.map(|_| Applied::Created)
+            }
+        }
+    }
+
+    /// What would become of a document that was applied now, with the checks that were made for it. Nothing is changed.
+    ///
+    /// # Errors
+    /// As for [`Server::apply`].
+    pub async fn dry_run(&self, document: Document) -> Result<(Applied, Vec<Check>), Refused> {
+        let known = self.lock().get(&document.release.name).cloned();
+        match known {
+            Some(handle) => self.ask(&handle, |answer| Ask::DryRun { document: Box::new(document), answer }).await?,
+            None => {
+                has_room(&self.lock())?;
+                Ok((Applied::Created, self.check_new(&document)?))
             }
         }
     }
@@ -168,15 +182,12 @@ impl Server {
     /// If a release is under way.
     pub async fn delete(&self, service: &str, who: Who) -> Result<PathBuf, Refused> {
         let handle = self.handle(service)?;
-        let (stopped, folder) = self.ask(&handle, |answer| Ask::Delete { who, answer }).await??;
-        // Draining takes its time; its end is in the events.
-        let server = self.clone();
-        let service = service.to_owned();
-        tokio::spawn(async move {
-            let _ = stopped.await;
-            server.lock().remove(&service);
-        });
-        Ok(folder)
+        let answered = self.ask(&handle, |answer| Ask::Delete { who, answer }).await;
+        // Draining takes its time; its end is in the events. An answer that came too late may have been a yes.
+        if !matches!(answered, Ok(Err(_))) {
+            self.forget_when_gone(service.to_owned(), handle, None);
+        }
+        answered?
     }
 
     /// The newest runs of a service, newest first.
@@ -184,22 +195,22 @@ impl Server {
     /// # Errors
     /// If there is no such service, or its store cannot be read.
     pub fn runs(&self, service: &str, limit: u32) -> Result<Vec<ReleaseRow>, Refused> {
-        Ok(self.reader(service)?.releases(limit)?)
+        Ok(self.reader(service)?.1.releases(limit)?)
     }
 
-    /// A run with the part of its journal after an entry; the newest run if no number is given.
+    /// A run with at most `most` entries of its journal after an entry; the newest run if no number is given.
     ///
     /// # Errors
     /// If there is no such service or run, or its store cannot be read.
-    pub fn run(&self, service: &str, number: Option<i64>, after: u64) -> Result<Run, Refused> {
-        let reader = self.reader(service)?;
+    pub fn run(&self, service: &str, number: Option<i64>, after: u64, most: usize) -> Result<Run, Refused> {
+        let (folder, reader) = self.reader(service)?;
         let missing = || Refused::Invalid(format!("{service} has no such run; `serin history {service}` lists them"));
         let row = match number {
             None => reader.releases(1)?.into_iter().next(),
             Some(number) => reader.release(ReleaseId(number))?,
         };
         let row = row.ok_or_else(missing)?;
-        let journal: Vec<Entry> = reader.journal(row.id)?.entries.into_iter().filter(|entry| entry.seq > after).collect();
+        let journal = reader.entries_after(&folder, row.id, after, most)?;
         Ok(Run { row, journal })
     }
 
@@ -207,6 +218,12 @@ impl Server {
     #[must_use]
     pub fn events(&self, after: Option<EventId>) -> Subscription {
         self.inner.tools.events.subscribe(after)
+    }
+
+    /// Events that wait for the slowest of those who read them live, at most about a thousand.
+    #[must_use]
+    pub fn events_waiting(&self) -> usize {
+        self.inner.tools.events.waiting()
     }
 
     /// Ends the tasks of all services. Everything they started keeps running and serving, for the next server to take over.
@@ -220,6 +237,7 @@ impl Server {
     }
 
     async fn end(&self, ask: impl Fn(oneshot::Sender<()>) -> Ask) {
+        self.inner.ending.store(true, Ordering::SeqCst);
         let handles: Vec<Handle> = self.lock().values().cloned().collect();
         let mut ends = Vec::new();
         for handle in handles {
@@ -235,12 +253,19 @@ impl Server {
         self.lock().clear();
     }
 
-    fn find_again(&self) -> Result<(), StoreError> {
+    /// What the folder knows, then what is declared beside that.
+    fn find_again(&self, mut declared: Vec<Document>) -> Result<(), StoreError> {
         let dir = &self.inner.folder;
         let entries = fs::read_dir(dir).map_err(|error| StoreError::io("cannot read", dir, error))?;
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if StateFolder::existing(&entry.path()).is_some() {
+            if Deleting::is_marked(&entry.path()) {
+                // The server before did not get round to it. What is declared under the same name begins after that.
+                let handle = service::find_again(&name, entry.path(), self.inner.tools.clone());
+                let position = declared.iter().position(|document| document.release.name == name);
+                self.lock().insert(name.clone(), handle.clone());
+                self.forget_when_gone(name, handle, position.map(|position| declared.remove(position)));
+            } else if StateFolder::existing(&entry.path()).is_some() {
                 let handle = service::find_again(&name, entry.path(), self.inner.tools.clone());
                 self.lock().insert(name, handle);
             } else if let Some(queued) = StateFolder::at(&entry.path()).ok().and_then(|folder| Queued::kept(&folder)) {
@@ -249,7 +274,29 @@ impl Server {
                 self.lock().insert(name, handle);
             }
         }
+        for document in declared {
+            self.declare(document);
+        }
         Ok(())
+    }
+
+    /// Waits in the background for the end of a service that is being deleted. `then`: what is declared to be in its place.
+    fn forget_when_gone(&self, service: String, handle: Handle, then: Option<Document>) {
+        let server = self.clone();
+        tokio::spawn(async move {
+            handle.gone().await;
+            let mut services = server.lock();
+            // Another one may have its name by now.
+            if services.get(&service).is_some_and(|known| known.asks.same_channel(&handle.asks)) {
+                services.remove(&service);
+            }
+            drop(services);
+            // It also ends with the server.
+            let is_free = !server.inner.ending.load(Ordering::SeqCst) && !Deleting::is_marked(&handle.folder);
+            if let Some(document) = then.filter(|_| is_free) {
+                server.declare(document);
+            }
+        });
     }
 
     fn declare(&self, document: Document) {
@@ -258,14 +305,24 @@ impl Server {
         services.entry(name.clone()).or_insert_with(|| service::create(self.service_dir(&name), document, self.inner.tools.clone()));
     }
 
+    /// Checks of a document whose service is not known yet: nobody but a socket unit may have its address.
+    fn check_new(&self, document: &Document) -> Result<Vec<Check>, Refused> {
+        let held = self.is_held(document.release.traffic.listen);
+        passed(preflight::static_checks(&document.release, &document.dir, &self.inner.folder, held))
+    }
+
     fn create(&self, document: &Document) -> Result<Handle, Refused> {
         let mut services = self.lock();
-        if services.len() >= MOST_SERVICES {
-            return Err(Refused::Conflict(format!("there are {MOST_SERVICES} services already; delete one that is not needed")));
-        }
+        has_room(&services)?;
         let name = &document.release.name;
         let create = || service::create(self.service_dir(name), document.clone(), self.inner.tools.clone());
         Ok(services.entry(name.clone()).or_insert_with(create).clone())
+    }
+
+    /// Whether somebody else opened the socket for a new service, and no other service has it.
+    fn is_held(&self, listen: SocketAddr) -> bool {
+        let name = listen.to_string();
+        self.inner.tools.sockets.at(listen).is_some() && !self.list().iter().any(|service| service.listen == name)
     }
 
     fn service_dir(&self, name: &str) -> PathBuf {
@@ -280,10 +337,11 @@ impl Server {
             .ok_or_else(|| Refused::Unknown { name: service.to_owned(), known: services.keys().take(MOST_NAMED).cloned().collect() })
     }
 
-    fn reader(&self, service: &str) -> Result<Reader, Refused> {
+    fn reader(&self, service: &str) -> Result<(StateFolder, Reader), Refused> {
         let handle = self.handle(service)?;
         let folder = StateFolder::existing(&handle.folder).ok_or_else(|| Refused::Conflict(format!("{service} was not released yet")))?;
-        Ok(Reader::open(&folder)?)
+        let reader = Reader::open(&folder)?;
+        Ok((folder, reader))
     }
 
     async fn ask<T>(&self, handle: &Handle, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Refused> {
@@ -297,5 +355,53 @@ impl Server {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
         self.inner.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn has_room(services: &BTreeMap<String, Handle>) -> Result<(), Refused> {
+    if services.len() >= MOST_SERVICES {
+        return Err(Refused::Conflict(format!("there are {MOST_SERVICES} services already; delete one that is not needed")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::systemd::Listener;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_address_that_a_socket_unit_opened_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = opened.local_addr().unwrap();
+        let text = format!(
+            "apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {{name: shop}}
+spec:
+  workload:
+    processes:
+      stable: {{command: [/bin/sleep, '1000']}}
+      canary: {{command: [/bin/sleep, '1000']}}
+  traffic: {{embedded: {{listen: '{listen}'}}}}
+  strategy: {{canary: {{stages: [{{weight: 50, hold: 1s}}]}}}}
+"
+        );
+        let document = Document::reread("/shop.yaml", text).unwrap();
+        let start = |name: &str, sockets| {
+            let retention = Retention { runs: 1, keep_ms: 1 };
+            let (state, serin_exe) = (dir.path().join(name), PathBuf::from("/bin/false"));
+            Server::start(ServerConfig { state, serin_exe, services: Vec::new(), sockets, retention })
+        };
+        let alone = start("alone", Sockets::default()).await.unwrap();
+        let Err(Refused::Preflight(checks)) = alone.dry_run(document.clone()).await else { panic!("the address is taken") };
+        assert!(checks.iter().any(|check| check.name == "listen address" && check.detail.contains("in use")), "{checks:?}");
+        let sockets = Sockets::among(vec![("shop".to_owned(), Listener::Tcp(opened))]);
+        let passed_on = start("passed-on", sockets).await.unwrap();
+        assert_eq!(passed_on.dry_run(document).await.unwrap().0, Applied::Created);
+        assert!(alone.list().is_empty() && passed_on.list().is_empty());
     }
 }

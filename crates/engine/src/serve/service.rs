@@ -1,9 +1,10 @@
-//! One service: a task that is in one of three conditions, and what it answers in each.
+//! One service: a task that is in one of four conditions, and what it answers in each.
 //!
 //! - *Down*: it could not be opened. Whatever may pass by itself (a full disk, a version that does not come up) is tried again soon, what waits
 //!   for people (a damaged store) now and then. A proxy that runs goes on with its last table, with nothing for the canary.
 //! - *Standing*: one version serves.
 //! - *Releasing*: a release is carried out by the same driver as in the foreground. It is stopped between two turns for every question.
+//! - *Deleting*: it is stopped for good, see the module `deleting`.
 //!
 //! **A newer document** takes the place of the one being released as long as clients can simply go back: the release is aborted, and the new
 //! one begins when traffic has returned. From the promotion on the canary serves everyone, and going back for the sake of something newer would
@@ -11,7 +12,7 @@
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
-use serin_core::release::Command;
+use serin_core::release::{Action, Check, Command};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -20,15 +21,17 @@ use tokio::{
 use super::Retention;
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
+    deleting::Deleting,
     events::Events,
     leftovers,
     opening::{self, Opened},
+    passed,
     queue::Queued,
     releasing::{self, Releasing, Unrecorded},
     standing::{self, Standing},
     status::LastRun,
 };
-use crate::{run::Document, store::StateFolder, systemd::Sockets};
+use crate::{preflight, run::Document, store::StateFolder, systemd::Sockets};
 
 const ASKS: usize = 64;
 /// How often a service that is down tries again.
@@ -56,9 +59,21 @@ pub(super) struct Handle {
 }
 
 impl Handle {
+    /// Returns when the service's task has ended.
+    pub(super) async fn gone(&self) {
+        self.asks.closed().await;
+    }
+
     /// As last published: what it is doing is always right, numbers are some seconds old.
     pub(super) fn status(&self) -> ServiceStatus {
-        self.status.borrow().clone()
+        let mut status = self.status.borrow().clone();
+        self.count_questions(&mut status);
+        status
+    }
+
+    /// Adds what waits in the queue to what the service has put aside.
+    pub(super) fn count_questions(&self, status: &mut ServiceStatus) {
+        status.questions_waiting += self.asks.max_capacity().saturating_sub(self.asks.capacity()) as u64;
     }
 }
 
@@ -74,6 +89,11 @@ pub(super) enum Ask {
         who: Who,
         answer: Answer<Applied>,
     },
+    /// What would become of a document, with the checks made for it.
+    DryRun {
+        document: Box<Document>,
+        answer: Answer<(Applied, Vec<Check>)>,
+    },
     Retry {
         who: Who,
         answer: Answer<Applied>,
@@ -86,10 +106,10 @@ pub(super) enum Ask {
         who: Who,
         answer: Answer<()>,
     },
-    /// Answered with the moment when everything is stopped, and where the journals stay.
+    /// Answered when it is recorded, with where the journals will be. When everything is stopped, the service is gone.
     Delete {
         who: Who,
-        answer: Answer<(oneshot::Receiver<()>, PathBuf)>,
+        answer: Answer<PathBuf>,
     },
     Detach {
         answer: oneshot::Sender<()>,
@@ -132,7 +152,19 @@ fn start(name: String, folder: PathBuf, declared: Option<Document>, tools: Tools
 pub(super) fn empty(service: &str, state: ServiceState, listen: String) -> ServiceStatus {
     let service = service.to_owned();
     let serving = String::new();
-    ServiceStatus { service, state, fault: None, listen, serving, ready: None, replicas: 0, release: None, queued: None, last: None }
+    ServiceStatus {
+        service,
+        state,
+        fault: None,
+        listen,
+        serving,
+        ready: None,
+        replicas: 0,
+        release: None,
+        queued: None,
+        last: None,
+        questions_waiting: 0,
+    }
 }
 
 /// A service's task.
@@ -155,6 +187,7 @@ pub(super) enum Condition {
     Down(Box<Down>),
     Standing(Box<Standing>),
     Releasing(Box<Releasing>),
+    Deleting(Box<Deleting>),
     Gone,
 }
 
@@ -177,6 +210,7 @@ impl Service {
                 Condition::Down(down) => self.down(*down).await,
                 Condition::Standing(standing) => self.stand(*standing).await,
                 Condition::Releasing(releasing) => self.release(*releasing).await,
+                Condition::Deleting(deleting) => self.delete(*deleting).await,
                 Condition::Gone => return,
             };
         }
@@ -189,16 +223,22 @@ impl Service {
 
     /// What is asked next: first what had to wait. Whoever stopped waiting for an answer is not obeyed any more.
     pub(super) async fn next_ask(&mut self) -> Option<Ask> {
-        while let Some(ask) = self.deferred.pop_front() {
+        loop {
+            let ask = match self.deferred.pop_front() {
+                Some(ask) => ask,
+                None => self.asks.recv().await?,
+            };
             if !ask.is_forgotten() {
                 return Some(ask);
             }
         }
-        self.asks.recv().await
     }
 
     /// Opens the service. It takes as long as its version takes to become ready; meanwhile it answers.
     async fn open(&mut self, declared: Option<Document>) -> Condition {
+        if let Some(deleting) = Deleting::found(&self.path) {
+            return Condition::Deleting(Box::new(deleting));
+        }
         let is_new = declared.is_some();
         let opening = opening::open(self.name.clone(), self.path.clone(), self.tools.clone(), declared);
         tokio::pin!(opening);
@@ -208,12 +248,19 @@ impl Service {
                 opened = &mut opening => break self.opened(opened),
                 ask = self.asks.recv() => {
                     let Some(ask) = ask else { return Condition::Gone };
+                    if ask.is_forgotten() {
+                        continue;
+                    }
                     match ask {
                         Ask::Apply { document, who, answer } if is_new && self.queued.is_none() => {
                             // Begins as soon as there is something to begin beside.
                             let _ = answer.send(self.keep(*document, who));
                         }
-                        Ask::Apply { .. } | Ask::Retry { .. } if self.deferred.len() < ASKS => self.deferred.push_back(ask),
+                        Ask::DryRun { document, answer } if is_new && self.queued.is_none() => drop(answer.send(self.foresee_first(&document))),
+                        Ask::Apply { .. } | Ask::DryRun { .. } | Ask::Retry { .. } if self.deferred.len() < ASKS => {
+                            self.deferred.push_back(ask);
+                            self.status.send_modify(|status| status.questions_waiting = self.deferred.len() as u64);
+                        }
                         // What was started so far is found again by whoever opens the service next.
                         Ask::Detach { answer } => {
                             let _ = answer.send(());
@@ -232,13 +279,20 @@ impl Service {
         match condition {
             Condition::Standing(standing) => standing::stop(*standing).await,
             Condition::Releasing(releasing) => releasing::stop(*releasing).await,
-            Condition::Down(_) => leftovers::stop(&self.name, &self.path).await,
-            Condition::Gone => {}
+            Condition::Down(_) => leftovers::stop(&self.name, &self.path, None).await,
+            // Neither is what opening leads to.
+            Condition::Deleting(_) | Condition::Gone => {}
         }
         for answer in stopping {
             let _ = answer.send(());
         }
         Condition::Gone
+    }
+
+    /// What would become of a document that says what serves. Whether its address is free is seen when it is opened: its own proxy may have it.
+    fn foresee_first(&self, document: &Document) -> Result<(Applied, Vec<Check>), Refused> {
+        let checks = passed(preflight::static_checks(&document.release, &document.dir, &self.path, true))?;
+        Ok((Applied::Begun, checks))
     }
 
     /// Keeps a document until it can begin.
@@ -290,7 +344,7 @@ impl Service {
                     return Condition::Gone;
                 }
                 Some(Ask::Stop { answer }) => {
-                    leftovers::stop(&self.name, &self.path).await;
+                    leftovers::stop(&self.name, &self.path, None).await;
                     let _ = answer.send(());
                     return Condition::Gone;
                 }
@@ -304,15 +358,13 @@ impl Service {
                         return self.open(Some(declared)).await;
                     }
                 }
+                Some(Ask::DryRun { document, answer }) if down.blank || down.declared.is_some() => {
+                    let _ = answer.send(self.foresee_first(&document));
+                }
                 Some(Ask::Delete { who, answer }) => {
-                    let (stopped, moment) = oneshot::channel();
-                    let gone = standing::grave(&self.path, &self.name);
-                    self.note(format!("deleted by {}; its journals are in {}", who.name, gone.display()));
-                    let _ = answer.send(Ok((moment, gone.clone())));
-                    leftovers::stop(&self.name, &self.path).await;
-                    standing::bury(&self.name, &self.path, &gone);
-                    let _ = stopped.send(());
-                    return Condition::Gone;
+                    if let Some(deleting) = self.begin_deleting(None, &who, answer) {
+                        return Condition::Deleting(Box::new(deleting));
+                    }
                 }
                 Some(other) => refuse(other, &self.status.borrow(), &down.fault),
             }
@@ -325,7 +377,11 @@ impl Ask {
     fn is_forgotten(&self) -> bool {
         match self {
             Self::Apply { answer, .. } | Self::Retry { answer, .. } => answer.is_closed(),
-            _ => false,
+            Self::DryRun { answer, .. } => answer.is_closed(),
+            Self::Delete { answer, .. } => answer.is_closed(),
+            // Going back is right however late.
+            Self::Act { command, answer } => command.action != Action::Abort && answer.is_closed(),
+            Self::Rollback { .. } | Self::Status(_) | Self::Detach { .. } | Self::Stop { .. } => false,
         }
     }
 }
@@ -336,6 +392,7 @@ pub(super) fn refuse(ask: Ask, status: &ServiceStatus, why: &str) {
     match ask {
         Ask::Status(answer) => drop(answer.send(status.clone())),
         Ask::Apply { answer, .. } | Ask::Retry { answer, .. } => drop(answer.send(Err(conflict()))),
+        Ask::DryRun { answer, .. } => drop(answer.send(Err(conflict()))),
         Ask::Act { answer, .. } | Ask::Rollback { answer, .. } => drop(answer.send(Err(conflict()))),
         Ask::Delete { answer, .. } => drop(answer.send(Err(conflict()))),
         Ask::Detach { answer } | Ask::Stop { answer } => drop(answer.send(())),

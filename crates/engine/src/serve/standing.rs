@@ -1,23 +1,17 @@
 //! A service between releases: one version serves.
 
 use std::{
-    path::{Path, PathBuf},
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use serin_core::{
-    release::{Check, CheckStatus},
-    traffic::Arm,
-};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use serin_core::{release::Check, traffic::Arm};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     Applied, Refused, ServiceState, ServiceStatus, Who,
     opening::{config, feed, names},
+    passed,
     queue::{Queued, short},
     releasing::Releasing,
     service::{Ask, Condition, Down, PULSE, Service, empty},
@@ -81,8 +75,7 @@ pub(super) fn check(document: &Document, serving: &Document, arm: Arm, folder: &
         )));
     }
     version::is_stable_of(document, serving, arm).map_err(Refused::Invalid)?;
-    let checks = preflight::static_checks(&document.release, &document.dir, folder.path(), true);
-    if checks.iter().any(|check| check.status == CheckStatus::Fail) { Err(Refused::Preflight(checks)) } else { Ok(checks) }
+    passed(preflight::static_checks(&document.release, &document.dir, folder.path(), true))
 }
 
 impl Service {
@@ -144,6 +137,14 @@ impl Service {
                     return self.begin_and_answer(standing, *document, who, answer).await;
                 }
             }
+            Some(Ask::DryRun { document, answer }) => {
+                let foreseen = match self.released_before(&document) {
+                    Some(why) => Ok((Applied::Unchanged { why }, Vec::new())),
+                    None => check(&document, &standing.document, standing.serving.arm, &standing.stood.folder)
+                        .map(|checks| (Applied::Begun, checks)),
+                };
+                let _ = answer.send(foreseen);
+            }
             Some(Ask::Retry { who, answer }) => match self.to_retry(&standing.stood.store) {
                 Ok(document) => return self.begin_and_answer(standing, document, who, answer).await,
                 Err(refused) => drop(answer.send(Err(refused))),
@@ -156,7 +157,11 @@ impl Service {
                 let text = format!("no release of {} is under way", self.name);
                 let _ = answer.send(Err(Refused::Conflict(text)));
             }
-            Some(Ask::Delete { who, answer }) => return self.delete(standing, &who, answer).await,
+            Some(Ask::Delete { who, answer }) => {
+                if let Some(deleting) = self.begin_deleting(Some(&standing), &who, answer) {
+                    return Condition::Deleting(Box::new(deleting.of(standing)));
+                }
+            }
             Some(Ask::Detach { answer }) => {
                 let gone = leave(standing).await;
                 let _ = answer.send(());
@@ -204,7 +209,7 @@ impl Service {
         if last.end == RunEnd::Succeeded {
             return Err(Refused::Conflict("the last release succeeded; there is nothing to retry".to_owned()));
         }
-        let rows = store.lock().unwrap_or_else(PoisonError::into_inner).releases(1)?;
+        let rows = tokio::task::block_in_place(|| store.lock().unwrap_or_else(PoisonError::into_inner).releases(1))?;
         let Some(row) = rows.into_iter().next() else { return Err(Refused::NoAnswer) };
         Document::reread(&row.document_name, row.document)
             .map_err(|diagnostics| Refused::Invalid(format!("the document is not accepted any more: {diagnostics}")))
@@ -253,48 +258,14 @@ impl Service {
                 // Who was told that it does not begin must not see it begin when the service is opened again.
                 let told = serde_json::to_string(&RunEnd::Refused).ok();
                 let now = crate::process::now();
-                let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(error) = store.end(id, RunEnd::Refused.word(), now, told.as_deref()) {
+                let end = || store.lock().unwrap_or_else(PoisonError::into_inner).end(id, RunEnd::Refused.word(), now, told.as_deref());
+                if let Err(error) = tokio::task::block_in_place(end) {
                     tracing::error!(service = self.name, %error, "a release that could not begin could not be ended");
                 }
                 let down = Down { fault: fault.clone(), passes: true, blank: false, declared: None };
                 (Condition::Down(Box::new(down)), Some(Refused::Conflict(fault)))
             }
         }
-    }
-
-    async fn delete(
-        &mut self,
-        standing: Standing,
-        who: &Who,
-        answer: super::service::Answer<(oneshot::Receiver<()>, PathBuf)>,
-    ) -> Condition {
-        let (stopped, moment) = oneshot::channel();
-        let folder = standing.stood.folder.path().to_owned();
-        let gone = grave(&folder, &self.name);
-        self.note(format!("deleted by {}; its journals are in {}", who.name, gone.display()));
-        let _ = answer.send(Ok((moment, gone.clone())));
-        let mut status = standing.status(self);
-        status.state = ServiceState::Deleting;
-        self.status.send_replace(status);
-        stop(standing).await;
-        bury(&self.name, &folder, &gone);
-        let _ = stopped.send(());
-        Condition::Gone
-    }
-}
-
-/// Where the folder of a deleted service goes.
-pub(super) fn grave(folder: &Path, name: &str) -> PathBuf {
-    let state = folder.parent().and_then(Path::parent);
-    state.map_or_else(|| folder.to_owned(), |state| state.join("deleted").join(format!("{name}-{}", crate::process::now().0)))
-}
-
-/// Moves the folder of a deleted service there.
-pub(super) fn bury(name: &str, folder: &Path, grave: &Path) {
-    let moved = grave.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::rename(folder, grave));
-    if let Err(error) = moved {
-        tracing::error!(service = name, %error, "the folder of the deleted service could not be moved away; move it by hand");
     }
 }
 

@@ -28,6 +28,9 @@ pub struct ServiceStatus {
     pub queued: Option<String>,
     /// The release before.
     pub last: Option<LastRun>,
+    /// What was asked of it and is not answered yet.
+    #[serde(default)]
+    pub questions_waiting: u64,
 }
 
 /// What a service is doing.

@@ -104,6 +104,27 @@ pub fn read(path: &Path) -> Result<Journal, StoreError> {
     journal.ok_or_else(|| damaged(1, "the file is empty".to_owned()))
 }
 
+/// The entries after `after` up to `last`, as far as the archive has them, and at least `most` of them if there are so many. Reads no more
+/// files than that takes. What cannot be read is left out: the numbers of the entries show it.
+pub(super) fn range(folder: &StateFolder, release: ReleaseId, after: u64, last: u64, most: usize) -> Vec<Entry> {
+    let mut found: Vec<Entry> = Vec::new();
+    for path in pieces(folder, release) {
+        let reached = found.last().map_or(after, |entry| entry.seq);
+        if reached >= last || found.len() >= most {
+            break;
+        }
+        let end: Option<u64> = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
+        if end.is_some_and(|end| end <= reached) {
+            continue;
+        }
+        match read(&path) {
+            Ok(piece) => found.extend(piece.entries.into_iter().filter(|entry| entry.seq > reached && entry.seq <= last)),
+            Err(error) => tracing::warn!(release = release.0, %error, "a part of the archived journal cannot be shown"),
+        }
+    }
+    found
+}
+
 /// A journal with as much of its beginning as the archive still has, and why it does not have more. The database's part comes first in
 /// doubt: a piece that does not fit it is left out.
 #[must_use]

@@ -39,12 +39,14 @@ impl Journal {
 
 /// Reads a journal. The caller makes sure that both queries see the same moment.
 pub(super) fn query(connection: &Connection, path: &str, schema: i64, release: ReleaseId) -> Result<Journal, StoreError> {
-    let base = match schema {
-        ..=1 => State::default(),
-        _ => snapshot(connection, path, release)?,
-    };
+    let base = base(connection, path, schema, release)?;
     let entries = range(connection, path, release, base.seq, u64::MAX)?;
     Ok(Journal { base, entries })
+}
+
+/// What a journal in a store of any schema begins with.
+pub(super) fn base(connection: &Connection, path: &str, schema: i64, release: ReleaseId) -> Result<State, StoreError> {
+    if schema < 2 { Ok(State::default()) } else { snapshot(connection, path, release) }
 }
 
 /// The state that stands for the beginning of a journal; the default if nothing was replaced.

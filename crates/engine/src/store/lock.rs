@@ -40,8 +40,7 @@ impl Lock {
 }
 
 /// The process that last took the folder; it may be gone.
-#[must_use]
-pub fn owner_pid(folder: &StateFolder) -> Option<u32> {
+fn owner_pid(folder: &StateFolder) -> Option<u32> {
     fs::read_to_string(folder.lock()).ok()?.trim().parse().ok()
 }
 

@@ -6,7 +6,7 @@
 //! - `journal-archive/`: entries that a snapshot stands for ([`archive`]). Nothing that runs needs them.
 //! - `lock`: held with `flock` by the one process that may write. Others read in short transactions or ask the owner.
 //! - `latch`: written in place and synced when traffic returns to stable, before the journal; see [`Latch`].
-//! - `checkpoint.json`: what judge and meter have seen, at most a second old. It is the only place of the sequential judge's evidence:
+//! - `checkpoint.json`: what judge and meter have seen, at most a second old, ten where only time passed. It is the only place of the sequential judge's evidence:
 //!   see [`CheckpointFile`] for what follows when it is lost.
 
 pub mod archive;
@@ -33,7 +33,7 @@ pub use database::Store;
 pub use folder::StateFolder;
 pub use journal::Journal;
 pub use latch::Latch;
-pub use lock::{Lock, holder, owner_pid};
+pub use lock::{Lock, holder};
 pub use reader::Reader;
 pub use retention::{KEEP_MS, KEEP_RUNS};
 pub use rows::{NewRelease, ReleaseId, ReleaseRow};

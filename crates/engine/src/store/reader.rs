@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use rusqlite::{Connection, OpenFlags};
+use serin_core::release::Entry;
 
-use super::{Journal, ReleaseId, ReleaseRow, Serving, StateFolder, StoreError, journal, migrations, rows, serving};
+use super::{Journal, ReleaseId, ReleaseRow, Serving, StateFolder, StoreError, archive, journal, migrations, rows, serving};
 use crate::process::ReplicaRecord;
 
 /// How long a reader waits for a lock. The owner holds none that lasts.
@@ -67,6 +68,23 @@ impl Reader {
         // The owner may replace entries by a snapshot at any time: both are read as they were at one moment.
         let transaction = self.connection.unchecked_transaction().map_err(|source| StoreError::database(&self.path, source))?;
         journal::query(&transaction, &self.path, self.schema, release)
+    }
+
+    /// The entries of a run after one of them, at most `most`, also those that are in the archive by now. If some are no longer kept, the
+    /// next ones that are.
+    ///
+    /// # Errors
+    /// If the database fails or an entry cannot be understood.
+    pub fn entries_after(&self, folder: &StateFolder, release: ReleaseId, after: u64, most: usize) -> Result<Vec<Entry>, StoreError> {
+        let transaction = self.connection.unchecked_transaction().map_err(|source| StoreError::database(&self.path, source))?;
+        let base = journal::base(&transaction, &self.path, self.schema, release)?.seq;
+        let mut entries = if after < base { archive::range(folder, release, after, base, most) } else { Vec::new() };
+        if entries.len() < most {
+            let (after, rest) = (after.max(base), (most - entries.len()) as u64);
+            entries.extend(journal::range(&transaction, &self.path, release, after, after.saturating_add(rest))?);
+        }
+        entries.truncate(most);
+        Ok(entries)
     }
 
     /// The version that serves between releases, if there is one.

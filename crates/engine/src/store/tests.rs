@@ -222,6 +222,12 @@ fn a_long_journal_is_cut_and_stays_what_it_was() {
     assert_eq!(Reader::open(&place.folder).unwrap().journal(id).unwrap(), journal);
     // Nothing is lost.
     assert_eq!(archive::complete(&place.folder, id, journal), (Journal { base: State::default(), entries: entries.clone() }, None));
+    let reader = Reader::open(&place.folder).unwrap();
+    for (after, most) in [(0, usize::MAX), (0, 10), (PIECE, 10), (PIECE + 7, 3), (2 * PIECE - 5, 20), (MOST_ENTRIES, 2_000), (u64::MAX, 5)]
+    {
+        let page: Vec<Entry> = entries.iter().filter(|entry| entry.seq > after).take(most).cloned().collect();
+        assert_eq!(reader.entries_after(&place.folder, id, after, most).unwrap(), page, "{most} after {after}");
+    }
     let report = check(&place.folder);
     assert_eq!((report.problems, report.remarks), (vec![], vec![]));
     assert_eq!(report.entries + report.archived, entries.len() as u64);
@@ -248,6 +254,7 @@ fn a_crash_between_archive_and_snapshot_changes_nothing() {
     archive::write(&place.folder, id, &piece).unwrap();
     let journal = store.journal(id).unwrap();
     assert_eq!(archive::complete(&place.folder, id, journal.clone()), (journal, None));
+    assert_eq!(Reader::open(&place.folder).unwrap().entries_after(&place.folder, id, 0, usize::MAX).unwrap(), entries);
     assert_eq!(check(&place.folder).problems, Vec::<String>::new());
 }
 
@@ -258,6 +265,7 @@ fn an_archive_that_cannot_be_written_keeps_every_entry_where_it_is() {
     let mut store = Store::open(&place.folder).unwrap();
     let (id, entries) = long_run(&mut store, MOST_ENTRIES + PIECE);
     assert_eq!(store.journal(id).unwrap(), Journal { base: State::default(), entries: entries.clone() });
+    assert_eq!(Reader::open(&place.folder).unwrap().entries_after(&place.folder, id, 0, usize::MAX).unwrap(), entries);
     // And makes up for it when it can.
     fs::remove_file(place.folder.archives()).unwrap();
     let last = entries.len() as u64;

@@ -197,8 +197,7 @@ impl Pair {
     /// crashes is to get no traffic. Ends by being dropped.
     pub async fn canary_settled(&self, version: &str, replicas: i32) {
         let mut changes = self.watched.changes();
-        let is_settled =
-            || self.canary().is_some_and(|canary| canary.settled && canary.wanted == replicas && canary.version == version);
+        let is_settled = || self.canary().is_some_and(|canary| canary.settled && canary.wanted == replicas && canary.version == version);
         let mut since = None;
         loop {
             since = if is_settled() { since.or_else(|| Some(Instant::now())) } else { None };

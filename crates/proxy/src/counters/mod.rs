@@ -7,13 +7,17 @@
 //! for any bin edge the slow or failed of a cell and the older ones among its open requests never become fewer. Of sticky
 //! requests that is true for the first ones of their clients, which are the only ones among the open.
 //!
+//! Requests belong to the [`Era`] that they began in: the time until the next canary has left the table. What is still open then is at a
+//! version that has become stable, or is gone; its arm and weight would make it look like the next canary's. So it is not told of any
+//! more, neither as open nor when it ends.
+//!
 //! Only the [`MAX_WEIGHTS`] weights that came into force last have cells. An older weight's cells are dropped as a whole
 //! rather than merged into others: readers take differences, and a cell that begins anew reads as new, while a cell that
 //! swallowed another would count its requests twice, at the wrong weight. Replicas of stable are dropped with their endpoint.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Instant,
 };
 
@@ -44,9 +48,31 @@ pub(crate) struct CellKey {
     pub(crate) assignment: Assignment,
 }
 
+/// The time from one canary's end to the next one's. Between the two there is none.
+#[derive(Debug, Default)]
+pub(crate) struct Era {
+    number: u64,
+    /// Requests in flight that began in it, by `Arm::index`.
+    pub(crate) in_flight: [AtomicU64; 2],
+}
+
+impl Era {
+    /// Which one; the first of a process is 0.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The one after this.
+    pub(crate) fn next(&self) -> Self {
+        Self { number: self.number + 1, ..Self::default() }
+    }
+}
+
 /// A request that ends now.
 #[derive(Debug)]
 pub(crate) struct Ended {
+    /// When it began.
+    pub(crate) era: u64,
     pub(crate) key: CellKey,
     pub(crate) started: Instant,
     /// Its place among the open requests, if it has one.
@@ -70,6 +96,8 @@ pub(crate) struct Shard {
 
 #[derive(Debug, Default)]
 struct ShardState {
+    /// What began in another one is told no more.
+    era: u64,
     cells: BTreeMap<CellKey, Cell>,
     open: OpenRequests,
     /// By the number of the endpoint. No other endpoint gets in.
@@ -95,10 +123,10 @@ pub(crate) struct Snapshot {
 
 impl Shard {
     /// A request begins. Only the latency's own start may be given here.
-    pub(crate) fn begin(&self, key: CellKey, started: Instant) -> OpenId {
+    pub(crate) fn begin(&self, era: u64, key: CellKey, started: Instant) -> OpenId {
         let mut state = lock(&self.state);
         state.changes += 1;
-        state.open.insert(key, started)
+        state.open.insert(era, key, started)
     }
 
     /// A request ends at the time of `clock`. Returns its latency in microseconds.
@@ -108,6 +136,9 @@ impl Shard {
         let latency_us = age_us(ended.started, clock());
         if let Some(open) = ended.open {
             state.open.remove(open);
+        }
+        if ended.era != state.era {
+            return latency_us;
         }
         let count = |counts: &mut Counts| {
             counts.record(ended.outcome, latency_us);
@@ -136,7 +167,7 @@ impl Shard {
     fn read(&self, clock: impl FnOnce() -> Instant) -> Reading {
         let state = lock(&self.state);
         // Ages become histograms when the lock is free again.
-        let (open, at) = (state.open.iter().collect(), clock());
+        let (open, at) = (state.open.iter(state.era).collect(), clock());
         Reading { cells: state.cells.clone(), replicas: state.replicas.clone(), open, at }
     }
 }
@@ -180,6 +211,13 @@ impl Counters {
             let state = lock(&shard.state);
             (changes.wrapping_add(state.changes), open || !state.open.is_empty())
         })
+    }
+
+    /// This era begins.
+    pub(crate) fn era_in_force(&self, era: &Era) {
+        for shard in &self.shards {
+            lock(&shard.state).era = era.number;
+        }
     }
 
     /// A table with this weight comes into force: makes room for it.

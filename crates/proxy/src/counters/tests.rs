@@ -22,7 +22,7 @@ fn sticky() -> CellKey {
 }
 
 fn ended(key: CellKey, outcome: Outcome) -> Ended {
-    Ended { key, started: Instant::now(), open: None, outcome, class: None, replica: None, first: false, first_error: false }
+    Ended { era: 0, key, started: Instant::now(), open: None, outcome, class: None, replica: None, first: false, first_error: false }
 }
 
 fn record(counters: &Counters, shard: usize, key: CellKey, outcome: Outcome) {
@@ -52,6 +52,27 @@ fn shards_add_up() {
     let cells = counters.snapshot().cells;
     assert_eq!(cells.len(), 2);
     assert_eq!((cells[0].counts.requests(), cells[0].counts.errors(), cells[0].counts.latency.total()), (2, 1, 1));
+}
+
+#[test]
+fn what_is_open_when_a_canary_goes_is_told_no_more() {
+    let counters = Counters::new(2);
+    let (before, shard) = (Era::default(), &counters.shards()[1]);
+    let at = |era: &Era, open, outcome| Ended { era: era.number(), open: Some(open), ..ended(key(5), outcome) };
+    let ended = shard.begin(before.number(), key(5), Instant::now());
+    shard.end(at(&before, ended, Outcome::Success), Instant::now);
+    let open = shard.begin(before.number(), key(5), Instant::now());
+    assert_eq!(counters.snapshot().open.len(), 1);
+    let after = before.next();
+    counters.era_in_force(&after);
+    assert_eq!(counters.snapshot().open, []);
+    shard.end(at(&before, open, Outcome::ServerError), Instant::now);
+    assert_eq!(counters.snapshot().cells[0].counts.all(), 1, "what was counted before stays, so that differences are right");
+    assert!(!counters.mark().1);
+    let open = shard.begin(after.number(), key(5), Instant::now());
+    assert_eq!(counters.snapshot().open.len(), 1);
+    shard.end(at(&after, open, Outcome::Success), Instant::now);
+    assert_eq!(counters.snapshot().cells[0].counts.all(), 2);
 }
 
 #[test]
@@ -160,7 +181,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Begin { shard } => {
-                    open.push((shard, now, counters.shards()[shard].begin(key, now)));
+                    open.push((shard, now, counters.shards()[shard].begin(0, key, now)));
                     begun += 1;
                 }
                 Step::End { chosen, outcome } if !open.is_empty() => {
@@ -197,7 +218,7 @@ fn the_clock_is_read_within_the_lock() {
         assert!(shard.state.try_lock().is_err(), "nobody holds the lock");
         Instant::now()
     };
-    let open = Some(shard.begin(key(5), Instant::now()));
+    let open = Some(shard.begin(0, key(5), Instant::now()));
     assert_eq!(counters.snapshot_at(clock).open.len(), 1);
     shard.end(Ended { open, ..ended(key(5), Outcome::Success) }, clock);
     assert_eq!(counters.snapshot_at(clock).open, []);
@@ -214,7 +235,7 @@ fn no_request_is_missing_or_counted_twice_while_a_worker_works() {
             while !stop.load(SeqCst) {
                 let started = Instant::now();
                 asked.fetch_add(1, SeqCst);
-                open.push_back((started, shard.begin(key(5), started)));
+                open.push_back((started, shard.begin(0, key(5), started)));
                 begun.fetch_add(1, SeqCst);
                 if open.len() > 5
                     && let Some((started, id)) = open.pop_front()

@@ -299,3 +299,36 @@ async fn only_the_first_request_of_a_client_is_among_the_open() {
     let stats = proxy.stats(|stats| total(stats) == 4).await;
     assert_eq!((sessions(&stats).first.all(), &stats.open[..]), (2, &[][..]));
 }
+
+/// The canary of one release is the stable version of the next: its long streams say nothing about the next canary.
+#[tokio::test]
+async fn what_is_open_on_a_promoted_canary_is_not_the_next_ones() {
+    let (stable, silent) = (Upstream::named("stable").await, Upstream::silent().await);
+    let first = table(stable.addr, Some(silent.addr), 10_000);
+    let proxy = Proxy::start(first.clone()).await;
+    let addr = proxy.addr;
+    let ask = || tokio::spawn(async move { get(addr, "/").await });
+    let streams = [ask(), ask(), ask()];
+    proxy.stats(|stats| open_ages(stats, Arm::Canary, 0) == 3).await;
+
+    let mut promoted = first.clone();
+    promoted.version = 2;
+    promoted.stable = promoted.canary.take().unwrap();
+    promoted.weight = bps(0);
+    proxy.link.apply(promoted.clone()).await.unwrap();
+    let stats = proxy.stats(|stats| stats.version == 2).await;
+    assert_eq!((&stats.open[..], stats.in_flight, total(&stats)), (&[][..], [0, 0], 0));
+    let busy: Vec<_> = stats.endpoints.iter().map(|endpoint| (endpoint.arm, endpoint.in_flight)).collect();
+    assert_eq!(busy, [(Arm::Stable, 3)], "whoever stops that version must still see them");
+
+    let mut next = promoted;
+    next.version = 3;
+    next.canary = Some(first.stable.clone());
+    next.weight = bps(10_000);
+    proxy.link.apply(next).await.unwrap();
+    assert_eq!(get(addr, "/").await.body, "stable");
+    streams.iter().for_each(tokio::task::JoinHandle::abort);
+    let stats = proxy.stats(|stats| stats.endpoints.iter().all(|endpoint| endpoint.in_flight == 0)).await;
+    assert_eq!((total(&stats), stats.cells[0].arm, stats.cells[0].counts.errors()), (1, Arm::Canary, 0), "{:?}", stats.cells);
+    assert_eq!((&stats.open[..], stats.in_flight), (&[][..], [0, 0]));
+}

@@ -117,7 +117,6 @@ async fn requests_count_at_the_weight_that_assigned_them() {
 
     let mut second = first;
     second.version = 2;
-    second.canary = None;
     second.weight = bps(0);
     proxy.link.apply(second).await.unwrap();
     assert_eq!(get(addr, "/").await.body, "stable");

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use super::{Client, ClientError};
 use crate::verbs::StateArg;
 
-/// Where the server is.
+/// Where the server is: an address, or the socket in a state folder.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServerArg {
+    #[command(flatten)]
+    pub(crate) state: StateArg,
     /// The server: `unix:/path/to/api.sock`, `http://127.0.0.1:7700` or `https://host:7700`. Without it, the socket in the state folder.
     #[arg(long, value_name = "ADDRESS", env = "SERIN_SERVER")]
     server: Option<String>,
@@ -31,10 +33,10 @@ impl ServerArg {
     ///
     /// # Errors
     /// If the address is none, or a file cannot be read.
-    pub(crate) fn client(&self, state: &StateArg) -> Result<Client, ClientError> {
+    pub(crate) fn client(&self) -> Result<Client, ClientError> {
         let address = match &self.server {
             Some(text) => parse(text)?,
-            None => Address::Unix(socket_of(&state.state)),
+            None => Address::Unix(socket_of(&self.state.state)),
         };
         let token = match (&self.token_file, std::env::var("SERIN_TOKEN")) {
             (Some(file), _) => {

@@ -10,7 +10,7 @@ use serin_engine::{
 
 use serin_web::model::{Reason, SetWeight};
 
-use super::{StateArg, order, remote};
+use super::{order, remote};
 use crate::{
     exit,
     output::{self, Output},
@@ -27,8 +27,6 @@ pub(crate) struct Args {
     /// A service of a server. Without it: the release that `serin run` carries out with this state folder.
     service: Option<String>,
     #[command(flatten)]
-    state: StateArg,
-    #[command(flatten)]
     server: ServerArg,
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
@@ -39,18 +37,11 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(allow_missing_positional = true, after_help = EXIT_CODES)]
 pub(crate) struct WeightArgs {
-    /// A service of a server. Without it: the release that `serin run` carries out with this state folder.
-    service: Option<String>,
+    #[command(flatten)]
+    at: Args,
     /// The canary's share in percent: 10, 12.5 or 0.5%.
     #[arg(value_parser = weight, required = true)]
     percent: WeightBps,
-    #[command(flatten)]
-    state: StateArg,
-    #[command(flatten)]
-    server: ServerArg,
-    /// Why, for the journal.
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
 }
 
 /// Sets a weight by hand.
@@ -58,12 +49,7 @@ pub(crate) struct WeightArgs {
 /// # Errors
 /// If no release runs or it does not answer.
 pub(crate) fn set_weight(args: WeightArgs, output: Output) -> anyhow::Result<ExitCode> {
-    let WeightArgs { service, percent, state, server, reason } = args;
-    let Some(service) = service else {
-        return run(Args { service: None, state, server, reason }, Action::Weight(percent), output);
-    };
-    let body = SetWeight { percent: f64::from(percent.canary_bps()) / 100.0, reason };
-    remote::with(&server, &state, output, async |client| order::accepted(&client, &service, "weight", &body, output).await)
+    run(args.at, Action::Weight(args.percent), output)
 }
 
 /// Passes an action on to the running release.
@@ -72,21 +58,24 @@ pub(crate) fn set_weight(args: WeightArgs, output: Output) -> anyhow::Result<Exi
 /// If no release runs or it does not answer.
 pub(crate) fn run(args: Args, action: Action, output: Output) -> anyhow::Result<ExitCode> {
     if let Some(service) = &args.service {
-        let body = Reason { reason: args.reason };
-        return remote::with(&args.server, &args.state, output, async |client| {
-            order::accepted(&client, service, verb(action), &body, output).await
+        return remote::with(&args.server, output, async |client| match action {
+            Action::Weight(weight) => {
+                let body = SetWeight { percent: f64::from(weight.canary_bps()) / 100.0, reason: args.reason.clone() };
+                order::accepted(&client, service, verb(action), &body, output).await
+            }
+            _ => order::accepted(&client, service, verb(action), &Reason { reason: args.reason.clone() }, output).await,
         });
     }
     let by = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".to_owned());
     let request = Request::Command { action, by, reason: args.reason };
-    let socket = args.state.state.join("control.sock");
+    let socket = args.server.state.state.join("control.sock");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (code, text) = match runtime.block_on(ask(&socket, &request)) {
         Ok(Response::Accepted) => (exit::SUCCEEDED, "accepted".to_owned()),
         Ok(Response::Refused(why)) => (exit::USAGE, why),
         Ok(Response::Status(_)) => (exit::INTERNAL, "an unexpected answer; do both sides have the same version?".to_owned()),
         Err(error @ AskError::NoAnswer(_)) => (exit::INTERNAL, format!("{error}; not confirmed: see `serin status` for what became of it")),
-        Err(error @ AskError::NotRunning { .. }) => (exit::USAGE, format!("{error}; {}", elsewhere(&args.state.state))),
+        Err(error @ AskError::NotRunning { .. }) => (exit::USAGE, format!("{error}; {}", elsewhere(&args.server.state.state))),
     };
     let accepted = code == exit::SUCCEEDED;
     match output {

@@ -2,14 +2,15 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use http::Method;
+use http::{Method, StatusCode};
 use serin_web::model::{Applied, AppliedResult, Apply};
 
-use super::{StateArg, remote};
+use super::remote;
 use crate::{
     document, exit,
     output::{self, Output},
-    server::ServerArg,
+    render,
+    server::{Client, ClientError, ServerArg},
 };
 
 /// Begins a release on a server that `serin serve` runs; a service that the server does not know is created.
@@ -24,13 +25,11 @@ pub(crate) struct Args {
     /// The release document, `-` for standard input.
     file: PathBuf,
     #[command(flatten)]
-    state: StateArg,
-    #[command(flatten)]
     server: ServerArg,
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Only say whether the release could begin.
+    /// Only say whether the release could begin, with what the checks of that found.
     #[arg(long)]
     dry_run: bool,
     /// Wait for the end of the release, and exit with its code.
@@ -54,10 +53,8 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         reason: args.reason.clone(),
         dry_run: args.dry_run,
     };
-    remote::with(&args.server, &args.state, output, async |client| {
-        // A service that is not known yet has none.
-        let before = if args.wait { remote::service(&client, &service).await.ok() } else { None };
-        let last = before.and_then(|status| status.last).map_or(0, |last| last.number);
+    remote::with(&args.server, output, async |client| {
+        let last = if args.wait { last_run(&client, &service).await? } else { 0 };
         let answer = client.order(Method::POST, "/v1/releases", &body).await?;
         let applied: Applied = answer.read()?;
         let words = match (&applied.result, &applied.supersedes) {
@@ -69,11 +66,15 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
             (AppliedResult::Supersedes, what) => {
                 format!("{} ends first, then this release begins", what.as_deref().unwrap_or("the release under way"))
             }
-            (AppliedResult::Checked, _) => "the release could begin".to_owned(),
+            (AppliedResult::Checked, None) => "the release could begin".to_owned(),
+            (AppliedResult::Checked, Some(what)) => format!("{what} would end first, then this release could begin"),
         };
         match output {
             Output::Json => output::data(&String::from_utf8_lossy(&answer.body))?,
-            Output::Text => output::note(&format!("{service}: {words}")),
+            Output::Text => {
+                output::note(&format!("{service}: {words}"));
+                render::end::checks(applied.checks.as_deref().unwrap_or_default(), false).iter().for_each(|line| output::note(line));
+            }
         }
         if args.wait {
             // Of what is under way or over already, the end is asked for all the same: a document that was rolled back is no success.
@@ -82,4 +83,13 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         }
         Ok(exit::SUCCEEDED)
     })
+}
+
+/// The number of the last run of a service, 0 if there was none. Who does not know it would take its end for that of the next one.
+async fn last_run(client: &Client, service: &str) -> Result<i64, ClientError> {
+    match remote::service(client, service).await {
+        Ok(status) => Ok(status.last.map_or(0, |last| last.number)),
+        Err(ClientError::Refused(StatusCode::NOT_FOUND, _)) => Ok(0),
+        Err(error) => Err(error),
+    }
 }

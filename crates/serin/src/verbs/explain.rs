@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serin_web::model::Explanation;
 
-use super::{StateArg, remote};
+use super::remote;
 use crate::{
     exit,
     output::{self, Output},
@@ -20,8 +20,6 @@ pub(crate) struct Args {
     /// The service.
     service: String,
     #[command(flatten)]
-    state: StateArg,
-    #[command(flatten)]
     server: ServerArg,
 }
 
@@ -30,7 +28,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If stdout cannot be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
-    remote::with(&args.server, &args.state, output, async |client| {
+    remote::with(&args.server, output, async |client| {
         let answer = client.get(&format!("/v1/services/{}/explain", args.service)).await?;
         let told: Explanation = answer.read()?;
         match output {

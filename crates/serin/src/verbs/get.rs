@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serin_engine::serve::{ServiceState, ServiceStatus};
 use serin_web::model::Services;
 
-use super::{StateArg, remote};
+use super::remote;
 use crate::{
     exit,
     output::{self, Output},
@@ -21,8 +21,6 @@ pub(crate) struct Args {
     /// One service; all without it.
     service: Option<String>,
     #[command(flatten)]
-    state: StateArg,
-    #[command(flatten)]
     server: ServerArg,
     /// Go on with whatever happens, until Ctrl-C.
     #[arg(short, long)]
@@ -34,7 +32,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If stdout cannot be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
-    remote::with(&args.server, &args.state, output, async |client| {
+    remote::with(&args.server, output, async |client| {
         show(&client, args.service.as_deref(), output).await?;
         if args.watch {
             return watch(&client, args.service.as_deref(), output).await;

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use serin_engine::store::{Reader, StateFolder};
+use serin_engine::store::{Reader, StateFolder, archive};
 use serin_web::model::{Journal, Runs};
 
-use super::{StateArg, remote, status::told};
+use super::{remote, status::told};
 use crate::{
     exit,
     output::{self, Output},
@@ -20,8 +20,6 @@ use crate::{
 pub(crate) struct Args {
     /// A service of a server. Without it: the releases of this state folder.
     service: Option<String>,
-    #[command(flatten)]
-    state: StateArg,
     #[command(flatten)]
     server: ServerArg,
     /// How many releases to list.
@@ -38,16 +36,24 @@ pub(crate) struct Args {
 /// If the store cannot be read or stdout not be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     if let Some(name) = &args.service {
-        return remote::with(&args.server, &args.state, output, async |client| of_service(&client, name, args, output).await);
+        return remote::with(&args.server, output, async |client| of_service(&client, name, args, output).await);
     }
-    let Some(folder) = StateFolder::existing(&args.state.state) else {
-        output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.state.state.display()));
+    let Some(folder) = StateFolder::existing(&args.server.state.state) else {
+        output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.server.state.state.display()));
         return Ok(exit::code(exit::USAGE));
     };
     let reader = Reader::open(&folder)?;
     let rows = reader.releases(args.limit)?;
     for (position, row) in rows.iter().enumerate() {
-        let journal = if position == 0 && !args.list { reader.journal(row.id)?.entries } else { Vec::new() };
+        let (journal, cut) = if position == 0 && !args.list {
+            let (journal, cut) = archive::complete(&folder, row.id, reader.journal(row.id)?);
+            (journal.entries, cut)
+        } else {
+            (Vec::new(), None)
+        };
+        if let Some(cut) = cut {
+            output::note(&render::plain(&cut));
+        }
         match output {
             Output::Json => {
                 let line = serde_json::json!({
@@ -80,7 +86,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 async fn of_service(client: &Client, name: &str, args: &Args, output: Output) -> anyhow::Result<u8> {
-    let Runs { runs } = client.get(&format!("/v1/services/{name}/runs?limit={}", args.limit.min(100))).await?.read()?;
+    let Runs { runs } = client.get(&format!("/v1/services/{name}/runs?limit={}", args.limit)).await?.read()?;
     for (position, row) in runs.iter().enumerate() {
         match output {
             Output::Json => output::data(&serde_json::to_string(row)?)?,
@@ -105,6 +111,9 @@ async fn journal(client: &Client, name: &str, run: i64, output: Output) -> anyho
     loop {
         let part: Journal = client.get(&format!("/v1/services/{name}/runs/{run}/journal?after={after}")).await?.read()?;
         for entry in &part.entries {
+            if entry.seq > after + 1 {
+                output::note(&format!("entries {} to {} are no longer kept", after + 1, entry.seq - 1));
+            }
             match (output, &entry.head) {
                 (Output::Json, _) => output::data(&serde_json::to_string(entry)?)?,
                 (Output::Text, Some(head)) => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use http::Method;
 use serin_web::model::{Deleted, Reason};
 
-use super::{StateArg, remote};
+use super::remote;
 use crate::{
     exit,
     output::{self, Output},
@@ -21,8 +21,6 @@ pub(crate) struct Args {
     /// The service.
     service: String,
     #[command(flatten)]
-    state: StateArg,
-    #[command(flatten)]
     server: ServerArg,
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
@@ -34,7 +32,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If stdout cannot be written.
 pub(crate) fn run(args: &Args, verb: &str, output: Output) -> anyhow::Result<ExitCode> {
-    remote::with(&args.server, &args.state, output, async |client| {
+    remote::with(&args.server, output, async |client| {
         accepted(&client, &args.service, verb, &Reason { reason: args.reason.clone() }, output).await
     })
 }
@@ -44,7 +42,7 @@ pub(crate) fn run(args: &Args, verb: &str, output: Output) -> anyhow::Result<Exi
 /// # Errors
 /// If stdout cannot be written.
 pub(crate) fn delete(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
-    remote::with(&args.server, &args.state, output, async |client| {
+    remote::with(&args.server, output, async |client| {
         let path = format!("/v1/services/{}", args.service);
         let answer = client.order(Method::DELETE, &path, &Reason { reason: args.reason.clone() }).await?;
         let deleted: Deleted = answer.read()?;

@@ -11,7 +11,6 @@ use serin_engine::{
     serve::{ServiceState, ServiceStatus},
 };
 
-use super::StateArg;
 use crate::{
     exit,
     output::{self, Output},
@@ -28,14 +27,9 @@ const AWAY: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// If there is no runtime, or stdout cannot be written.
-pub(super) fn with(
-    server: &ServerArg,
-    state: &StateArg,
-    output: Output,
-    ask: impl AsyncFnOnce(Client) -> anyhow::Result<u8>,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn with(server: &ServerArg, output: Output, ask: impl AsyncFnOnce(Client) -> anyhow::Result<u8>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = match server.client(state) {
+    let asked = match server.client() {
         Ok(client) => runtime.block_on(ask(client)),
         Err(error) => Err(error.into()),
     };

@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         let (happenings, happened) = mpsc::channel(HAPPENINGS);
         let (status, statuses) = watch::channel(None);
         let view = View::new(output).follow(happened, statuses);
-        let ended = run_release(config, Feed { happenings, status }, interrupts).await;
+        let ended = run_release(config, Feed::new(happenings, status), interrupts).await;
         // The view ends when the feed does.
         let _ = view.await;
         anyhow::Ok(ended)

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,8 +13,8 @@ use serin_engine::{
     serve::{Retention, Server, ServerConfig, ServiceState, Subscription},
     systemd::{self, Sockets},
 };
-use serin_spec::validated::{ApiRole, Server as Config};
-use serin_web::{Api, ApiConfig, Role, Socket, Tcp, TlsFiles, Token};
+use serin_spec::validated::{ApiRole, ApiTcp, ApiToken, Server as Config};
+use serin_web::{Api, ApiConfig, Reread, Role, Socket, Tcp, TlsFiles, Token, TokenSource, token::NotAHash};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
@@ -35,6 +36,7 @@ const LOOK: Duration = Duration::from_millis(50);
 ///
 /// SIGTERM ends the control process only: proxies and versions go on serving, and the next `serin serve` takes them over, releases under way
 /// included. That is what a restart or an upgrade wants. Ctrl-C (SIGINT) takes canaries' traffic back, lets requests end and stops everything.
+/// SIGHUP reads the API's tokens anew from the configuration, which otherwise happens within seconds of a change.
 ///
 /// Exit codes: 0 ended as asked, 1 internal error, 2 configuration, 3 the state folder or an address cannot be used.
 #[derive(Debug, clap::Args)]
@@ -58,7 +60,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let Ok(services) = documents(&config, &dir, output) else { return Ok(exit::code(exit::USAGE)) };
     let state = args.state.or_else(|| config.state.as_ref().map(|state| dir.join(state))).unwrap_or_else(StateArg::standard);
     let serin_exe = std::env::current_exe().context("cannot find the running binary")?;
-    let api = api(&config, &dir, &state)?;
+    let api = ApiConfig { token_source: args.config.and_then(|file| token_source(file, &config)), ..api(&config, &dir, &state)? };
     let retention = Retention { runs: config.retain_runs, keep_ms: config.retain_ms };
     let server = ServerConfig { state, serin_exe, services, sockets: Sockets::among(passed), retention };
     let runtime =
@@ -81,7 +83,7 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
         }
     };
     let telling = tokio::spawn(tell(server.events(None), server.clone(), output));
-    let api = match Api::start(server.clone(), api) {
+    let api = match Api::start(server.clone(), &api) {
         Ok(api) => api,
         Err(error) => {
             output::error(&error.to_string());
@@ -93,13 +95,13 @@ async fn serve(config: ServerConfig, api: ApiConfig, output: Output) -> anyhow::
     let services = server.list().len();
     output::note(&format!("{services} {}; the API is at {socket}", if services == 1 { "service" } else { "services" }));
     let announcing = tokio::spawn(announce(server.clone()));
-    let watching = systemd::watchdog_interval().map(|every| tokio::spawn(systemd::watchdog(every, || true)));
+    let watching = systemd::watchdog_interval().map(|every| tokio::spawn(systemd::watchdog(every)));
     let stop = loop {
         tokio::select! {
             _ = terminate.recv() => break false,
             _ = interrupt.recv() => break true,
-            // A terminal that went away is no reason to end what serves.
-            _ = hang_up.recv() => {}
+            // Also sent by a terminal that goes away, which is no reason to end what serves.
+            _ = hang_up.recv() => api.reread_tokens(),
         }
     };
     announcing.abort();
@@ -156,10 +158,7 @@ async fn tell(mut subscription: Subscription, server: Server, output: Output) {
 
 /// The configuration and the folder that its paths start from.
 fn configuration(file: Option<&Path>, output: Output) -> Result<(Config, PathBuf), document::Rejected> {
-    let Some(file) = file else {
-        let config = Config { state: None, services: Vec::new(), tcp: None, retain_runs: 100, retain_ms: 90 * 24 * 3_600_000 };
-        return Ok((config, PathBuf::from(".")));
-    };
+    let Some(file) = file else { return Ok((Config::default(), PathBuf::from("."))) };
     document::read_server(file, output)
 }
 
@@ -171,21 +170,48 @@ fn api(config: &Config, dir: &Path, state: &Path) -> anyhow::Result<ApiConfig> {
     let tcp = match &config.tcp {
         None => None,
         Some(tcp) => {
-            let tokens: Result<Vec<Token>, _> = tcp
-                .tokens
-                .iter()
-                .map(|token| {
-                    let role = match token.role {
-                        ApiRole::Viewer => Role::Viewer,
-                        ApiRole::Operator => Role::Operator,
-                        ApiRole::Admin => Role::Admin,
-                    };
-                    Ok::<_, serin_web::token::NotAHash>(Token { name: token.name.clone(), role, hash: token.hash.parse()? })
-                })
-                .collect();
             let tls = tcp.tls.as_ref().map(|(cert, key)| TlsFiles { cert: dir.join(cert), key: dir.join(key) });
-            Some(Tcp { listen: tcp.listen, tls, tokens: tokens? })
+            Some(Tcp { listen: tcp.listen, tls, tokens: tokens(tcp)? })
         }
     };
     Ok(ApiConfig { socket: Some(Socket::own(&socket_of(state))), tcp, ..ApiConfig::default() })
+}
+
+/// The tokens of the configuration as the API takes them.
+fn tokens(tcp: &ApiTcp) -> Result<Vec<Token>, NotAHash> {
+    let token = |token: &ApiToken| {
+        let role = match token.role {
+            ApiRole::Viewer => Role::Viewer,
+            ApiRole::Operator => Role::Operator,
+            ApiRole::Admin => Role::Admin,
+        };
+        Ok(Token { name: token.name.clone(), role, hash: token.hash.parse()? })
+    };
+    tcp.tokens.iter().map(token).collect()
+}
+
+/// Reads tokens anew from a configuration; `None` if it has come from standard input.
+fn token_source(file: PathBuf, started_with: &Config) -> Option<TokenSource> {
+    if file == Path::new("-") {
+        return None;
+    }
+    let (path, started_with) = (file.clone(), started_with.clone());
+    let read = move || {
+        let now = document::reread_server(&path)?;
+        let tokens = now.tcp.as_ref().map_or(Ok(Vec::new()), tokens).map_err(|error| error.to_string())?;
+        Ok(Reread { tokens, needs_restart: needs_restart(&started_with, &now) })
+    };
+    Some(TokenSource { file, read: Arc::new(read) })
+}
+
+/// The fields that differ and are read at the start only.
+fn needs_restart(before: &Config, now: &Config) -> Vec<String> {
+    let tcp = |config: &Config| config.tcp.as_ref().map(|tcp| (tcp.listen, tcp.tls.clone()));
+    let differs = [
+        ("spec.state", before.state != now.state),
+        ("spec.services", before.services != now.services),
+        ("spec.api.tcp", tcp(before) != tcp(now)),
+        ("spec.retention", (before.retain_runs, before.retain_ms) != (now.retain_runs, now.retain_ms)),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field.to_owned()).collect()
 }

@@ -11,7 +11,7 @@ use serin_engine::{
     store::{Reader, ReleaseRow, StateFolder},
 };
 
-use super::{StateArg, remote};
+use super::remote;
 use crate::{
     exit,
     output::{self, Output},
@@ -28,8 +28,6 @@ pub(crate) struct Args {
     /// A service of a server. Without it: the release of this state folder.
     service: Option<String>,
     #[command(flatten)]
-    state: StateArg,
-    #[command(flatten)]
     server: ServerArg,
     /// Wait for the end of the service's release, showing what happens, and exit with the code of `serin run`.
     #[arg(long, requires = "service")]
@@ -42,10 +40,10 @@ pub(crate) struct Args {
 /// If the store cannot be read or stdout not be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     if let Some(name) = &args.service {
-        return remote::with(&args.server, &args.state, output, async |client| of_service(&client, name, args.wait, output).await);
+        return remote::with(&args.server, output, async |client| of_service(&client, name, args.wait, output).await);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let running = runtime.block_on(ask(&args.state.state.join("control.sock"), &Request::Status));
+    let running = runtime.block_on(ask(&args.server.state.state.join("control.sock"), &Request::Status));
     if let Ok(Response::Status(status)) = running {
         match output {
             Output::Json => output::data(&render::json::status(&status).to_string())?,
@@ -57,8 +55,8 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         output::error(&format!("{error}; it may be busy, try again"));
         return Ok(exit::code(exit::INTERNAL));
     }
-    let Some(folder) = StateFolder::existing(&args.state.state) else {
-        output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.state.state.display()));
+    let Some(folder) = StateFolder::existing(&args.server.state.state) else {
+        output::error(&format!("{} holds no releases; is it the right folder? (--state)", args.server.state.state.display()));
         return Ok(exit::code(exit::USAGE));
     };
     let reader = Reader::open(&folder)?;

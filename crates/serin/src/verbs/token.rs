@@ -10,7 +10,8 @@ use crate::{
 /// Makes a token for the API over TCP. The token is shown once and kept nowhere; its hash goes into the server's configuration.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Whose it is: the name that stands in journals.
+    /// Whose it is: the name that stands in journals. 1 to 64 letters, digits and `. _ - @`.
+    #[arg(value_parser = serin_spec::token_name)]
     name: String,
     /// What it may do.
     #[arg(long, value_parser = ["viewer", "operator", "admin"], default_value = "viewer")]
@@ -32,7 +33,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
             output::note("the token, shown only now:");
             output::data(&new.text)?;
             output::note(&format!(
-                "for the server's configuration, below spec.api.tcp.tokens:\n  - {{name: {}, role: {}, hash: \"{}\"}}",
+                "for the server's configuration, below spec.api.tcp.tokens:\n  - {{name: \"{}\", role: {}, hash: \"{}\"}}",
                 args.name, args.role, new.hash
             ));
         }

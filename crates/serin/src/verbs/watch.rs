@@ -2,18 +2,17 @@
 
 use std::process::ExitCode;
 
-use super::{StateArg, get, remote};
+use super::{get, remote};
 use crate::{output::Output, server::ServerArg};
 
-/// Shows what happens on a server until Ctrl-C, a line each. A connection that breaks is made again, and nothing in between is missed.
+/// Shows what happens on a server until Ctrl-C, a line each. A connection that breaks is made again; what came
+/// meanwhile is shown, or said to be missed.
 ///
 /// Exit codes: 0 ended by Ctrl-C, 1 the server does not answer, 2 there is no such service.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// One service; all without it.
     service: Option<String>,
-    #[command(flatten)]
-    state: StateArg,
     #[command(flatten)]
     server: ServerArg,
 }
@@ -23,7 +22,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If stdout cannot be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
-    remote::with(&args.server, &args.state, output, async |client| {
+    remote::with(&args.server, output, async |client| {
         if let Some(name) = &args.service {
             // A name that is wrong would be waited for in vain.
             remote::service(&client, name).await?;

@@ -4,6 +4,7 @@
 //! bounded, because a document may have a mistake on each of its thousands of lines; those left out are counted.
 
 mod render;
+mod secrets;
 mod text;
 
 pub use render::render;
@@ -149,7 +150,12 @@ impl Diagnostics {
     }
 
     /// Adds one. A warning that finds no room is dropped without a count: errors are what must not be lost.
-    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn push(&mut self, mut diagnostic: Diagnostic) {
+        diagnostic.message = secrets::masked_text(diagnostic.message);
+        diagnostic.path = secrets::masked_text(diagnostic.path);
+        for note in [&mut diagnostic.expected, &mut diagnostic.help] {
+            *note = note.take().map(secrets::masked_text);
+        }
         if !self.is_full() {
             self.diagnostics.push(diagnostic);
         } else if diagnostic.severity == Severity::Error {

@@ -1,12 +1,13 @@
 //! Diagnostics for people: the line, the place underlined, what was expected, what to do.
 //!
 //! Carets are placed by display width, so that they stand under wide characters, tabs and replaced control characters alike. Long lines
-//! are cut around the place. Colour only repeats what the words say.
+//! are cut around the place. Secrets are masked. Colour only repeats what the words say.
 
 use unicode_width::UnicodeWidthStr;
 
 use super::{
     Diagnostic, Diagnostics, Severity,
+    secrets::{is_secret, masked_line},
     text::{lines, shown, visible},
 };
 
@@ -40,7 +41,8 @@ fn block(diagnostic: &Diagnostic, source_name: &str, lines: &[&str], paint: Pain
     let mut out = format!("{word}: {}\n", paint.bold(&visible(&diagnostic.message)));
     out += &format!("{pad}{} {}:{}:{}\n", paint.blue("-->"), visible(source_name), diagnostic.line, diagnostic.column);
     let line = lines.get(diagnostic.line.saturating_sub(1)).copied().unwrap_or_default();
-    let excerpt = Excerpt::of(line, diagnostic.column.saturating_sub(1), diagnostic.length);
+    let hidden_from = is_secret(&diagnostic.path).then(|| diagnostic.column.saturating_sub(1));
+    let excerpt = Excerpt::of(&masked_line(line, hidden_from), diagnostic.column.saturating_sub(1), diagnostic.length);
     out += &format!("{pad} {bar}\n{} {bar}", paint.blue(&number));
     if !excerpt.text.is_empty() {
         out += &format!(" {}", excerpt.text);

@@ -33,6 +33,19 @@ pub(crate) fn check_object_name(text: &str) -> Result<(), Malformed> {
     if fits { Ok(()) } else { Err(Malformed::new(format!("no object of a cluster can have the name {}", quote(text)), EXPECTED)) }
 }
 
+/// The longest name of a token.
+const MAX_TOKEN_NAME: usize = 64;
+
+/// The name of a token, as it stands in journals: letters, digits and `. _ - @`, so that it can be taken for nothing else.
+pub(crate) fn check_token_name(text: &str) -> Result<(), Malformed> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
+    if (1..=MAX_TOKEN_NAME).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(());
+    }
+    let expected = format!("1 to {MAX_TOKEN_NAME} letters, digits and `.`, `_`, `-` or `@`");
+    Err(Malformed::new(format!("the name {} cannot be used", quote(text)), expected))
+}
+
 /// The path of a URL, with an optional query.
 pub(crate) fn check_address_path(text: &str) -> Result<(), Malformed> {
     const EXPECTED: &str = "a path that begins with `/`, such as `/ready`";
@@ -84,6 +97,16 @@ mod tests {
         }
         assert!(check_object_name(&["a"; 127].join(".")).is_ok());
         assert!(check_object_name(&["a"; 128].join(".")).is_err());
+    }
+
+    #[test]
+    fn names_of_tokens_cannot_pretend_to_be_something_else() {
+        for good in ["ci", "ops@example.org", "a-b_c.9", "Deploy", &"x".repeat(64)] {
+            assert!(check_token_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "root (uid 0)", "a\nb", "é", &"x".repeat(65)] {
+            assert!(check_token_name(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

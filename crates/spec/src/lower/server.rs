@@ -16,21 +16,19 @@ use crate::{
     validated::{ApiRole, ApiTcp, ApiToken, Server},
 };
 
-const RETAIN_RUNS: u32 = 100;
-const RETAIN_MS: u64 = 90 * DAY;
-
 /// A configuration that means something; `None` if errors were reported.
 pub(crate) fn lower(document: raw::ServerDocument, cx: &mut Context<'_>) -> Option<Server> {
     let spec = document.spec.unwrap_or_default();
     let path = Path::root().key("spec");
     let retention = spec.retention.unwrap_or_default();
     let tcp = spec.api.and_then(|api| api.tcp);
+    let unsaid = Server::default();
     let server = Server {
         state: spec.state.map(Into::into),
         services: services(spec.services.unwrap_or_default(), &path.key("services"), cx),
         tcp: tcp.map(|tcp| lower_tcp(tcp, &path.key("api").key("tcp"), cx)),
-        retain_runs: retention.runs.unwrap_or(RETAIN_RUNS),
-        retain_ms: cx.duration(&path.key("retention").key("keep"), retention.keep.as_ref(), RETAIN_MS, HOUR..=3650 * DAY),
+        retain_runs: retention.runs.unwrap_or(unsaid.retain_runs),
+        retain_ms: cx.duration(&path.key("retention").key("keep"), retention.keep.as_ref(), unsaid.retain_ms, HOUR..=3650 * DAY),
     };
     (!cx.has_errors()).then_some(server)
 }

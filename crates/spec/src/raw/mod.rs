@@ -17,7 +17,7 @@ mod workload;
 pub(crate) use analysis::{Analysis, DeclaredMetric, Expectation, Judge, Kayenta, OnInconclusive, OnNoData, RetreatEnd};
 pub(crate) use cluster::{GatewayApi, Kubernetes};
 pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
-pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, ObjectName, Percentage, Size, UrlPath, Weight};
+pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, ObjectName, Percentage, Size, TokenName, UrlPath, Weight};
 pub(crate) use server::{Role, ServerDocument, Service, Tcp};
 pub(crate) use sources::{Alert, Arms, Auth, Prometheus, PrometheusMetric, Requests, RequestsOf, SecretReference, Source};
 pub(crate) use strategy::{Canary, Gate, Linear, Preset, Stage, Strategy};

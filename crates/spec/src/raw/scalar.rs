@@ -44,6 +44,10 @@ formatted_text!(
     ObjectName, Format::ObjectName, r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", ["checkout-canary"]
 );
 formatted_text!(
+    /// A token's name.
+    TokenName, Format::TokenName, r"^[A-Za-z0-9._@-]{1,64}$", ["ci", "deploy@example.org"]
+);
+formatted_text!(
     /// A path of a URL.
     UrlPath, Format::UrlPath, r"^/[!-~]*$", ["/ready"]
 );

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ApiVersion, Duration, Listen, Name};
+use super::{ApiVersion, Duration, Listen, TokenName};
 
 /// A server: what it serves from its start on, where its state is, and who may tell it what to do.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -90,7 +90,7 @@ pub(crate) struct Tls {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Token {
     /// Whose it is: the name that stands in journals.
-    pub(crate) name: Name,
+    pub(crate) name: TokenName,
     /// What it may do.
     pub(crate) role: Role,
     /// Its hash, as `serin token` prints it.

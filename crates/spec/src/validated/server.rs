@@ -17,6 +17,18 @@ pub struct Server {
     pub retain_ms: u64,
 }
 
+/// Runs whose journals are kept unless something else is said.
+const RETAIN_RUNS: u32 = 100;
+/// How long they are kept then: 90 days.
+const RETAIN_MS: u64 = 90 * 24 * 3_600_000;
+
+/// What serves without a configuration: nothing that was not applied, over the unix socket alone.
+impl Default for Server {
+    fn default() -> Self {
+        Self { state: None, services: Vec::new(), tcp: None, retain_runs: RETAIN_RUNS, retain_ms: RETAIN_MS }
+    }
+}
+
 /// HTTP on an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiTcp {

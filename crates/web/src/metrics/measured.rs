@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub(crate) struct Measured {
     lagged_streams: AtomicU64,
     services: Mutex<BTreeMap<String, OfService>>,
     missed_events: AtomicU64,
+    /// The configuration cannot be read anew.
+    config_failed: AtomicBool,
 }
 
 /// What is counted for each service, from its events.
@@ -66,6 +68,15 @@ impl Measured {
 
     pub(crate) fn stream_lagged(&self) {
         self.lagged_streams.fetch_add(1, Relaxed);
+    }
+
+    /// How the last attempt to read the configuration anew ended.
+    pub(crate) fn config_reloaded(&self, is_ok: bool) {
+        self.config_failed.store(!is_ok, Relaxed);
+    }
+
+    pub(super) fn is_config_failed(&self) -> bool {
+        self.config_failed.load(Relaxed)
     }
 
     pub(super) fn events_missed(&self) {

@@ -34,7 +34,7 @@ pub(crate) async fn page(shared: &Shared) -> Result<Answer, Problem> {
     write_releases(&mut page, &services);
     write_criteria(&mut page, &services);
     write_events(&mut page, &of_services);
-    write_api(&mut page, &shared.measured, shared.streams.held());
+    write_api(&mut page, &shared.measured, shared.streams.held(), shared.server.events_waiting());
     write_process(&mut page);
     Ok(Answer::Text { kind: CONTENT_TYPE, text: page.into_text().into() })
 }
@@ -54,6 +54,11 @@ fn write_services(page: &mut Page, services: &[ServiceStatus]) {
     for service in services {
         family.series(&[("service", &service.service)], truth(service.fault.is_some()));
     }
+    let help = "What was asked of a service and is not answered yet.";
+    let mut family = page.family("serin_service_questions_waiting", Kind::Gauge, help);
+    for service in services {
+        family.series(&[("service", &service.service)], count(service.questions_waiting));
+    }
     let mut family = page.family("serin_service_ready_replicas", Kind::Gauge, "Ready replicas of the version that serves.");
     for service in services {
         family.series(&[("service", &service.service)], service.ready.map(f64::from));
@@ -63,7 +68,7 @@ fn write_services(page: &mut Page, services: &[ServiceStatus]) {
 /// A gauge of every release.
 type OfRelease = (&'static str, &'static str, fn(&StatusReport) -> Option<f64>);
 
-const OF_RELEASES: [OfRelease; 11] = [
+const OF_RELEASES: [OfRelease; 13] = [
     ("serin_release_weight_asked_ratio", "The canary's share as asked, 0 to 1.", |one| Some(one.weight.share())),
     ("serin_release_weight_measured_ratio", "The canary's share as measured in this stage, 0 to 1.", |one| one.measured_share),
     ("serin_release_stage", "The current stage, from 1; 0 outside of stages.", |one| Some(one.stage.unwrap_or(0) as f64)),
@@ -75,6 +80,8 @@ const OF_RELEASES: [OfRelease; 11] = [
     ("serin_release_rescued_requests", "Requests that failed on the canary and that stable answered.", |one| Some(count(one.rescued))),
     ("serin_release_own_errors", "Error answers that the proxy made itself.", |one| Some(count(one.own_errors))),
     ("serin_release_store_fault", "1 while the journal cannot be written.", |one| Some(truth(one.store_fault.is_some()))),
+    ("serin_release_journal_backlog", "Journal entries that are decided and not durable yet.", |one| Some(count(one.journal_backlog))),
+    ("serin_release_effects_running", "Effects that are being carried out.", |one| Some(count(one.effects_running))),
 ];
 
 fn write_releases(page: &mut Page, services: &[ServiceStatus]) {
@@ -147,7 +154,7 @@ fn write_events(page: &mut Page, services: &BTreeMap<String, OfService>) {
     }
 }
 
-fn write_api(page: &mut Page, measured: &Measured, streams: usize) {
+fn write_api(page: &mut Page, measured: &Measured, streams: usize, waiting: usize) {
     let mut family = page.family("serin_api_requests_total", Kind::Counter, "API requests by route and status.");
     for ((route, status), number) in measured.requests() {
         family.series(&[("route", route), ("status", &status.to_string())], count(number));
@@ -159,10 +166,14 @@ fn write_api(page: &mut Page, measured: &Measured, streams: usize) {
     page.family("serin_api_authentication_failures_total", Kind::Counter, "API requests without a valid identity.")
         .series(&[], count(denied));
     page.family("serin_event_streams", Kind::Gauge, "Open event streams.").series(&[], streams as f64);
+    let help = "Events that the slowest reader has not taken yet: event streams, and what these metrics are counted from.";
+    page.family("serin_events_waiting", Kind::Gauge, help).series(&[], waiting as f64);
     let help = "How often an event stream fell behind the queue that the daemon keeps for it.";
     page.family("serin_event_streams_lagged_total", Kind::Counter, help).series(&[], count(lagged));
     let help = "Gaps in the events that these metrics are counted from.";
     page.family("serin_events_missed_total", Kind::Counter, help).series(&[], count(missed));
+    let help = "1 while the configuration cannot be read anew: tokens are those from before.";
+    page.family("serin_config_reload_failed", Kind::Gauge, help).series(&[], truth(measured.is_config_failed()));
 }
 
 /// The names are those that Prometheus' own libraries use.
@@ -210,11 +221,14 @@ mod tests {
         write_releases(&mut page, &services);
         write_criteria(&mut page, &services);
         write_events(&mut page, &BTreeMap::from([("shop".to_owned(), OfService::default())]));
-        write_api(&mut page, &Measured::default(), 3);
+        write_api(&mut page, &Measured::default(), 3, 7);
         write_process(&mut page);
         let text = page.into_text();
         for line in [
             "serin_services{state=\"releasing\"} 1",
+            "serin_service_questions_waiting{service=\"shop\"} 2",
+            "serin_release_journal_backlog{service=\"shop\"} 3",
+            "serin_release_effects_running{service=\"shop\"} 1",
             "serin_release_weight_asked_ratio{service=\"shop\"} 0.25",
             "serin_release_stage{service=\"shop\"} 2",
             "serin_release_phase{service=\"shop\",phase=\"in a stage\"} 1",
@@ -222,6 +236,8 @@ mod tests {
             "serin_criterion_verdict{service=\"shop\",criterion=\"errors\",verdict=\"pass\"} 0",
             "serin_rollback_traffic_zero_seconds_bucket{service=\"shop\",le=\"+Inf\"} 0",
             "serin_event_streams 3",
+            "serin_events_waiting 7",
+            "serin_config_reload_failed 0",
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
         }

@@ -10,6 +10,7 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serin_engine::run::login_name;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -60,7 +61,10 @@ async fn local(listener: UnixListener, shared: Arc<Shared>) {
     while let Some((place, accepted)) = next(&places, &shared, &mut connections, listener.accept()).await {
         let Ok((stream, _)) = accepted else { continue };
         let Ok(credentials) = stream.peer_cred() else { continue };
-        let (peer, shared) = (Peer::Local { uid: credentials.uid() }, Arc::clone(&shared));
+        // Here, and not on a helper thread: an abort must not wait behind what keeps those busy.
+        let uid = credentials.uid();
+        let name = login_name(uid).unwrap_or_else(|| "unnamed".to_owned()).into();
+        let (peer, shared) = (Peer::Local { uid, name }, Arc::clone(&shared));
         connections.spawn(async move {
             serve(stream, peer, &shared).await;
             drop(place);
@@ -135,7 +139,7 @@ where
     let limits = shared.limits;
     let io = TokioIo::new(Patient::new(stream, Duration::from_millis(limits.write_ms)));
     let service = service_fn(|request| {
-        let shared = Arc::clone(shared);
+        let (shared, peer) = (Arc::clone(shared), peer.clone());
         async move { Ok::<_, Infallible>(pipeline::answer(shared, peer, request).await) }
     });
     let connection = http1::Builder::new()

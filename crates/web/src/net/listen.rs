@@ -7,10 +7,8 @@ use std::{
         fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net::{UnixListener, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
-
-use rustix::fs::{Gid, chown};
 
 use super::Certificate;
 use crate::{ApiConfig, ApiError, config::Socket};
@@ -59,7 +57,6 @@ fn bind_unix(socket: &Socket) -> Result<(UnixListener, SocketFile), ApiError> {
         Ok(_) if UnixStream::connect(path).is_ok() => return Err(ApiError::SocketInUse { path: path.clone() }),
         Ok(_) => {}
     }
-    let group = socket.group.as_ref().map(|group| group_id(&group.name)).transpose()?;
     let mut fresh = path.clone().into_os_string();
     fresh.push(".new");
     let fresh = PathBuf::from(fresh);
@@ -68,14 +65,7 @@ fn bind_unix(socket: &Socket) -> Result<(UnixListener, SocketFile), ApiError> {
     }
     let listener = UnixListener::bind(&fresh).map_err(fail("make"))?;
     let finish = || {
-        let mode = match group {
-            None => 0o600,
-            Some(gid) => {
-                chown(&fresh, None, Some(gid)).map_err(|error| fail("give its group to")(error.into()))?;
-                0o660
-            }
-        };
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(mode)).map_err(fail("protect"))?;
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).map_err(fail("protect"))?;
         listener.set_nonblocking(true).map_err(fail("prepare"))?;
         let inode = fs::symlink_metadata(&fresh).map_err(fail("look at"))?.ino();
         fs::rename(&fresh, path).map_err(fail("name"))?;
@@ -98,22 +88,9 @@ impl Drop for SocketFile {
     }
 }
 
-/// A group's number by its name, or the number itself.
-fn group_id(name: &str) -> Result<Gid, ApiError> {
-    let found = name.parse().ok().or_else(|| group_named(&fs::read_to_string(Path::new("/etc/group")).ok()?, name));
-    // The largest number means "leave it" to the kernel.
-    found.filter(|gid| *gid != u32::MAX).map(Gid::from_raw).ok_or_else(|| ApiError::NoGroup { name: name.to_owned() })
-}
-
-/// A line is `name:password:gid:members`.
-fn group_named(groups: &str, name: &str) -> Option<u32> {
-    groups.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Role, config::SocketGroup};
 
     #[test]
     fn a_socket_is_its_users_alone_and_goes_with_its_listener() {
@@ -143,21 +120,5 @@ mod tests {
         fs::write(&file, "precious").unwrap();
         assert!(matches!(bind_unix(&Socket::own(&file)), Err(ApiError::NotASocket { .. })));
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
-    }
-
-    #[test]
-    fn a_group_gets_in() {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = |name: String| Socket { path: dir.path().join("api.sock"), group: Some(SocketGroup { name, role: Role::Viewer }) };
-        let own = rustix::process::getegid().as_raw();
-        let (_listener, _file) = bind_unix(&socket(own.to_string())).unwrap();
-        let made = fs::metadata(dir.path().join("api.sock")).unwrap();
-        assert_eq!((made.permissions().mode() & 0o777, made.gid()), (0o660, own));
-        assert!(matches!(
-            bind_unix(&Socket { path: dir.path().join("b"), ..socket("no such group".to_owned()) }),
-            Err(ApiError::NoGroup { .. })
-        ));
-        assert_eq!(group_named("root:x:0:\ndeploy:x:1001:a,b\n", "deploy"), Some(1001));
-        assert_eq!(group_named("root:x:0:\n", "roo"), None);
     }
 }

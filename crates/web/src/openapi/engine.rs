@@ -70,6 +70,7 @@ fn service_status() -> Value {
             "release": maybe(one("StatusReport")),
             "queued": maybe(text("The release that begins when the current one has been taken back.")),
             "last": maybe(one("LastRun")),
+            "questions_waiting": whole("What was asked of it and is not answered yet."),
         }),
     )
 }
@@ -135,6 +136,8 @@ fn status_report() -> Value {
             "rescued": whole("Requests that failed on the canary and that stable answered."),
             "own_errors": whole("Error answers that the proxy made itself."),
             "store_fault": maybe(text("Why the journal cannot be written.")),
+            "journal_backlog": whole("Journal entries that are not durable yet."),
+            "effects_running": whole("Effects that are being carried out."),
             "listen": text("Where clients connect."),
         }),
     )

@@ -25,6 +25,7 @@ pub(crate) fn service() -> ServiceStatus {
         replicas: 2,
         release: Some(release()),
         queued: Some("release.yaml 5e1f".to_owned()),
+        questions_waiting: 2,
         last: Some(LastRun {
             document_hash: "5e1f".to_owned(),
             run: 1,
@@ -74,6 +75,8 @@ fn release() -> StatusReport {
         rescued: 1,
         own_errors: 1,
         store_fault: Some("no space".to_owned()),
+        journal_backlog: 3,
+        effects_running: 1,
         listen: "127.0.0.1:8080".to_owned(),
     }
 }

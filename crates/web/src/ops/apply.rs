@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serin_core::{
     forecast::warnings,
+    plan::Plan,
     release::{Check, CheckStatus},
 };
 use serin_engine::{
-    preflight::static_checks,
     run::{Document, plain},
-    serve::{Applied, Server},
+    serve::Applied,
 };
 use serin_spec::Diagnostics;
 
@@ -30,20 +30,25 @@ pub(super) async fn apply(call: &Call) -> Result<Answer, Problem> {
     let who = call.who(wish.reason.as_deref())?;
     let dry_run = wish.dry_run;
     let dir = directory(wish.dir.as_deref())?;
-    let loaded = call.shared.aside(move |server| load(wish, dir).map(|loaded| (dry_run.then(|| checks(server, &loaded.0)), loaded)));
-    let (checks, (document, warnings)) = loaded.await??;
+    let loaded = call.shared.aside(move |_| load(wish, dir).map(|loaded| (dry_run.then(|| expected(&loaded.0.release.plan)), loaded)));
+    let (expected, (document, warnings)) = loaded.await??;
     let service = document.release.name.clone();
     let warnings = serde_json::to_value(&warnings).unwrap_or_default();
-    let (result, supersedes, why) = if checks.is_some() {
-        (AppliedResult::Checked, None, None)
+    let server = call.shared.server.clone();
+    let (applied, checks) = if let Some(expected) = expected {
+        let (applied, mut checks) = call.shared.on_engine(async move { server.dry_run(document).await }).await??;
+        checks.extend(expected);
+        (applied, Some(checks))
     } else {
-        let server = call.shared.server.clone();
-        match call.shared.on_engine(async move { server.apply(document, who).await }).await?? {
-            Applied::Created => (AppliedResult::Created, None, None),
-            Applied::Begun => (AppliedResult::Begun, None, None),
-            Applied::Unchanged { why } => (AppliedResult::Unchanged, None, Some(why)),
-            Applied::Supersedes { what } => (AppliedResult::Supersedes, Some(what), None),
-        }
+        (call.shared.on_engine(async move { server.apply(document, who).await }).await??, None)
+    };
+    let (result, supersedes, why) = match applied {
+        Applied::Unchanged { why } => (AppliedResult::Unchanged, None, Some(why)),
+        Applied::Supersedes { what } if dry_run => (AppliedResult::Checked, Some(what), None),
+        Applied::Supersedes { what } => (AppliedResult::Supersedes, Some(what), None),
+        _ if dry_run => (AppliedResult::Checked, None, None),
+        Applied::Created => (AppliedResult::Created, None, None),
+        Applied::Begun => (AppliedResult::Begun, None, None),
     };
     json(&model::Applied { service, result, supersedes, why, warnings, checks })
 }
@@ -56,17 +61,12 @@ fn load(wish: Apply, dir: PathBuf) -> Result<(Document, Diagnostics), Problem> {
     Ok((Document { name, origin, text: wish.document, dir, release: loaded.release }, loaded.warnings))
 }
 
-/// What can be known now about this machine and the expected traffic.
-fn checks(server: &Server, document: &Document) -> Vec<Check> {
-    let known = server.list().iter().any(|one| one.service == document.release.name);
-    let mut checks = static_checks(&document.release, &document.dir, server.folder(), known);
-    checks.extend(warnings(&document.release.plan).into_iter().map(|warning| Check {
-        name: "forecast".to_owned(),
-        status: CheckStatus::Warn,
-        detail: warning.text,
-        hint: Some(warning.help),
-    }));
-    checks
+/// What can be known now about the expected traffic.
+fn expected(plan: &Plan) -> Vec<Check> {
+    let warnings = warnings(plan).into_iter();
+    warnings
+        .map(|warning| Check { name: "forecast".to_owned(), status: CheckStatus::Warn, detail: warning.text, hint: Some(warning.help) })
+        .collect()
 }
 
 fn directory(dir: Option<&str>) -> Result<PathBuf, Problem> {

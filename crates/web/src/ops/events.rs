@@ -2,7 +2,7 @@
 //!
 //! A client that says which event it saw last (`Last-Event-ID`, which browsers send by themselves, or `after`) gets everything since. If
 //! that is no longer known, or the client is so slow that events had to be dropped, it gets `event: reset`: it is to read the state anew
-//! and goes on from there. Signs of life carry the newest id, so that a client which watches one quiet service does not fall behind.
+//! and goes on from there. A stream ends when the token that it was opened with is taken away. Signs of life carry the newest id, so that a client which watches one quiet service does not fall behind.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::header;
-use crate::{answer::Answer, pipeline::Call, problem::Problem, routes::is_segment, shared::Shared};
+use crate::{answer::Answer, identity::Identity, pipeline::Call, problem::Problem, routes::is_segment, shared::Shared};
 
 /// Events that wait for a client beside those that the engine keeps for it.
 const AHEAD: usize = 16;
@@ -31,8 +31,8 @@ pub(super) fn events(call: &Call) -> Result<Answer, Problem> {
         return Ok(Answer::Text { kind: "text/event-stream", text: Bytes::new() });
     }
     let shared = &call.shared;
-    let name = call.identity.as_ref().map(|identity| identity.name.clone()).ok_or_else(Problem::internal)?;
-    let place = shared.streams.take(name).ok_or_else(|| {
+    let identity = call.identity.clone().ok_or_else(Problem::internal)?;
+    let place = shared.streams.take(identity.name.clone()).ok_or_else(|| {
         Problem::too_many(10).hint("too many event streams are open; close one, or watch several services through one stream")
     })?;
     // What is no id is no longer known either.
@@ -48,10 +48,18 @@ pub(super) fn events(call: &Call) -> Result<Answer, Problem> {
         tokio::select! {
             () = stream => {}
             () = shared.stopped() => {}
+            () = revoked(&shared, &identity) => {}
         }
         drop(place);
     });
     Ok(Answer::Events(receiver))
+}
+
+/// Returns when the token that a stream was opened with is taken away.
+async fn revoked(shared: &Shared, identity: &Identity) {
+    let mut rights = shared.rights.subscribe();
+    // The sender lives as long as `shared`.
+    let _ = rights.wait_for(|rights| !identity.is_known_to(rights)).await;
 }
 
 struct Reader {

@@ -56,7 +56,7 @@ pub(crate) async fn fresh(shared: &Shared) -> Vec<ServiceStatus> {
 
 pub(super) async fn runs(call: &Call) -> Result<Answer, Problem> {
     let service = call.service()?.to_owned();
-    let limit = u32::try_from(call.query.number("limit", 1..=100, 20)?).unwrap_or(20);
+    let limit = u32::try_from(call.query.number("limit", 1..=1_000, 20)?).unwrap_or(20);
     let rows = call.shared.aside(move |server| server.runs(&service, limit)).await?;
     // A service without a store was never released: it has no runs.
     let rows = match rows {
@@ -77,11 +77,11 @@ pub(super) async fn journal(call: &Call) -> Result<Answer, Problem> {
     };
     let after = call.query.number("after", 0..=u64::MAX, 0)?;
     let limit = usize::try_from(call.query.number("limit", 1..=5_000, 1_000)?).unwrap_or(1_000);
-    let journal = call.shared.aside(move |server| server.run(&service, number, after).map(|run| told(run, limit))).await?;
+    let journal = call.shared.aside(move |server| server.run(&service, number, after, limit + 1).map(|run| told(run, limit))).await?;
     json(&journal.map_err(Problem::of_run)?)
 }
 
-/// A journal with the words for each entry. They depend on the plan, which the document tells.
+/// The first entries of a journal with the words for each. They depend on the plan, which the document tells.
 fn told(run: Run, limit: usize) -> Journal {
     let Run { row, journal } = run;
     let plan = serin_spec::load(&row.document_name, &row.document).ok().map(|loaded| loaded.release.plan);

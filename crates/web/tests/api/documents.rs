@@ -48,6 +48,11 @@ fn a_dry_run_begins_nothing() {
         );
         assert!(answer["checks"].as_array().unwrap().iter().any(|check| check["name"] == "open files"), "{answer}");
     }
+    let missing = DOCUMENT.replace("/bin/sleep", "/bin/no-such-program");
+    let reply = apply(&daemon, &json!({"document": missing, "dry_run": true}));
+    assert_eq!((reply.status, reply.code().as_str()), (422, "preflight"), "{reply:?}");
+    let failed = reply.json()["error"]["checks"].clone();
+    assert!(failed.as_array().unwrap().iter().any(|check| check["name"] == "stable command" && check["status"] == "fail"), "{failed}");
     assert_eq!(daemon.get("/v1/services", Some(&token(Role::Viewer))).json(), json!({"services": []}));
 }
 

@@ -78,11 +78,11 @@ impl Daemon {
             socket: Some(Socket::own(&dir.path().join("api.sock"))),
             tcp: Some(Tcp { listen: "127.0.0.1:0".parse().unwrap(), tls, tokens }),
             limits,
-            ..ApiConfig::default()
+            token_source: None,
         };
         let api = {
             let _within = runtime.enter();
-            Api::start(server.clone(), config).unwrap()
+            Api::start(server.clone(), &config).unwrap()
         };
         let address = api.tcp_address().unwrap();
         Self { dir, address, api: Some(api), server, runtime }

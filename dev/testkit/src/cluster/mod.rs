@@ -1,7 +1,7 @@
 //! A Kubernetes cluster for tests, of real parts: etcd, API server and controllers; pods that are processes; requests that flow.
 //!
 //! [`Cluster::start`] takes a few seconds. Everything is in one temporary folder and on free ports, so that clusters can run side by side.
-//! Dropping it ends everything in order; if the test is killed, a guard does ([`guard`]). Methods block and may be called from any
+//! Dropping it ends everything in order; if the test is killed, a guard does (`guard`). Methods block and may be called from any
 //! thread; a test that is async itself takes a [`Cluster::client`].
 //!
 //! What is not as in a real cluster: one node; no container isolation (a pod's first container is a process that has to listen at `POD_IP`);

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{api, usage};
-use crate::{Document, Place, processes, wait};
+use crate::{Document, Held, Place, processes, wait};
 
 /// Longest wait for something that a starved machine may hold up for many seconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
@@ -34,13 +34,29 @@ impl Daemon {
     /// If it cannot be started.
     #[must_use]
     pub fn start(place: &Place, state: &Path, config: Option<&Path>) -> Self {
+        Self::start_with(place, state, config, None)
+    }
+
+    /// The same with sockets that outlive it, if there are any.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_with(place: &Place, state: &Path, config: Option<&Path>, held: Option<&Held>) -> Self {
         let mut args = vec!["--output", "json", "serve", "--state", state.to_str().unwrap()];
         if let Some(config) = config {
             args.extend(["--config", config.to_str().unwrap()]);
         }
-        let mut command: Command = place.command(&args);
+        let mut command = place.command(&args);
         let append = |name| OpenOptions::new().create(true).append(true).open(place.path().join(name)).unwrap();
-        let child = command.stdout(append("events.ndjson")).stderr(append("serve.log")).spawn().unwrap();
+        if let Some(held) = held {
+            command = held.handed_to(&command);
+        }
+        command.stdin(Stdio::null()).stdout(append("events.ndjson")).stderr(append("serve.log"));
+        let child = match held {
+            Some(held) => held.spawn(&mut command).unwrap(),
+            None => command.spawn().unwrap(),
+        };
         Self { child, state: state.to_owned(), folder: place.path().to_owned() }
     }
 

@@ -1,10 +1,12 @@
 //! `kill -9` at random moments of running releases under load.
 //!
 //! Several services of one server release one version after the other, good ones and bad ones. Control, a proxy, or control together
-//! with a proxy is killed at random moments; control is started again each time. What must hold:
+//! with a proxy is killed at random moments; control is started again each time. Every second service listens at a socket that is held
+//! from outside, as systemd does; the others' sockets are Serin's own. What must hold:
 //!
 //! - Control dies: no request is lost. A proxy dies: only requests that were on their way through it at that moment, and nobody is
-//!   refused. Both die together: the socket dies with them, so clients are refused until control is back, and no longer.
+//!   refused. Both die together: the same if the socket is held; if it is not, it dies with them, so clients are refused until control is
+//!   back, and no longer.
 //! - No answer is ever made up by a proxy: the versions themselves are never killed.
 //! - Every release that was accepted ends, and as its canary deserves. A version whose rollback has proven that it has no traffic
 //!   never gets any again.
@@ -31,7 +33,7 @@ use super::{
     daemon::{self, PATIENCE},
     usage,
 };
-use crate::{Document, Place, processes, wait};
+use crate::{Document, Held, Place, processes, wait};
 
 /// How to torture.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +42,7 @@ pub struct Options {
     pub kills: u32,
     /// Repeats victims and pauses, though not what they meet.
     pub seed: u64,
-    /// Services of the server.
+    /// Services of the server, two at least: every second one has a socket that is held from outside.
     pub services: usize,
     /// Requests per second, of all services together.
     pub rps: u32,
@@ -77,8 +79,14 @@ struct Service<'a> {
 enum Victim {
     Control,
     Proxy,
+    /// Control and a proxy whose socket somebody else holds.
+    BothHeld,
+    /// Control and a proxy, and with them the socket.
     Both,
 }
+
+/// The first kills are of each kind, in this order, so that few of them are a test of all.
+const KINDS: [Victim; 4] = [Victim::BothHeld, Victim::Control, Victim::Both, Victim::Proxy];
 
 /// When what died. Requests begun later than `over_us` must not notice any more.
 #[derive(Debug)]
@@ -98,13 +106,16 @@ struct Death {
 pub fn run(serin: &str, options: Options) -> Findings {
     let place = Place::new(serin);
     let (clock, mut findings) = (Clock::default(), Findings::default());
-    let mut daemon = Daemon::start(&place, &place.state(), None);
+    let targets: Vec<SocketAddr> = (0..options.services).map(|_| crate::free_address()).collect();
+    let held = Held::listen(
+        &targets.iter().copied().enumerate().filter(|(index, _)| is_held(*index)).map(|(_, listen)| listen).collect::<Vec<_>>(),
+    );
+    let mut daemon = Daemon::start_with(&place, &place.state(), None, Some(&held));
     daemon.wait_for_api();
     let socket = daemon.socket();
     let mut dice = Dice::new(options.seed);
-    let services: Vec<Service<'_>> =
-        (0..options.services).map(|index| Service::new(index, &socket, place.path(), dice.below(u64::MAX))).collect();
-    let targets: Vec<SocketAddr> = services.iter().map(|service| service.listen).collect();
+    let service = |(index, listen): (usize, &SocketAddr)| Service::new(index, *listen, &socket, place.path(), dice.below(u64::MAX));
+    let services: Vec<Service<'_>> = targets.iter().enumerate().map(service).collect();
     let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
     let is_over = AtomicBool::new(false);
     let broken = Mutex::new(Vec::new());
@@ -113,13 +124,15 @@ pub fn run(serin: &str, options: Options) -> Findings {
         let drivers: Vec<_> = services.into_iter().map(|service| scope.spawn(|| service.release_on(&is_over, &broken))).collect();
         // Requests begin when every service has begun to serve; the releases go on meanwhile.
         for target in &targets {
-            wait::until_or("the services", PATIENCE, || super::traffic::one(*target).is_answered().then_some(()), || daemon.log());
+            let context = || format!("{broken:?}\n{}", daemon.log());
+            wait::until_or("the services", PATIENCE, || super::traffic::one(*target).is_answered().then_some(()), context);
         }
         let traffic = Traffic::start(clock, &targets, options.rps / u32::try_from(targets.len()).unwrap());
         for number in 0..options.kills {
             thread::sleep(Duration::from_millis(dice.below(options.pause_ms)));
-            let grim = Grim { place: &place, clock, names: &names, targets: &targets, broken: &broken };
-            match grim.kill(&mut daemon, &mut dice) {
+            let grim = Grim { place: &place, clock, names: &names, targets: &targets, held: &held, broken: &broken };
+            let kind = KINDS.get(usize::try_from(number).unwrap()).copied();
+            match grim.kill(&mut daemon, &mut dice, kind) {
                 Ok(more) => deaths.extend(more),
                 Err(why) => {
                     broken.lock().unwrap_or_else(PoisonError::into_inner).push(format!("after {number} kills: {why}"));
@@ -174,17 +187,23 @@ struct Grim<'a> {
     clock: Clock,
     names: &'a [String],
     targets: &'a [SocketAddr],
+    held: &'a Held,
     broken: &'a Mutex<Vec<String>>,
 }
 
 impl Grim<'_> {
-    fn kill(&self, daemon: &mut Daemon, dice: &mut Dice) -> Result<Vec<Death>, String> {
-        let target = usize::try_from(dice.below(self.targets.len() as u64)).unwrap();
-        let victim = match dice.below(20) {
+    fn kill(&self, daemon: &mut Daemon, dice: &mut Dice, kind: Option<Victim>) -> Result<Vec<Death>, String> {
+        let mut target = usize::try_from(dice.below(self.targets.len() as u64)).unwrap();
+        let victim = kind.unwrap_or(match dice.below(20) {
             0..=10 => Victim::Control,
             11..=16 => Victim::Proxy,
+            _ if is_held(target) => Victim::BothHeld,
             _ => Victim::Both,
-        };
+        });
+        if matches!(victim, Victim::Both | Victim::BothHeld) && is_held(target) != (victim == Victim::BothHeld) {
+            // The one beside it is of the other kind.
+            target = if target + 1 < self.targets.len() { target + 1 } else { target - 1 };
+        }
         let begun_us = self.clock.now_us();
         let death = |target, begun_us| Death { victim, target, begun_us, over_us: self.clock.now_us() };
         match victim {
@@ -211,12 +230,20 @@ impl Grim<'_> {
                 self.must_be(&sockets, "a proxy");
                 Ok(vec![dead])
             }
-            Victim::Both => {
+            Victim::BothHeld | Victim::Both => {
                 self.everyone("a proxy", |_, target| self.proxy_of(target).is_some())?;
                 let Some(pid) = self.proxy_of(target) else { return Ok(Vec::new()) };
+                let sockets = self.sockets();
                 processes::signal(pid, Signal::KILL);
                 daemon.kill();
                 self.end(pid)?;
+                if victim == Victim::BothHeld {
+                    // Who connects from here on waits in the socket's queue for the next proxy.
+                    let dead = death(Some(target), begun_us);
+                    self.must_be(&sockets, "control and a proxy");
+                    self.revive(daemon, dice);
+                    return Ok(vec![dead]);
+                }
                 self.revive(daemon, dice);
                 // The socket is gone too: until somebody listens again, clients are refused.
                 let listen = self.targets[target];
@@ -245,7 +272,7 @@ impl Grim<'_> {
         if dice.below(3) == 0 {
             thread::sleep(Duration::from_millis(dice.below(1_000)));
         }
-        *daemon = Daemon::start(self.place, &self.place.state(), None);
+        *daemon = Daemon::start_with(self.place, &self.place.state(), None, Some(self.held));
     }
 
     /// The proxy that serves a service.
@@ -296,11 +323,11 @@ impl Grim<'_> {
 }
 
 impl<'a> Service<'a> {
-    fn new(index: usize, socket: &'a Path, folder: &'a Path, seed: u64) -> Self {
+    fn new(index: usize, listen: SocketAddr, socket: &'a Path, folder: &'a Path, seed: u64) -> Self {
         let name = format!("s{index}");
         let version = format!("{name}.0");
         let serving = (version.clone(), arm(&version, &[]));
-        Self { listen: crate::free_address(), socket, folder, serving, dice: Dice::new(seed), name }
+        Self { listen, socket, folder, serving, dice: Dice::new(seed), name }
     }
 
     /// Releases until it is over, and the last one to its end.
@@ -419,10 +446,15 @@ fn judge_shots(shots: &[Shot], deaths: &[Death], targets: &[SocketAddr], finding
             None => findings.broken(format!("lost without a reason: {shot:?} of {}; {}", targets[shot.target], nearest(shot, deaths))),
         }
     }
+    // Those of a held socket can have no excuse, whatever died and when.
+    let refused_though_held = shots.iter().filter(|shot| is_held(shot.target) && shot.outcome == Outcome::Refused).count();
     findings.tell("requests", shots.len());
     findings.tell("lost on their way through a proxy that was killed", lost.get(&Victim::Proxy).copied().unwrap_or_default());
-    findings.tell("lost when control and proxy were killed together", lost.get(&Victim::Both).copied().unwrap_or_default());
-    findings.tell("refused until control was back, when both were killed", refused);
+    let both = |victim| lost.get(&victim).copied().unwrap_or_default();
+    findings.tell("control and proxy killed together, socket held: lost on their way", both(Victim::BothHeld));
+    findings.aim("control and proxy killed together, socket held: refused", refused_though_held, "0", refused_though_held == 0);
+    findings.tell("control and proxy killed together, socket not held: lost on their way", both(Victim::Both));
+    findings.tell("control and proxy killed together, socket not held: refused until control was back", refused);
     let answered = shots.iter().filter(|shot| shot.outcome.is_answered()).count() as u64;
     let unexcused = shots.len() as u64 - answered - lost.values().sum::<u64>() - refused;
     findings.aim("lost otherwise", unexcused, "0", unexcused == 0);
@@ -452,6 +484,11 @@ fn judge_releases(target: usize, releases: &[Release], shots: &[Shot], findings:
             findings.broken(format!("{version} was rolled back at {returned_ms} and answered later: {shot:?}"));
         }
     }
+}
+
+/// Whether a service's socket is held from outside.
+fn is_held(target: usize) -> bool {
+    target.is_multiple_of(2)
 }
 
 /// A version as the document says it.

@@ -36,7 +36,7 @@ enum Step {
     Tidy,
     /// Licences, banned packages and sources of all dependencies (installs cargo-deny)
     Deny,
-    /// Debian packages of the real servers that the tests use
+    /// Debian packages of the real servers and tools that the tests use
     Packages,
     /// Programs of the test cluster (built by Go once and kept in a cache) and Envoy
     Cluster,

@@ -1,7 +1,7 @@
-//! The real servers that tests run, from Debian's packages.
+//! The real servers and tools that tests run, from Debian's packages.
 //!
 //! The tests start their own copies on their own ports; the packages must not start a service. Installing needs root on Debian (or
-//! what is made from it); elsewhere this says what is missing and fails: under `cargo xtask test` a missing server is a failure.
+//! what is made from it); elsewhere this says what is missing and fails: under `cargo xtask test` a missing one is a failure.
 
 use std::env;
 use std::fs;
@@ -15,18 +15,20 @@ use anyhow::{Context, Result, bail, ensure};
 use super::policy::NoServices;
 use crate::{exec, processes};
 
-struct Server {
-    /// The program that tests start.
+struct Tool {
+    /// A program of the package.
     program: &'static str,
     /// The Debian package that has it.
     package: &'static str,
 }
 
-const SERVERS: &[Server] = &[
-    Server { program: "nginx", package: "nginx-light" },
-    Server { program: "prometheus", package: "prometheus" },
-    // No server: Envoy is installed with it.
-    Server { program: "pip3", package: "python3-pip" },
+const TOOLS: &[Tool] = &[
+    Tool { program: "nginx", package: "nginx-light" },
+    Tool { program: "prometheus", package: "prometheus" },
+    // Envoy is installed with it.
+    Tool { program: "pip3", package: "python3-pip" },
+    // Tests use the library that it brings along: a clock that can be set.
+    Tool { program: "faketime", package: "faketime" },
 ];
 
 const APT: Duration = Duration::from_mins(10);
@@ -39,15 +41,15 @@ const SYSTEM_FOLDERS: &[&str] = &["/usr/sbin", "/usr/local/sbin"];
 /// # Errors
 /// If something is missing and cannot be installed here.
 pub(super) fn install() -> Result<()> {
-    let missing: Vec<&Server> = SERVERS.iter().filter(|server| !is_there(server.program)).collect();
+    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !is_there(tool.program)).collect();
     if missing.is_empty() {
-        println!("all there: {}", SERVERS.iter().map(|server| server.program).collect::<Vec<_>>().join(", "));
+        println!("all there: {}", TOOLS.iter().map(|tool| tool.program).collect::<Vec<_>>().join(", "));
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().map(|server| server.package).collect();
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     if !(is_debian(&os_release) && is_root()) {
-        let programs: Vec<&str> = missing.iter().map(|server| server.program).collect();
+        let programs: Vec<&str> = missing.iter().map(|tool| tool.program).collect();
         let how = if is_debian(&os_release) {
             format!("run `sudo apt-get install --no-install-recommends {}`, or this as root", packages.join(" "))
         } else {
@@ -56,7 +58,7 @@ pub(super) fn install() -> Result<()> {
         bail!("the tests need {}: {how}; `cargo test` does without", programs.join(", "));
     }
     apt_install(&packages)?;
-    let still: Vec<&str> = missing.iter().map(|server| server.program).filter(|program| !is_there(program)).collect();
+    let still: Vec<&str> = missing.iter().map(|tool| tool.program).filter(|program| !is_there(program)).collect();
     ensure!(still.is_empty(), "installed {}, but {} is not in the search path", packages.join(", "), still.join(", "));
     Ok(())
 }
@@ -67,7 +69,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     // Lists first: a fresh container has none, and old ones name files that are gone.
     let result = exec::run(&mut apt(&["update"]), APT)
         .and_then(|()| exec::run(apt(&["install", "-y", "--no-install-recommends"]).args(packages), APT))
-        .context("cannot install the servers that the tests need");
+        .context("cannot install what the tests need");
     policy.release()?;
     result?;
     let started: Vec<u32> = service_pids().into_iter().filter(|pid| !before.contains(pid)).collect();
@@ -84,7 +86,7 @@ fn apt(args: &[&str]) -> Command {
 fn service_pids() -> Vec<u32> {
     let is_server = |process: &processes::Process| {
         let program = process.executable.as_deref().and_then(Path::file_name);
-        program.is_some_and(|program| SERVERS.iter().any(|server| server.program == program))
+        program.is_some_and(|program| TOOLS.iter().any(|tool| tool.program == program))
     };
     processes::all().into_iter().filter(is_server).map(|process| process.pid).collect()
 }

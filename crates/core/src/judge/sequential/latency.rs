@@ -22,6 +22,14 @@ use crate::{
 
 /// What `latency-any` looks at.
 pub(crate) const QUANTILES: [Quantile; 3] = [Quantile::P50, Quantile::P90, Quantile::P99];
+
+/// The quantiles that a test is about.
+pub(crate) fn quantiles(metric: &Metric) -> &[Quantile] {
+    match metric {
+        Metric::Latency(quantile) => std::slice::from_ref(quantile),
+        _ => &QUANTILES,
+    }
+}
 /// Thresholds follow stable's past this often.
 const RETUNE_MS: u64 = 1_000;
 /// Fewer slow canary requests never set off an alarm.
@@ -62,13 +70,10 @@ struct Pass {
 
 impl LatencyTest {
     pub(super) fn new(criterion: &Criterion, ratio: Option<f64>, increase_ms: Option<f64>) -> Result<Self, ConfigError> {
-        let quantiles: &[Quantile] = match &criterion.metric {
-            Metric::Latency(quantile) => std::slice::from_ref(quantile),
-            _ => &QUANTILES,
-        };
         let coding = if criterion.mode == RatioMode::Harm { Coding::Harm } else { Coding::Strict };
         let tolerance = ratio.unwrap_or(1.5);
-        let parts = quantiles.iter().map(|quantile| Part::new(*quantile, tolerance, coding)).collect::<Result<_, _>>()?;
+        let parts =
+            quantiles(&criterion.metric).iter().map(|quantile| Part::new(*quantile, tolerance, coding)).collect::<Result<_, _>>()?;
         Ok(Self { ratio, increase_ms, parts, retuned_at: None, placebo: Placebo::default(), stage_requests: 0 })
     }
 

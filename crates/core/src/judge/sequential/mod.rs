@@ -25,7 +25,7 @@ mod words;
 
 pub use self::gauge::least_gauge_ms;
 pub(crate) use self::{
-    latency::{QUANTILES, pass_margin},
+    latency::{QUANTILES, pass_margin, quantiles},
     limit::SHARE_BY_WEIGHT,
 };
 

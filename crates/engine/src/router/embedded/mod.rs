@@ -213,7 +213,13 @@ impl Router for EmbeddedRouter {
 impl KeptTable {
     /// Replaces the file, unless a newer table is in it already. Without room for the new one the old one is removed: a proxy
     /// that finds no table waits for control, one that finds an old table might send traffic to a canary that lost it.
+    ///
+    /// A disk that hangs holds this service up and no other: the runtime is told that the thread waits for it.
     fn keep(&self, table: &RouteTable) {
+        tokio::task::block_in_place(|| self.replace_file(table));
+    }
+
+    fn replace_file(&self, table: &RouteTable) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let version = (table.epoch, table.version);
         if version < *newest {

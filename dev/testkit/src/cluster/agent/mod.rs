@@ -1,7 +1,7 @@
 //! The node: a Node object with its Lease, and every pod that is bound to it as a local process.
 //!
 //! It is kubelet and scheduler in one: pods that fit are bound to the one node, others are told why not. Pods are followed by one mirror;
-//! each has a task of its own ([`pod`]). Times that a kubelet counts in tens of seconds are shorter here ([`Settings`]).
+//! each has a task of its own (`pod`). Times that a kubelet counts in tens of seconds are shorter here ([`Settings`]).
 
 mod pod;
 mod probe;

@@ -1,6 +1,6 @@
 //! The data plane: Envoy, fed from the cluster's own objects.
 //!
-//! One task mirrors services, endpoints and all kinds of routes, translates them ([`translate`]) and brings Envoy there ([`envoy`]). It then
+//! One task mirrors services, endpoints and all kinds of routes, translates them (`translate`) and brings Envoy there (`envoy`). It then
 //! writes the status of `HTTPRoutes` and `GRPCRoutes`, as a controller of Gateway API does: what it calls accepted is live.
 //! Only what the modules of each kind say is understood; the real controllers of Istio, ingress-nginx and Traefik do not run here.
 
