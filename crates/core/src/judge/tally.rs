@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::slices::Slices;
 use crate::{
     WeightBps,
-    traffic::{Arm, Observation, Outcome},
+    plan::MetricName,
+    traffic::{Arm, Observation, Outcome, Reading},
 };
 
 /// Requests of a stage since its weight was proven.
@@ -23,6 +24,10 @@ pub struct Tally {
     pub at_weight: [u64; 2],
     /// Compared requests whose client went away before the answer was complete, by [`Arm::index`].
     pub abandoned: [u64; 2],
+    /// What another source counted of the canary, where nobody here counts requests. Of several metrics only the first that counted
+    /// something: they may count the same requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<(MetricName, u64)>,
 }
 
 /// Whether the data plane really splits as it was asked to.
@@ -52,6 +57,15 @@ impl Tally {
             add(&mut self.abandoned[arm.index()], slices.compared(arm).of(Outcome::ClientAborted));
         }
         add(&mut self.matched, slices.matched(Arm::Canary).requests());
+        for measured in &observation.measured {
+            let Reading::Counts(counts) = &measured.reading else { continue };
+            let more = counts[Arm::Canary.index()].requests;
+            match &mut self.elsewhere {
+                Some((metric, sum)) if *metric == measured.metric => add(sum, more),
+                None if more > 0 => self.elsewhere = Some((measured.metric, more)),
+                _ => {}
+            }
+        }
         for cell in observation.cells.iter().filter(|cell| cell.weight == weight && cell.assignment.is_compared()) {
             // Client aborts were assigned like any other request, so they count for the split.
             add(&mut self.at_weight[cell.arm.index()], cell.counts.all());
@@ -59,9 +73,13 @@ impl Tally {
     }
 
     /// Canary requests that count towards a stage's `min_requests`: compared ones; where there is nothing to compare with,
-    /// all by weight; and in a stage without weight the matched ones.
+    /// all by weight; and in a stage without weight the matched ones. Where none is counted here, what another source counted.
     #[must_use]
     pub fn canary_requests(&self, weight: WeightBps) -> u64 {
+        let counted_here = self.open.iter().chain(&self.compared).any(|count| *count > 0) || self.matched > 0;
+        if let (false, Some((_, elsewhere))) = (counted_here, self.elsewhere) {
+            return elsewhere;
+        }
         match weight {
             WeightBps::ZERO => self.matched,
             WeightBps::FULL => self.open[Arm::Canary.index()],

@@ -5,6 +5,7 @@ pub(crate) mod analyze;
 pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod controller;
 pub(crate) mod eject;
 pub(crate) mod explain;
 pub(crate) mod get;

@@ -24,7 +24,7 @@ use crate::{
     diagnostic::{list, quote},
     raw,
     tree::Path,
-    validated::{AlertRule, Ask, Embedded, Measures, PerArm, Query},
+    validated::{AlertRule, Ask, Measures, PerArm, Query},
 };
 
 /// Time between two looks, unless the document says otherwise, in milliseconds.
@@ -86,15 +86,16 @@ pub(super) fn lower(given: Option<&raw::Analysis>, release: &str, path: &Path, c
     lowered
 }
 
-/// Warns where those who measure cannot tell apart what Serin keeps apart. `taken`: the places of the criteria of the release.
-pub(super) fn warn_of_mixtures(analysis: &Analysis, taken: &Taken, traffic: &Embedded, cx: &mut Context<'_>) {
+/// Warns where those who measure cannot tell apart what Serin keeps apart. `taken`: the places of the criteria of the release. The traffic may be
+/// sticky, and some of it matched.
+pub(super) fn warn_of_mixtures(analysis: &Analysis, taken: &Taken, (is_sticky, has_matches): (bool, bool), cx: &mut Context<'_>) {
     let compares = |criterion: &&Criterion| {
         criterion.versus_stable.is_some() && criterion.metric.external().is_some_and(|metric| metric.kind == ExternalKind::Ratio)
     };
-    let why = match (traffic.sticky.is_some(), traffic.matches.is_empty()) {
+    let why = match (is_sticky, has_matches) {
         (true, _) => "with `sticky`, what one client sends is not independent, and its source counts requests, not clients",
-        (false, false) => "its source counts what `match` sends to the canary with all the rest, and those are other people",
-        (false, true) => return,
+        (false, true) => "its source counts what `match` sends to the canary with all the rest, and those are other people",
+        (false, false) => return,
     };
     for criterion in analysis.criteria.iter().filter(compares) {
         let Some(place) = taken.get(&criterion.name).and_then(Option::as_ref) else { continue };

@@ -1,0 +1,57 @@
+//! Calls of the API server: each is bounded in time, and errors are what the callers decide by.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+/// No call waits longer for an answer, watches excepted.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Why a call was in vain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// There is no such object.
+    #[error("{0}: not found")]
+    NotFound(String),
+    /// Somebody else changed the object meanwhile.
+    #[error("{0}: changed by somebody else meanwhile")]
+    Conflict(String),
+    /// We may not do this.
+    #[error("{0}: not allowed; the controller's ClusterRole must have it: {1}")]
+    Forbidden(String, String),
+    /// The server understood, and does not want it.
+    #[error("{0}: refused: {1}")]
+    Invalid(String, String),
+    /// No answer, or none that says anything.
+    #[error("{0}: {1}")]
+    Unreachable(String, String),
+}
+
+impl ApiError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Conflict(_) | Self::Unreachable(..))
+    }
+}
+
+/// Makes a call. `what` names it in errors: `get HTTPRoute shop/checkout`.
+///
+/// # Errors
+/// What the server answered, or that it did not in time.
+pub async fn within<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    let what = what.to_owned();
+    let Ok(answer) = timeout(PATIENCE, call).await else {
+        return Err(ApiError::Unreachable(what, "the API server did not answer in time".to_owned()));
+    };
+    answer.map_err(|error| match error {
+        kube::Error::Api(status) => match status.code {
+            404 => ApiError::NotFound(what),
+            409 => ApiError::Conflict(what),
+            401 | 403 => ApiError::Forbidden(what, status.message),
+            400 | 405 | 413 | 415 | 422 => ApiError::Invalid(what, status.message),
+            _ => ApiError::Unreachable(what, format!("{} {}", status.code, status.message)),
+        },
+        other => ApiError::Unreachable(what, other.to_string()),
+    })
+}

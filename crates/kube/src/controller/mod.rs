@@ -1,0 +1,122 @@
+//! `serin controller`: watches, leads if it may, and keeps a task for every release that is under way.
+//!
+//! A standby watches everything from the start, so that taking over is a matter of the lease alone. What it would do is decided in `decide` from
+//! memory; `reign` does it for as long as the lease holds. A leader that loses the lease drops its tasks: what they had decided is in the
+//! statuses, and moves of traffic that are under way are ordered by the notes on the routes.
+
+mod decide;
+mod fence;
+mod recorder;
+mod reign;
+
+pub use decide::{Known, Verdict, decide};
+pub use recorder::Recorder;
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, Client, api::DynamicObject, core::NamespaceResourceScope};
+use tokio::sync::watch;
+
+use crate::{
+    api::Release,
+    lease::{LeaseKeeper, LeaseName},
+    route,
+    watch::{WatchTask, Watched, watch_all},
+    workload::{self, Memory},
+};
+
+/// How long a shutdown waits for the lease to be let go.
+const LET_GO_WITHIN: Duration = Duration::from_secs(3);
+
+/// Where releases are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// One namespace: a Role there is enough.
+    Namespace(String),
+    /// All of them.
+    Cluster,
+}
+
+/// What a controller needs to know.
+#[derive(Clone)]
+pub struct Config {
+    /// Where releases are looked for.
+    pub scope: Scope,
+    /// The lease among its replicas.
+    pub lease: LeaseName,
+}
+
+/// Everything that is watched.
+pub(crate) struct Eyes {
+    pub(crate) releases: Arc<Watched<Release>>,
+    pub(crate) routes: Arc<Watched<DynamicObject>>,
+    pub(crate) memory: Memory,
+    _tasks: Vec<WatchTask>,
+}
+
+/// Runs until `stop` says so, then lets the lease go.
+pub async fn run(client: Client, config: Config, mut stop: watch::Receiver<bool>) {
+    let keeper = LeaseKeeper::new(client.clone(), config.lease.clone());
+    let keeping = tokio::spawn(keeper.clone().keep());
+    let eyes = Eyes::open(&client, &config.scope);
+    tokio::select! {
+        () = eyes.synced() => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    let mut leadership = keeper.leadership();
+    while !*stop.borrow() {
+        let leads = *leadership.borrow_and_update();
+        match leads {
+            None => {
+                tokio::select! {
+                    _ = leadership.changed() => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            }
+            Some(leads) => {
+                tracing::info!(epoch = leads.epoch, "leading");
+                tokio::select! {
+                    () = reign::reign(&client, &eyes, &keeper, leads) => {}
+                    _ = leadership.wait_for(|now| *now != Some(leads)) => tracing::warn!("leading no longer"),
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            }
+        }
+    }
+    keeping.abort();
+    if let Err(error) = tokio::time::timeout(LET_GO_WITHIN, keeper.release()).await.unwrap_or(Ok(())) {
+        tracing::warn!(%error, "the lease could not be let go; it runs out by itself");
+    }
+}
+
+impl Eyes {
+    fn open(client: &Client, scope: &Scope) -> Self {
+        let (releases, first) = watch_all(api::<Release>(client, scope), None);
+        let (services, second) = watch_all(api::<Service>(client, scope), None);
+        let dynamic = |resource| match scope {
+            Scope::Namespace(namespace) => Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource),
+            Scope::Cluster => Api::<DynamicObject>::all_with(client.clone(), &resource),
+        };
+        let (deployments, third) = watch_all(dynamic(workload::deployments()), None);
+        let (routes, fourth) = watch_all(dynamic(route::api_resource()), None);
+        Self { releases, routes, memory: Memory { deployments, services }, _tasks: vec![first, second, third, fourth] }
+    }
+
+    async fn synced(&self) {
+        self.releases.synced().await;
+        self.memory.deployments.synced().await;
+        self.memory.services.synced().await;
+        self.routes.synced().await;
+    }
+}
+
+fn api<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+        Scope::Cluster => Api::all(client.clone()),
+    }
+}

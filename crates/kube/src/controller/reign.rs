@@ -1,0 +1,356 @@
+//! What a leader does: it looks at every release that changed, and keeps a task for each that is under way.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use serin_core::{Timestamp, plan::Plan, release::Release as Core};
+use serin_spec::{load_cluster, validated::ClusterRelease};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
+use crate::{
+    api::{ApiError, COMMAND, CommandStatus, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
+    lease::{Leadership, LeaseKeeper},
+    release::{Actor, ActorEnd, Place, Run, Setting, idle, invalid, now, router},
+    route::Fence,
+    watch::Key,
+    workload::Pair,
+};
+
+/// Changes that come together are looked at together.
+const TOGETHER: Duration = Duration::from_millis(30);
+/// After something that went wrong, and between two looks at everything.
+const AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AT_ALL: Duration = Duration::from_secs(60);
+
+/// What was last looked at: versions of the release, of both Deployments and of both Services.
+type Stamp = [Option<String>; 5];
+
+struct Reign<'a> {
+    client: &'a Client,
+    eyes: &'a Eyes,
+    setting: Setting,
+    actors: JoinSet<(Key, ActorEnd)>,
+    /// The tasks that run; whose object they are for.
+    running: HashMap<Key, String>,
+    stamps: HashMap<Key, Stamp>,
+    /// Not before then, after something went wrong.
+    later: HashMap<Key, Instant>,
+}
+
+/// Leads until it is dropped.
+pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, leads: Leadership) {
+    let fence: Arc<dyn Fence> = Arc::new(LeaseFence(keeper.clone()));
+    let setting = Setting {
+        client: client.clone(),
+        releases: Arc::clone(&eyes.releases),
+        memory: eyes.memory.clone(),
+        routes: Arc::clone(&eyes.routes),
+        fence,
+        epoch: leads.epoch,
+        recorder: Recorder::start(client.clone()),
+    };
+    let mut reign =
+        Reign { client, eyes, setting, actors: JoinSet::new(), running: HashMap::new(), stamps: HashMap::new(), later: HashMap::new() };
+    let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
+    let mut services = eyes.memory.services.changes();
+    loop {
+        releases.mark_unchanged();
+        deployments.mark_unchanged();
+        services.mark_unchanged();
+        reign.look().await;
+        let wake = reign.later.values().min().copied().unwrap_or_else(|| Instant::now() + LOOK_AT_ALL);
+        tokio::select! {
+            Ok(()) = releases.changed() => {}
+            Ok(()) = deployments.changed() => {}
+            Ok(()) = services.changed() => {}
+            Some(ended) = reign.actors.join_next() => reign.ended(ended),
+            () = sleep_until(wake) => {}
+        }
+        sleep(TOGETHER).await;
+    }
+}
+
+impl Reign<'_> {
+    fn ended(&mut self, ended: Result<(Key, ActorEnd), tokio::task::JoinError>) {
+        match ended {
+            Ok((key, end)) => {
+                self.running.remove(&key);
+                self.stamps.remove(&key);
+                if end != ActorEnd::Over {
+                    tracing::warn!(release = %key.1, ?end, "its task ended early");
+                    self.later.insert(key, Instant::now() + AGAIN);
+                }
+            }
+            // Which one it was is not known: those whose task is gone are found again by a look at everything.
+            Err(error) => {
+                tracing::error!(%error, "a task of a release broke");
+                if self.actors.is_empty() {
+                    self.running.clear();
+                    self.stamps.clear();
+                }
+            }
+        }
+    }
+
+    /// Looks at every release that changed since it was last looked at.
+    async fn look(&mut self) {
+        let releases = self.eyes.releases.all();
+        let keys: std::collections::HashSet<Key> = releases.iter().map(|release| key(release)).collect();
+        self.stamps.retain(|key, _| keys.contains(key));
+        self.later.retain(|key, _| keys.contains(key));
+        for release in releases {
+            let key = key(&release);
+            if self.running.contains_key(&key) || self.later.get(&key).is_some_and(|later| *later > Instant::now()) {
+                continue;
+            }
+            self.later.remove(&key);
+            let stamp = self.stamp(&release);
+            if self.stamps.get(&key) == Some(&stamp) {
+                continue;
+            }
+            match self.look_at(&release, false).await {
+                Ok(()) => drop(self.stamps.insert(key, stamp)),
+                Err(error) => {
+                    tracing::warn!(release = release.name(), %error, "will be looked at again");
+                    self.later.insert(key, Instant::now() + AGAIN);
+                }
+            }
+        }
+    }
+
+    async fn look_at(&mut self, release: &Release, is_fresh: bool) -> Result<(), ApiError> {
+        let loaded = release.load().map(|loaded| loaded.release).map_err(|errors| first_error(&errors));
+        let pair = loaded.as_ref().ok().map(|loaded| self.pair(release, &Place::of(loaded)));
+        let versions = match &pair {
+            None => Err(String::new()),
+            Some(pair) => pair.check().map_err(|error| error.to_string()).and_then(|()| match (pair.stable(), pair.canary()) {
+                (Some(stable), Some(canary)) => Ok((stable.version, canary.version, canary.wanted)),
+                _ => Err("a Deployment is missing".to_owned()),
+            }),
+        };
+        let retry = retry(release);
+        let known = Known {
+            generation: release.generation(),
+            is_deleted: release.metadata.deletion_timestamp.is_some(),
+            has_finalizer: has_finalizer(release),
+            status: release.status.as_ref(),
+            document: loaded.as_ref().map(|loaded| loaded.document_hash.as_str()).map_err(Clone::clone),
+            versions: versions.as_ref().map(|(stable, canary, _)| (stable.as_str(), canary.as_str())).map_err(Clone::clone),
+            retry: retry.as_deref(),
+        };
+        let now = jiff::Timestamp::now().to_string();
+        match (decide(&known), loaded, versions) {
+            (Verdict::Rest, ..) => Ok(()),
+            (Verdict::Idle(why), ..) => self.say(release, idle(release.generation(), release.status.as_ref(), &why, &now)).await,
+            (Verdict::Refuse(why), ..) => self.say(release, invalid(release.generation(), release.status.as_ref(), &why, &now)).await,
+            (Verdict::LetGo, ..) => self.let_go(release).await,
+            // Memory may lag behind what our own task wrote last.
+            (Verdict::Resume | Verdict::Begin, ..) if !is_fresh => match self.fresh(release).await {
+                Ok(fresh) => Box::pin(self.look_at(&fresh, true)).await,
+                Err(ApiError::NotFound(_)) => Ok(()),
+                Err(error) => Err(error),
+            },
+            (Verdict::Resume, loaded, _) => self.resume(release, loaded.ok()).await,
+            (Verdict::Begin, Ok(loaded), Ok((_, canary, replicas))) => self.begin(release, &loaded, canary, replicas, retry).await,
+            (Verdict::Begin, ..) => Ok(()),
+        }
+    }
+
+    async fn begin(
+        &mut self,
+        release: &Release,
+        loaded: &ClusterRelease,
+        judged: String,
+        replicas: i32,
+        retry: Option<String>,
+    ) -> Result<(), ApiError> {
+        let mut known = self.with_finalizer(release).await?;
+        let status = known.status.get_or_insert_default();
+        if let Some(id) = retry {
+            status.last_command = Some(CommandStatus { id, accepted: true, answer: "done".to_owned() });
+        }
+        status.timeline.clear();
+        let epoch = self.setting.epoch.max(status.engine.as_ref().map_or(0, |engine| engine.epoch + 1));
+        let run = Run {
+            number: status.run + 1,
+            epoch,
+            document_hash: loaded.document_hash.clone(),
+            judged,
+            place: Place::of(loaded),
+            canary_replicas: replicas,
+        };
+        let core = Core::new(loaded.plan.clone(), epoch, now(Timestamp(0)));
+        self.start(known, run, core, Some(loaded));
+        Ok(())
+    }
+
+    async fn resume(&mut self, release: &Release, loaded: Option<ClusterRelease>) -> Result<(), ApiError> {
+        let Some(engine) = release.status.as_ref().and_then(|status| status.engine.clone()) else { return Ok(()) };
+        let Some(resumed) = engine.resumed() else {
+            // Written by another version of this program, or by hand. Nothing is guessed: the route's note still guards the traffic.
+            let why = "what the engine stored cannot be read; remove `status.engine` once the route gives the canary nothing";
+            let status = invalid(release.generation(), release.status.as_ref(), why, &jiff::Timestamp::now().to_string());
+            return if release.status.as_ref() == Some(&status) { Ok(()) } else { self.say(release, status).await };
+        };
+        let same = loaded.filter(|loaded| loaded.document_hash == engine.document_hash);
+        // Without the document that it was begun with, a run can only be taken back.
+        let plan = match &same {
+            Some(loaded) => loaded.plan.clone(),
+            None => way_back(release.name())?,
+        };
+        let run = Run {
+            number: release.status.as_ref().map_or(1, |status| status.run),
+            epoch: self.setting.epoch.max(engine.epoch + 1),
+            document_hash: engine.document_hash.clone(),
+            judged: engine.template_hash.clone(),
+            place: resumed.place,
+            canary_replicas: engine.canary_replicas,
+        };
+        let note = match router(&self.setting, release, &run).note().await {
+            Ok(note) => note,
+            Err(error) if error.fault().retryable => return Err(ApiError::Unreachable("the route".to_owned(), error.to_string())),
+            Err(_) => None,
+        };
+        let latched = note.is_some_and(|note| note.retreated && !note.done);
+        let seen = Timestamp(engine.seen_ms);
+        let at = now(seen.max(resumed.state.at));
+        let core = Core::resume_at(plan, resumed.state, resumed.checkpoint.as_ref(), seen, latched, run.epoch, at);
+        self.start(release.clone(), run, core, same.as_ref());
+        Ok(())
+    }
+
+    fn start(&mut self, known: Release, run: Run, core: Core, loaded: Option<&ClusterRelease>) {
+        let key = key(&known);
+        let pair = self.pair(&known, &run.place);
+        tracing::info!(release = known.name(), run = run.number, epoch = run.epoch, "under way");
+        self.running.insert(key.clone(), known.uid().to_owned());
+        let actor = Actor::new(self.setting.clone(), known, run, core, pair, loaded);
+        self.actors.spawn(async move { (key, actor.drive().await) });
+    }
+
+    fn pair(&self, release: &Release, place: &Place) -> Pair {
+        let own = release.namespace();
+        let (workload, traffic) = (&place.workload, &place.traffic);
+        Pair::new(
+            self.client,
+            &self.setting.memory,
+            workload.namespace.as_deref().unwrap_or(own),
+            [&workload.stable, &workload.canary],
+            traffic.namespace.as_deref().unwrap_or(own),
+            [&traffic.stable_service, &traffic.canary_service],
+        )
+    }
+
+    fn stamp(&self, release: &Release) -> Stamp {
+        let version = |meta: &kube::core::ObjectMeta| meta.resource_version.clone();
+        let mut stamp = [version(&release.metadata), None, None, None, None];
+        // Read without validation: this is looked at for every release at every change.
+        let text = |at: &str| release.spec.pointer(at).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let place = |own: &str| if own.is_empty() { release.namespace().to_owned() } else { own.to_owned() };
+        let namespace = place(text("/workload/kubernetes/namespace"));
+        for (slot, name) in [(1, "/workload/kubernetes/stable/deployment"), (2, "/workload/kubernetes/canary/deployment")] {
+            let found = self.setting.memory.deployments.get(&namespace, text(name));
+            // Its status changes all the time; what matters for a beginning is in the spec.
+            stamp[slot] = found.map(|found| format!("{:?}/{:?}", found.metadata.uid, found.metadata.generation));
+        }
+        let namespace = place(text("/traffic/gatewayApi/namespace"));
+        for (slot, name) in [(3, "/traffic/gatewayApi/stableService"), (4, "/traffic/gatewayApi/canaryService")] {
+            stamp[slot] = self.setting.memory.services.get(&namespace, text(name)).and_then(|found| version(&found.metadata));
+        }
+        stamp
+    }
+
+    async fn say(&self, release: &Release, status: ReleaseStatus) -> Result<(), ApiError> {
+        let mut object = release.clone();
+        object.status = Some(status);
+        let what = format!("update the status of Release {}", release.name());
+        let params = PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        within(&what, self.api(release).replace_status(release.name(), &params, &object)).await.map(drop)
+    }
+
+    async fn fresh(&self, release: &Release) -> Result<Release, ApiError> {
+        within(&format!("get Release {}", release.name()), self.api(release).get(release.name())).await
+    }
+
+    async fn with_finalizer(&self, release: &Release) -> Result<Release, ApiError> {
+        if has_finalizer(release) {
+            return Ok(release.clone());
+        }
+        let mut all = release.metadata.finalizers.clone().unwrap_or_default();
+        all.push(FINALIZER.to_owned());
+        self.patch_finalizers(release, &all).await
+    }
+
+    async fn let_go(&self, release: &Release) -> Result<(), ApiError> {
+        let mut all = release.metadata.finalizers.clone().unwrap_or_default();
+        all.retain(|one| one != FINALIZER);
+        match self.patch_finalizers(release, &all).await {
+            Ok(_) | Err(ApiError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn patch_finalizers(&self, release: &Release, all: &[String]) -> Result<Release, ApiError> {
+        let patch = json!({"metadata": {"resourceVersion": release.metadata.resource_version, "finalizers": all}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let what = format!("patch Release {}", release.name());
+        within(&what, self.api(release).patch(release.name(), &params, &Patch::Merge(patch))).await
+    }
+
+    fn api(&self, release: &Release) -> Api<Release> {
+        Api::namespaced(self.client.clone(), release.namespace())
+    }
+}
+
+fn key(release: &Release) -> Key {
+    (release.namespace().to_owned(), release.name().to_owned())
+}
+
+fn has_finalizer(release: &Release) -> bool {
+    release.metadata.finalizers.iter().flatten().any(|one| one == FINALIZER)
+}
+
+/// The id of a `retry` that was not looked at yet.
+fn retry(release: &Release) -> Option<String> {
+    let text = release.metadata.annotations.as_ref()?.get(COMMAND)?;
+    let written: serde_json::Value = serde_json::from_str(text).ok()?;
+    let id = written.get("id")?.as_str()?;
+    let is_new = release.status.as_ref().and_then(|status| status.last_command.as_ref()).is_none_or(|last| last.id != id);
+    (written.get("action")?.as_str()? == "retry" && is_new).then(|| id.to_owned())
+}
+
+fn first_error(errors: &serin_spec::Diagnostics) -> String {
+    let first = errors.iter().find(|one| one.severity == serin_spec::Severity::Error);
+    let rest = errors.iter().filter(|one| one.severity == serin_spec::Severity::Error).count().saturating_sub(1);
+    let first = first.map_or_else(String::new, |one| format!("{}: {}", one.path, one.message));
+    if rest == 0 { first } else { format!("{first} (and {rest} more: `serin check` shows all)") }
+}
+
+/// A plan that is good for nothing but to take traffic back.
+fn way_back(name: &str) -> Result<Plan, ApiError> {
+    const DOCUMENT: &str = r#"{"apiVersion": "serin.dev/v1alpha1", "kind": "Release", "metadata": {"name": "way-back"}, "spec": {
+        "workload": {"kubernetes": {"stable": {"deployment": "a"}, "canary": {"deployment": "b"}}},
+        "traffic": {"gatewayApi": {"route": "a", "stableService": "a", "canaryService": "b"}},
+        "strategy": {"canary": {"stages": [{"weight": 1, "hold": "1m"}]}}}}"#;
+    let loaded = load_cluster("way back", DOCUMENT);
+    let plan = loaded.map(|loaded| loaded.release.plan).map_err(|errors| ApiError::Invalid("way back".to_owned(), first_error(&errors)))?;
+    Ok(Plan { release: name.to_owned(), ..plan })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_back_is_a_valid_plan_for_the_same_router() {
+        assert_eq!(way_back("checkout").unwrap().targets, ["gateway-api"]);
+    }
+}

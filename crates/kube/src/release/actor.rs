@@ -1,0 +1,476 @@
+//! The loop of one run: inputs in, status and effects out.
+//!
+//! It is the engine's loop with other means. Nothing in it waits for an answer: status writes and effects are tasks that report back, so that an
+//! API server that hangs holds up neither the judge nor a move to stable.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, api::DynamicObject};
+use serin_core::{
+    Timestamp,
+    release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
+    traffic::Observation,
+};
+use serin_engine::source::{News, Polls, Sources};
+use serin_spec::validated::ClusterRelease;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{
+    clock::Clock,
+    commands,
+    effects::{World, carry_out},
+    journal::{Journal, JournalError},
+    snapshot::{Place, Snapshot},
+    status::{Context, MAX_TIMELINE, line, status, took},
+};
+use crate::{
+    api::{COMMAND, CommandStatus, Release, ReleaseStatus, TimelineLine},
+    controller::Recorder,
+    route::{Fence, GatewayApiRoute, Owner, Services},
+    watch::{WatchTask, Watched, watch_all},
+    workload::{Memory, Pair, trouble},
+};
+
+/// How often a run looks after itself when nothing wakes it.
+const PULSE: Duration = Duration::from_secs(1);
+/// Between two writes of a status in which only numbers changed.
+const REFRESH: Duration = Duration::from_secs(10);
+/// Between two attempts to write a status that cannot be written.
+const STORE_RETRY: Duration = Duration::from_millis(250);
+
+/// What runs of all releases share.
+#[derive(Clone)]
+pub struct Setting {
+    /// The API server.
+    pub client: Client,
+    /// Every release.
+    pub releases: Arc<Watched<Release>>,
+    /// Every Deployment and Service.
+    pub memory: Memory,
+    /// Every HTTPRoute.
+    pub routes: Arc<Watched<DynamicObject>>,
+    /// Whether we lead.
+    pub fence: Arc<dyn Fence>,
+    /// The leadership's epoch.
+    pub epoch: u64,
+    /// Tells the cluster what happens.
+    pub recorder: Recorder,
+}
+
+/// Why an actor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorEnd {
+    /// The run is over, and its status says so.
+    Over,
+    /// Another controller leads, or wrote the status since.
+    Fenced,
+    /// The release is gone.
+    Gone,
+}
+
+/// What a run is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) number: u64,
+    pub(crate) epoch: u64,
+    pub(crate) document_hash: String,
+    pub(crate) judged: String,
+    pub(crate) place: Place,
+    pub(crate) canary_replicas: i32,
+}
+
+/// One run of a release.
+pub struct Actor {
+    setting: Setting,
+    run: Run,
+    engine: Engine,
+    world: Arc<World>,
+    journal: Journal,
+    clock: Clock,
+    known: Release,
+    timeline: VecDeque<TimelineLine>,
+    last_command: Option<CommandStatus>,
+    /// The generation of the document that was last compared with the run's.
+    looked_at: Option<i64>,
+    /// Why the run must end, whatever its judge says: the document or the canary's version was changed.
+    changed: Option<String>,
+    /// What others measure.
+    polls: Polls,
+    pods: Arc<Watched<Pod>>,
+    _pods_task: WatchTask,
+    answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    written: (mpsc::Sender<Written>, mpsc::Receiver<Written>),
+    /// Decided, but not yet durable; each with the position of its last entry.
+    backlog: VecDeque<(u64, Output)>,
+    running: HashSet<EffectId>,
+    writing: bool,
+    write_after: Option<Instant>,
+    refreshed: Instant,
+    has_news: bool,
+}
+
+struct Written {
+    seq: u64,
+    outcome: Result<Box<Release>, JournalError>,
+}
+
+impl Actor {
+    /// `engine` and `known` belong together: a new run, or one that an owner before began.
+    pub(crate) fn new(setting: Setting, known: Release, run: Run, engine: Engine, pair: Pair, release: Option<&ClusterRelease>) -> Self {
+        let namespace = run.place.workload.namespace.clone().unwrap_or_else(|| known.namespace().to_owned());
+        let route_namespace = run.place.traffic.namespace.clone().unwrap_or_else(|| known.namespace().to_owned());
+        let router = router(&setting, &known, &run);
+        let targets = engine.state().targets.values().next().copied();
+        if let Some(target) = targets {
+            router.expect(target.asked, target.matches);
+        }
+        let selector = pair.canary().map(|canary| canary.selector);
+        let (pods, pods_task) = watch_all(Api::<Pod>::namespaced(setting.client.clone(), &namespace), selector);
+        let journal = Journal::new(setting.client.clone(), &known, run.epoch, Arc::clone(&setting.fence));
+        let before = known.status.as_ref();
+        let timeline = before.map(|status| status.timeline.clone()).unwrap_or_default();
+        // Secrets of sources are files and variables of the controller; relative paths have no folder to start from but its own.
+        let sources = Sources::new(&release.map(|release| release.measures.clone()).unwrap_or_default(), Path::new("."));
+        let polls = Polls::start(&sources);
+        let world = World {
+            client: setting.client.clone(),
+            router,
+            pair,
+            place: run.place.clone(),
+            namespace,
+            route_namespace,
+            judged: run.judged.clone(),
+            canary_replicas: run.canary_replicas,
+            unwanted: watch::channel(false).0,
+            scaling: tokio::sync::Mutex::default(),
+            note: Mutex::default(),
+            sources,
+        };
+        Self {
+            clock: Clock::start(engine.state().at),
+            last_command: before.and_then(|status| status.last_command.clone()),
+            timeline: timeline.into(),
+            world: Arc::new(world),
+            setting,
+            run,
+            engine,
+            journal,
+            known,
+            looked_at: None,
+            changed: None,
+            polls,
+            pods,
+            _pods_task: pods_task,
+            answers: mpsc::channel(64),
+            written: mpsc::channel(4),
+            backlog: VecDeque::new(),
+            running: HashSet::new(),
+            writing: false,
+            write_after: None,
+            refreshed: Instant::now(),
+            has_news: false,
+        }
+    }
+
+    /// Drives the run to its end.
+    pub async fn drive(mut self) -> ActorEnd {
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut releases = self.setting.releases.changes();
+        let mut deployments = self.setting.memory.deployments.changes();
+        let mut routes = self.setting.routes.changes();
+        let mut pods = self.pods.changes();
+        self.look_at_release();
+        self.look_at_workload();
+        self.turn();
+        while !(self.engine.state().is_final() && self.backlog.is_empty() && !self.writing) {
+            let now = self.clock.now();
+            let wake_in = self.engine.next_deadline().until.map_or(PULSE, |until| Duration::from_millis(until.ms_since(now).max(1)));
+            tokio::select! {
+                biased;
+                Some(input) = self.answers.1.recv() => self.answer(input),
+                Some(written) = self.written.1.recv() => if let Some(end) = self.stored(written) {
+                    return self.ended(end).await;
+                },
+                Ok(()) = releases.changed() => self.look_at_release(),
+                Ok(()) = pods.changed() => self.look_at_workload(),
+                Ok(()) = deployments.changed() => self.look_at_workload(),
+                Ok(()) = routes.changed() => self.look_at_route(),
+                news = self.polls.next() => self.hear(news),
+                _ = pulse.tick() => self.look_at_workload(),
+                () = sleep_until(Instant::now() + wake_in) => self.engine.handle(Input::Tick, self.clock.now()),
+            }
+            self.turn();
+        }
+        self.ended(ActorEnd::Over).await
+    }
+
+    async fn ended(self, end: ActorEnd) -> ActorEnd {
+        if end == ActorEnd::Gone && self.engine.state().canary_has_traffic() {
+            self.world.abandon().await;
+        }
+        end
+    }
+
+    fn answer(&mut self, input: Input) {
+        if let Input::Done(id) | Input::Failed(id, _) | Input::ReadBack(id, _) | Input::PreflightChecked(id, _) = &input {
+            self.running.remove(id);
+        }
+        self.engine.handle(input, self.clock.now());
+    }
+
+    /// A changed document, a command, a deletion.
+    fn look_at_release(&mut self) {
+        let Some(release) = self.setting.releases.get(self.known.namespace(), self.known.name()) else { return };
+        if release.uid() != self.known.uid() {
+            return;
+        }
+        if self.looked_at != Some(release.generation()) {
+            self.looked_at = Some(release.generation());
+            self.known.spec = release.spec.clone();
+            self.known.metadata.generation = release.metadata.generation;
+            let is_same = release.load().is_ok_and(|loaded| loaded.release.document_hash == self.run.document_hash);
+            if !is_same {
+                self.must_end("the release document was changed while the release was under way; what it says now begins a new one");
+                self.look_at_workload();
+            }
+        }
+        if release.metadata.deletion_timestamp.is_some() && self.known.metadata.deletion_timestamp.is_none() {
+            self.known.metadata.deletion_timestamp.clone_from(&release.metadata.deletion_timestamp);
+            let reason = Some("the release is being deleted".to_owned());
+            let _ = self.command(&Command { action: Action::Abort, by: "serin".to_owned(), reason });
+        }
+        if let Some(text) = release.metadata.annotations.as_ref().and_then(|all| all.get(COMMAND)) {
+            let asked = commands::read(text);
+            if self.last_command.as_ref().is_none_or(|last| last.id != asked.id) {
+                let answer = asked.command.and_then(|command| self.command(&command).map_err(|refusal| refusal.to_string()));
+                let accepted = answer.is_ok();
+                self.last_command =
+                    Some(CommandStatus { id: asked.id, accepted, answer: answer.err().unwrap_or_else(|| "done".to_owned()) });
+                self.refresh_soon();
+            }
+        }
+    }
+
+    fn command(&mut self, command: &Command) -> Result<(), serin_core::release::Refusal> {
+        self.engine.command(command.clone(), self.clock.now())
+    }
+
+    fn look_at_workload(&mut self) {
+        let stable = self.world.pair.stable();
+        let canary = self.world.pair.canary();
+        if let Some(canary) = &canary
+            && canary.version != self.run.judged
+            && !matches!(self.engine.state().phase, Phase::Retiring)
+        {
+            self.must_end("the template of the canary's Deployment was changed while it was on trial; what it is now begins a new release");
+        }
+        let failing = self.pods.all().iter().find_map(|pod| trouble(pod)).map(|trouble| format!("pod {}: {}", trouble.pod, trouble.text));
+        let canary_failure = match (&self.changed, &canary) {
+            (Some(why), _) => Some(why.clone()),
+            (None, None) => Some(format!("the canary's Deployment {} is gone", self.run.place.workload.canary)),
+            (None, Some(canary)) => failing.or_else(|| canary.trouble.clone()),
+        };
+        let seen = WorkloadSeen {
+            stable_ready: Some(stable.as_ref().map_or(0, |stable| u32::try_from(stable.ready).unwrap_or(0))),
+            stable_failure: stable.map_or_else(|| Some("its Deployment is gone".to_owned()), |stable| stable.trouble),
+            canary_failure,
+        };
+        self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
+    }
+
+    fn hear(&mut self, news: News) {
+        let now = self.clock.now();
+        match news {
+            News::Measured(measured) => {
+                self.has_news = true;
+                self.engine.handle(Input::Observed(Observation { at: now, measured, ..Observation::default() }), now);
+            }
+            News::Fires { name, text } => self.engine.handle(Input::AlertFired { name, text }, now),
+            News::AlertsSeen(Ok(())) => self.say("alerts", "they can be seen again"),
+            News::AlertsSeen(Err(reason)) => self.say("alerts", &reason),
+        }
+    }
+
+    /// A line that is no decision.
+    fn say(&mut self, head: &str, detail: &str) {
+        self.setting.recorder.tell(&self.known, head, detail);
+        self.timeline.push_back(line(self.clock.now(), head, detail));
+        if self.timeline.len() > MAX_TIMELINE {
+            self.timeline.pop_front();
+        }
+    }
+
+    /// What was judged is no longer what is there. Where the judge's eyes are closed already, it is an abort.
+    fn must_end(&mut self, why: &str) {
+        if self.changed.is_some() {
+            return;
+        }
+        self.changed = Some(why.to_owned());
+        if matches!(self.engine.state().phase, Phase::Preflight | Phase::Finishing | Phase::Retained { .. }) {
+            let _ = self.command(&Command { action: Action::Abort, by: "serin".to_owned(), reason: Some(why.to_owned()) });
+        }
+    }
+
+    fn look_at_route(&mut self) {
+        let traffic = &self.run.place.traffic;
+        let Some(route) = self.setting.routes.get(&self.world.route_namespace, &traffic.route) else { return };
+        if let Some(weight) = self.world.router.seen(&route)
+            && !matches!(self.engine.state().phase, Phase::Retiring)
+        {
+            for target in self.engine.plan().targets.clone() {
+                self.engine.handle(Input::RouterSeen { target, weight }, self.clock.now());
+            }
+        }
+    }
+
+    /// Takes what the release wants: traffic to stable at once, then the status, then the rest.
+    fn turn(&mut self) {
+        let output = self.engine.take_output();
+        for (id, effect) in output.urgent.clone() {
+            self.spawn(id, effect);
+        }
+        for entry in &output.entries {
+            if let Some((head, detail)) = narrate(entry, self.engine.plan()) {
+                self.say(&head, &detail);
+            }
+        }
+        if !output.entries.is_empty() || !output.effects.is_empty() {
+            let seq = self.engine.state().seq;
+            // Effects without entries are asked for again by themselves: they need not wait in line.
+            if output.entries.is_empty() && self.backlog.is_empty() {
+                output.effects.into_iter().for_each(|(id, effect)| self.spawn(id, effect));
+            } else {
+                self.backlog.push_back((seq, Output { urgent: Vec::new(), ..output }));
+            }
+        }
+        let is_due = self.has_news && self.refreshed.elapsed() >= REFRESH;
+        if !self.backlog.is_empty() || is_due {
+            self.write();
+        }
+    }
+
+    fn refresh_soon(&mut self) {
+        self.has_news = true;
+        self.refreshed = self.refreshed.checked_sub(REFRESH).unwrap_or(self.refreshed);
+    }
+
+    /// Writes the status in the background, one write at a time.
+    fn write(&mut self) {
+        if self.writing || self.write_after.is_some_and(|after| Instant::now() < after) {
+            return;
+        }
+        (self.writing, self.has_news, self.refreshed) = (true, false, Instant::now());
+        let (journal, known, status) = (self.journal.clone(), self.known.clone(), self.status());
+        let (seq, written) = (self.engine.state().seq, self.written.0.clone());
+        tokio::spawn(async move {
+            let outcome = journal.write(&known, status).await.map(Box::new);
+            let _ = written.send(Written { seq, outcome }).await;
+        });
+    }
+
+    fn status(&self) -> ReleaseStatus {
+        let checkpoint = self.engine.trial().checkpoint();
+        let snapshot = Snapshot {
+            epoch: self.run.epoch,
+            document_hash: &self.run.document_hash,
+            template_hash: &self.run.judged,
+            place: &self.run.place,
+            canary_replicas: self.run.canary_replicas,
+            state: self.engine.state(),
+            checkpoint: Some(&checkpoint),
+            seen: self.engine.now(),
+        };
+        let timeline: Vec<TimelineLine> = self.timeline.iter().cloned().collect();
+        let note = self.world.note();
+        let context = Context {
+            generation: self.known.generation(),
+            run: self.run.number,
+            before: self.known.status.as_ref(),
+            timeline: &timeline,
+            last_command: self.last_command.as_ref(),
+            engine: snapshot.store(),
+            note: note.as_deref(),
+        };
+        status(&self.engine, context)
+    }
+
+    /// A status was written, or not.
+    fn stored(&mut self, written: Written) -> Option<ActorEnd> {
+        self.writing = false;
+        match written.outcome {
+            Ok(object) => {
+                self.known.status = object.status;
+                self.known.metadata.resource_version = object.metadata.resource_version;
+                self.write_after = None;
+                while self.backlog.front().is_some_and(|(seq, _)| *seq <= written.seq) {
+                    let Some((_, batch)) = self.backlog.pop_front() else { break };
+                    for (id, effect) in batch.effects {
+                        // What was decided before something else may be overtaken by now.
+                        if self.engine.state().outstanding.contains_key(&id) {
+                            self.spawn(id, effect);
+                        }
+                    }
+                }
+                if self.engine.state().is_final() && self.backlog.is_empty() {
+                    tracing::info!(release = self.known.name(), run = self.run.number, took = %took(&self.engine), "over");
+                }
+                None
+            }
+            Err(JournalError::Fenced) => Some(ActorEnd::Fenced),
+            Err(JournalError::Gone) => Some(ActorEnd::Gone),
+            Err(JournalError::Trouble(why)) => {
+                tracing::warn!(release = self.known.name(), %why, "the release stands still until its status can be written");
+                self.has_news = true;
+                self.write_after = Some(Instant::now() + STORE_RETRY);
+                None
+            }
+        }
+    }
+
+    fn spawn(&mut self, id: EffectId, effect: serin_core::release::Effect) {
+        if !self.running.insert(id) {
+            return;
+        }
+        let (world, answers) = (Arc::clone(&self.world), self.answers.0.clone());
+        tokio::spawn(async move {
+            // Whoever asked may be gone: then nobody waits, and the effect ends with its owner.
+            tokio::select! {
+                input = carry_out(&world, id, effect) => drop(answers.send(input).await),
+                () = answers.closed() => {}
+            }
+        });
+    }
+}
+
+/// The router of a run.
+pub(crate) fn router(setting: &Setting, release: &Release, run: &Run) -> GatewayApiRoute {
+    let traffic = &run.place.traffic;
+    let services = Services {
+        stable: traffic.stable_service.clone(),
+        canary: traffic.canary_service.clone(),
+        namespace: traffic.namespace.clone().unwrap_or_else(|| release.namespace().to_owned()),
+    };
+    let owner = Owner {
+        release: release.uid().to_owned(),
+        name: format!("{}/{}", release.namespace(), release.name()),
+        run: run.number,
+        epoch: run.epoch,
+    };
+    let fence = Arc::clone(&setting.fence);
+    GatewayApiRoute::new(setting.client.clone(), &traffic.route, services, traffic.matches.clone(), owner, fence)
+}
+
+/// The time that a new engine begins at.
+pub(crate) fn now(not_before: Timestamp) -> Timestamp {
+    Clock::start(not_before).now()
+}

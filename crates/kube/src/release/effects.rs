@@ -1,0 +1,206 @@
+//! Carrying out what a release decides. Every effect may be repeated, by this process or the next.
+//!
+//! *Promotion.* Through the stages, the bake and the retention the judged pods are the canary's and stable is untouched, so that there is
+//! something to go back to. Only [`Effect::Retire`] makes stable the judged version: stable's Deployment gets exactly the judged template and
+//! comes up while the canary still serves everything; then all traffic goes to stable, in one patch with the note that says why; when gateways
+//! have taken that, the canary is scaled back. Each step finds out by itself whether it was done already. Retiring is never given up: a stable
+//! that does not come up leaves the canary serving, and the status says what is waited for.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::Client;
+use serin_core::{
+    WeightBps,
+    release::{Effect, EffectId, Fault, Input},
+};
+use serin_engine::{
+    router::{Router as _, RouterError},
+    source::Sources,
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::{preflight, snapshot::Place};
+use crate::{
+    route::GatewayApiRoute,
+    workload::{Pair, PairError},
+};
+
+/// The engine asks again after five seconds; an answer must come before.
+const ROUTER_PATIENCE: Duration = Duration::from_millis(4_800);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// After gateways have said that they took the route, requests that they had already sent on are still on their way.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What effects act on.
+pub(super) struct World {
+    pub(super) client: Client,
+    pub(super) router: GatewayApiRoute,
+    pub(super) pair: Pair,
+    pub(super) place: Place,
+    /// Where the Deployments are.
+    pub(super) namespace: String,
+    /// Where route and services are.
+    pub(super) route_namespace: String,
+    /// The canary's version that is on trial.
+    pub(super) judged: String,
+    /// The canary's replicas before the run.
+    pub(super) canary_replicas: i32,
+    /// Set once the canary is to be stopped: a start that is still under way must not bring it back.
+    pub(super) unwanted: watch::Sender<bool>,
+    /// One change of the canary's replicas at a time.
+    pub(super) scaling: tokio::sync::Mutex<()>,
+    /// What an effect that takes its time is waiting for.
+    pub(super) note: Mutex<Option<String>>,
+    /// Whom to ask for what is measured.
+    pub(super) sources: Sources,
+}
+
+/// Carries out one effect and says how it went.
+pub(super) async fn carry_out(world: &World, id: EffectId, effect: Effect) -> Input {
+    let done = |result: Result<(), Fault>| match result {
+        Ok(()) => Input::Done(id),
+        Err(fault) => Input::Failed(id, fault),
+    };
+    match effect {
+        Effect::Preflight => Input::PreflightChecked(id, preflight::checks(world).await),
+        Effect::Deploy => done(world.deploy().await),
+        Effect::Shift { weight, matches, .. } => {
+            let shifted = timeout(ROUTER_PATIENCE, world.router.shift(id, weight, matches)).await;
+            done(shifted.map_or_else(|_| Err(slow()), |result| result.map_err(|error| error.fault())))
+        }
+        Effect::ReadBack { .. } => match timeout(ROUTER_PATIENCE, world.router.read_back()).await {
+            Ok(Ok(weight)) => Input::ReadBack(id, weight),
+            Ok(Err(error)) => Input::Failed(id, error.fault()),
+            Err(_) => Input::Failed(id, slow()),
+        },
+        // The pods that were judged go on serving; see the module.
+        Effect::Finalize => done(Ok(())),
+        Effect::Retire => {
+            world.retire(id).await;
+            Input::Done(id)
+        }
+        Effect::StopCanary => done(world.stop_canary(id).await),
+    }
+}
+
+impl World {
+    pub(super) fn note(&self) -> Option<String> {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_note(&self, note: Option<String>) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
+    }
+
+    /// Takes the traffic back without a decision of the release, because the release is gone.
+    pub(super) async fn abandon(&self) {
+        for _ in 0..3 {
+            let moved = timeout(ROUTER_PATIENCE, self.router.shift(EffectId(u64::MAX), WeightBps::ZERO, false)).await;
+            if matches!(moved, Ok(Ok(()))) {
+                let _ = self.pair.scale_canary(self.canary_replicas).await;
+                return;
+            }
+        }
+        tracing::error!(route = self.place.traffic.route, "the release is gone and its traffic could not be taken back");
+    }
+
+    async fn deploy(&self) -> Result<(), Fault> {
+        let mut unwanted = self.unwanted.subscribe();
+        let [stable, _] = self.pair.fresh_arms().await.map_err(pair_fault)?;
+        let stated = self.place.workload.canary_replicas.and_then(|replicas| i32::try_from(replicas).ok());
+        let replicas = stated.unwrap_or(stable.wanted).max(1);
+        {
+            let _one_at_a_time = self.scaling.lock().await;
+            if *unwanted.borrow_and_update() {
+                return Err(no_longer_wanted());
+            }
+            self.pair.scale_canary(replicas).await.map_err(pair_fault)?;
+        }
+        tokio::select! {
+            () = self.pair.canary_settled(&self.judged, replicas) => Ok(()),
+            _ = unwanted.wait_for(|unwanted| *unwanted) => Err(no_longer_wanted()),
+        }
+    }
+
+    async fn stop_canary(&self, id: EffectId) -> Result<(), Fault> {
+        self.unwanted.send_replace(true);
+        {
+            let _one_at_a_time = self.scaling.lock().await;
+            match self.pair.scale_canary(self.canary_replicas).await {
+                // Nothing runs that could be stopped.
+                Ok(()) | Err(PairError::Missing(_)) => {}
+                Err(error) => return Err(pair_fault(error)),
+            }
+        }
+        self.let_go(id).await
+    }
+
+    /// See the module. Ends when it is done.
+    async fn retire(&self, id: EffectId) {
+        let mut wait = Duration::from_millis(200);
+        while let Err(why) = self.try_to_retire(id).await {
+            tracing::warn!(%why, "the old version is not retired yet");
+            self.set_note(Some(why));
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_RETRY);
+        }
+        self.set_note(None);
+    }
+
+    async fn try_to_retire(&self, id: EffectId) -> Result<(), String> {
+        let is_over = self.router.note().await.map_err(|error| error.to_string())?.is_some_and(|note| note.done);
+        if is_over {
+            return Ok(());
+        }
+        self.pair.promote(&self.judged).await.map_err(|error| error.to_string())?;
+        self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
+        self.pair.stable_settled(&self.judged).await;
+        self.set_note(Some("the route to send everything to stable, which is the judged version now".to_owned()));
+        self.router.hand_over(id).await.map_err(|error| error.to_string())?;
+        let share = self.router.accepted_share().await.map_err(|error| error.to_string())?;
+        if share != WeightBps::FULL {
+            return Err(format!("the route still gives the canary's service {share}"));
+        }
+        sleep(SETTLE).await;
+        self.set_note(Some("the canary to be scaled back".to_owned()));
+        self.pair.scale_canary(self.canary_replicas).await.map_err(|error| error.to_string())?;
+        self.let_go(id).await.map_err(|fault| fault.text)
+    }
+
+    /// The route is nobody's from here on. One that was never touched is left as it is.
+    async fn let_go(&self, id: EffectId) -> Result<(), Fault> {
+        let note = match self.router.note().await {
+            Ok(note) => note,
+            Err(error @ RouterError::Unreachable(_)) => return Err(error.fault()),
+            // The route is gone: there is nothing to let go.
+            Err(RouterError::Refused(_)) => None,
+        };
+        if note.is_none_or(|note| note.done) {
+            return Ok(());
+        }
+        self.router.let_go(id).await.map_err(|error| error.fault())
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn pair_fault(error: PairError) -> Fault {
+    let retryable = match &error {
+        PairError::Api(error) => error.is_transient(),
+        PairError::Missing(_) | PairError::SameSelector(..) | PairError::JudgedIsGone(_) => false,
+    };
+    Fault { text: error.to_string(), retryable }
+}
+
+fn no_longer_wanted() -> Fault {
+    Fault { text: "the canary is no longer wanted".to_owned(), retryable: false }
+}
+
+fn slow() -> Fault {
+    Fault { text: "the API server did not answer in time".to_owned(), retryable: true }
+}

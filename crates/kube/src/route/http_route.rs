@@ -1,0 +1,339 @@
+//! An HTTPRoute as a router: weights and rules change in one patch with the note of the [decision](super::Decision), guarded by the version
+//! that was read; after a conflict everything is read again at once.
+//!
+//! Nothing waits for anything else: a raise that hangs cannot hold up a retreat. Whichever comes second meets a conflict, reads the other's
+//! note, and finds out whether it is the newer one.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use serin_core::{WeightBps, release::EffectId};
+use serin_engine::{
+    Pending,
+    router::{Router, RouterError},
+};
+use serin_spec::validated::MatchRule;
+use tokio::time::sleep;
+
+use super::{
+    decision::{Decision, Owner, Standing},
+    lens::{self, LensError, Services},
+};
+use crate::api::{ApiError, DECISION, FIELD_MANAGER, within};
+
+/// Conflicts in a row that are tried again at once; a move to stable goes on for as long as the engine waits.
+const CONFLICTS: u32 = 12;
+/// How long a gateway may take to accept what was written before the answer is that it has not.
+const ACCEPTED_WITHIN: Duration = Duration::from_millis(3_500);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Says whether we still lead. Asked after a conflict, before another attempt.
+pub trait Fence: Send + Sync {
+    /// Whether writes are still ours to make.
+    fn holds(&self) -> Pending<'_, bool>;
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct GatewayApiRoute {
+    api: Api<DynamicObject>,
+    name: String,
+    services: Services,
+    declared: Vec<MatchRule>,
+    owner: Owner,
+    fence: Arc<dyn Fence>,
+    /// The newest move that was begun by this process.
+    latest: Arc<AtomicU64>,
+    /// What was asked for last.
+    asked: Arc<Mutex<Option<Asked>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    weight: WeightBps,
+    matches: bool,
+}
+
+/// What a write is to leave on the route.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    weight: WeightBps,
+    matches: bool,
+    handed_over: bool,
+    done: bool,
+}
+
+/// HTTPRoutes as JSON.
+#[must_use]
+pub fn api_resource() -> ApiResource {
+    ApiResource {
+        group: "gateway.networking.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "gateway.networking.k8s.io/v1".to_owned(),
+        kind: "HTTPRoute".to_owned(),
+        plural: "httproutes".to_owned(),
+    }
+}
+
+impl GatewayApiRoute {
+    /// The route of a release.
+    #[must_use]
+    pub fn new(client: Client, name: &str, services: Services, declared: Vec<MatchRule>, owner: Owner, fence: Arc<dyn Fence>) -> Self {
+        let api = Api::namespaced_with(client, &services.namespace, &api_resource());
+        Self { api, name: name.to_owned(), services, declared, owner, fence, latest: Arc::default(), asked: Arc::default() }
+    }
+
+    /// What was asked for last, by an owner before.
+    pub fn expect(&self, weight: WeightBps, matches: bool) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Asked { weight, matches });
+    }
+
+    /// Whether a release may begin: the route is there, can be used, gives the canary nothing, and is nobody else's.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub async fn examine(&self) -> Result<(), RouterError> {
+        let route = self.get().await?;
+        let rules = rules(&route);
+        lens::check(rules, &self.services, &self.declared).map_err(refused)?;
+        if let Standing::Foreign(other) = self.owner.standing(decision(&route).as_ref(), 0) {
+            return Err(RouterError::Refused(format!("the weights of the route are those of the release {other}; wait for its end")));
+        }
+        let seen = lens::seen(rules, &self.services, &self.declared).map_err(refused)?;
+        if !seen.weight.is_zero() {
+            let why = format!("the route gives the canary {} before the release has begun; give it nothing", seen.weight);
+            return Err(RouterError::Refused(why));
+        }
+        if seen.matches {
+            let why = "the route has a rule for the declared matches already; remove it, it will be added when it is wanted";
+            return Err(RouterError::Refused(why.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The note on the route, if it is of this run: what a new leader must know.
+    ///
+    /// # Errors
+    /// If the route cannot be read.
+    pub async fn note(&self) -> Result<Option<Decision>, RouterError> {
+        Ok(decision(&self.get().await?).filter(|found| self.owner.wrote(found)))
+    }
+
+    /// Stable's pods are the judged version now: everything goes to stable, in one patch with the note that says why.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub async fn hand_over(&self, order: EffectId) -> Result<(), RouterError> {
+        self.write(order.0, Wish { weight: WeightBps::ZERO, matches: false, handed_over: true, done: false }).await
+    }
+
+    /// The run is over: the weights, which stay as they are on stable, are nobody's from here on.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub async fn let_go(&self, order: EffectId) -> Result<(), RouterError> {
+        let handed_over = self.note().await?.is_some_and(|note| note.handed_over);
+        self.write(order.0, Wish { weight: WeightBps::ZERO, matches: false, handed_over, done: true }).await
+    }
+
+    /// Waits until gateways have taken what the route says, and says which share that is in truth.
+    ///
+    /// # Errors
+    /// If they have not in time, or the route cannot be read.
+    pub async fn accepted_share(&self) -> Result<WeightBps, RouterError> {
+        let end = Instant::now() + ACCEPTED_WITHIN;
+        loop {
+            let route = self.get().await?;
+            match accepted(&route) {
+                Ok(()) => return self.share(&route),
+                Err(why) if Instant::now() >= end => return Err(RouterError::Unreachable(why)),
+                Err(_) => sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    /// The share that a watched route gives the canary, if it says so after our last write.
+    #[must_use]
+    pub fn seen(&self, route: &DynamicObject) -> Option<WeightBps> {
+        let note = decision(route).filter(|found| self.owner.wrote(found))?;
+        let latest = self.latest.load(Ordering::SeqCst);
+        // Before this process has written anything, whatever the run wrote last is what there should be.
+        let is_current = latest == 0 || (note.epoch == self.owner.epoch && note.order >= latest);
+        if is_current && !note.handed_over { self.share(route).ok() } else { None }
+    }
+
+    /// What the route gives, as the engine counts it: after the hand-over stable is the judged version.
+    fn share(&self, route: &DynamicObject) -> Result<WeightBps, RouterError> {
+        let seen = lens::seen(rules(route), &self.services, &self.declared).map_err(refused)?;
+        let note = decision(route).filter(|found| self.owner.wrote(found));
+        if note.is_some_and(|note| note.handed_over) && seen.weight.is_zero() {
+            return Ok(WeightBps::FULL);
+        }
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asked) = asked
+            && seen.matches != (asked.matches && !self.declared.is_empty())
+        {
+            // Rules for matches that are there or missing against what was asked: the route is not as it should be, whatever its weights.
+            return Ok(if seen.weight == asked.weight { other_than(asked.weight) } else { seen.weight });
+        }
+        // Rules that differ are not what was asked for, whatever the largest of them is.
+        if !seen.even && asked.is_some_and(|asked| asked.weight == seen.weight) {
+            return Ok(other_than(seen.weight));
+        }
+        Ok(seen.weight)
+    }
+
+    async fn write(&self, order: u64, wish: Wish) -> Result<(), RouterError> {
+        let begun = self.latest.fetch_max(order, Ordering::SeqCst);
+        if begun > order {
+            return Ok(());
+        }
+        let is_retreat = wish.weight.is_zero() && !wish.matches && !wish.handed_over;
+        let mut conflicts = 0;
+        loop {
+            let route = self.get().await?;
+            let found = decision(&route);
+            match self.owner.standing(found.as_ref(), order) {
+                Standing::Free => {}
+                Standing::Obsolete => return Ok(()),
+                Standing::Foreign(other) => {
+                    return Err(RouterError::Refused(format!("the weights of the route are those of the release {other} now")));
+                }
+            }
+            // Nothing goes back to the canary's service once stable's is the judged version.
+            if found.as_ref().is_some_and(|found| self.owner.wrote(found) && found.handed_over) && !wish.handed_over {
+                return Ok(());
+            }
+            if self.latest.load(Ordering::SeqCst) > order {
+                return Ok(());
+            }
+            let Some(patch) = self.patch(&route, found.as_ref(), order, wish)? else {
+                return Ok(());
+            };
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let what = format!("patch HTTPRoute {}/{}", self.services.namespace, self.name);
+            match within(&what, self.api.patch(&self.name, &params, &Patch::Merge(patch))).await {
+                Ok(_) => return Ok(()),
+                Err(ApiError::Conflict(_)) if is_retreat || conflicts < CONFLICTS => {
+                    conflicts += 1;
+                    // Taking traffic back is never wrong for long: the note decides. Everything else is the leader's alone.
+                    if !is_retreat && !self.fence.holds().await {
+                        return Err(RouterError::Unreachable("another controller leads now".to_owned()));
+                    }
+                    sleep(Duration::from_millis(rand::random_range(0..5 * u64::from(conflicts.min(10))))).await;
+                }
+                Err(error) => return Err(router_error(error)),
+            }
+        }
+    }
+
+    /// What has to change; `None`: nothing.
+    fn patch(&self, route: &DynamicObject, found: Option<&Decision>, order: u64, wish: Wish) -> Result<Option<Value>, RouterError> {
+        let before = rules(route);
+        let matches = wish.matches.then_some(self.declared.as_slice());
+        let after = lens::shifted_from(before, &self.services, wish.weight, matches, &self.declared).map_err(refused)?;
+        let note = Decision {
+            release: self.owner.release.clone(),
+            name: self.owner.name.clone(),
+            run: self.owner.run,
+            epoch: self.owner.epoch,
+            order,
+            weight: wish.weight.canary_bps(),
+            matches: wish.matches,
+            retreated: wish.weight.is_zero() && !wish.matches && !wish.handed_over,
+            handed_over: wish.handed_over,
+            done: wish.done,
+        };
+        if found == Some(&note) && after == before {
+            return Ok(None);
+        }
+        let mut patch = json!({"metadata": {
+            "resourceVersion": route.metadata.resource_version,
+            "annotations": {DECISION: note.text()},
+        }});
+        if after != before
+            && let Some(fields) = patch.as_object_mut()
+        {
+            fields.insert("spec".to_owned(), json!({"rules": after}));
+        }
+        Ok(Some(patch))
+    }
+
+    async fn get(&self) -> Result<DynamicObject, RouterError> {
+        let what = format!("get HTTPRoute {}/{}", self.services.namespace, self.name);
+        within(&what, self.api.get(&self.name)).await.map_err(router_error)
+    }
+}
+
+impl Router for GatewayApiRoute {
+    fn shift(&self, order: EffectId, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>> {
+        Box::pin(async move {
+            if self.latest.load(Ordering::SeqCst) <= order.0 {
+                *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Asked { weight, matches });
+            }
+            self.write(order.0, Wish { weight, matches, handed_over: false, done: false }).await
+        })
+    }
+
+    fn read_back(&self) -> Pending<'_, Result<WeightBps, RouterError>> {
+        Box::pin(self.accepted_share())
+    }
+}
+
+/// Whether every gateway that reports about this route has accepted its current generation.
+fn accepted(route: &DynamicObject) -> Result<(), String> {
+    let generation = route.metadata.generation.unwrap_or(0);
+    let parents = route.data.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten();
+    for parent in parents {
+        let controller = parent.get("controllerName").and_then(Value::as_str).unwrap_or("a gateway");
+        let conditions = parent.get("conditions").and_then(Value::as_array).into_iter().flatten();
+        for condition in conditions {
+            let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
+            if !matches!(text("type"), "Accepted" | "ResolvedRefs") {
+                continue;
+            }
+            let observed = condition.get("observedGeneration").and_then(Value::as_i64).unwrap_or(generation);
+            if observed < generation {
+                return Err(format!("{controller} has not looked at generation {generation} of the route yet, only at {observed}"));
+            }
+            if text("status") != "True" {
+                return Err(format!("{controller} says {} is not so: {}: {}", text("type"), text("reason"), text("message")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn decision(route: &DynamicObject) -> Option<Decision> {
+    Decision::read(route.metadata.annotations.as_ref().and_then(|all| all.get(DECISION)).map(String::as_str))
+}
+
+fn rules(route: &DynamicObject) -> &[Value] {
+    route.data.pointer("/spec/rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A share that is surely not this one: how a route that differs in something else than its weight is told from one that is as asked.
+fn other_than(weight: WeightBps) -> WeightBps {
+    let other = if weight.canary_bps() == 0 { 1 } else { weight.canary_bps() - 1 };
+    WeightBps::new(other).unwrap_or(WeightBps::ZERO)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn refused(error: LensError) -> RouterError {
+    RouterError::Refused(error.to_string())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn router_error(error: ApiError) -> RouterError {
+    if error.is_transient() { RouterError::Unreachable(error.to_string()) } else { RouterError::Refused(error.to_string()) }
+}

@@ -1,0 +1,11 @@
+//! What runs in a cluster: a pair of Deployments.
+//!
+//! `template` says which version a Deployment is, `pods` what is wrong with one, `pair` changes Deployments.
+
+mod pair;
+mod pods;
+mod template;
+
+pub use pair::{ArmSeen, Memory, Pair, PairError, deployments};
+pub use pods::{PodTrouble, trouble};
+pub use template::{Labels, promoted, version_of};

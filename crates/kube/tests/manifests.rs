@@ -1,0 +1,20 @@
+//! The manifests in `charts/serin` are what the code says. With SERIN_GENERATE=1 (`cargo xtask generate`) they are written instead.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use std::{env, fs, path::Path};
+
+#[test]
+fn manifests_are_what_the_code_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/serin");
+    for (name, text) in [("crds/releases.yaml", serin_kube::crd::file()), ("rbac.yaml", serin_kube::rbac::file())] {
+        let path = folder.join(name);
+        if env::var_os("SERIN_GENERATE").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+        } else {
+            let found = fs::read_to_string(&path).unwrap_or_default();
+            assert!(found == text, "{} is not what the code says: run `cargo xtask generate`", path.display());
+        }
+    }
+}

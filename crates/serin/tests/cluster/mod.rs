@@ -1,0 +1,322 @@
+//! A shop in a test cluster, with the real controller under its own role and with requests that are counted.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared by tests, each of which uses a part; helpers of tests may fail the test"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::PathBuf,
+    process::{Child, Command},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use serin_testkit::{
+    cluster::{Cluster, Door, Options},
+    http,
+};
+
+pub(crate) const SERIN: &str = env!("CARGO_BIN_EXE_serin");
+const HOST: &str = "shop.example";
+const RELEASES: &str = "serin.dev/v1alpha1";
+const ROUTES: &str = "gateway.networking.k8s.io/v1";
+
+/// Manifests that ship.
+const CRD: &str = include_str!("../../../../charts/serin/crds/releases.yaml");
+const RBAC: &str = include_str!("../../../../charts/serin/rbac.yaml");
+
+/// A cluster with the resource, the role, and both versions of the shop; stable serves.
+pub(crate) struct Shop {
+    pub(crate) cluster: Cluster,
+    controllers: Mutex<Vec<Controller>>,
+}
+
+struct Controller {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Shop {
+    pub(crate) fn open(test: &str) -> Option<Self> {
+        let cluster = Cluster::start_or_leave_out(test, &Options::default().sample_app(SERIN))?;
+        cluster.apply(CRD);
+        cluster.until("the resource", || {
+            let crd = cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "releases.serin.dev")?;
+            let conditions = crd["status"]["conditions"].as_array()?.clone();
+            // What the server cannot accept about the schema it says here.
+            let odd = conditions.iter().find(|one| one["type"] == "NonStructuralSchema" && one["status"] == "True");
+            assert!(odd.is_none(), "{odd:#?}");
+            conditions.iter().any(|one| one["type"] == "Established" && one["status"] == "True").then_some(())
+        });
+        cluster.namespace("shop");
+        cluster.namespace("serin");
+        for mut role in serin_testkit::cluster::parse(RBAC) {
+            if role["kind"] == "Role" {
+                role["metadata"]["namespace"] = json!("serin");
+            }
+            cluster.try_apply(&role).unwrap();
+        }
+        cluster.apply(
+            "
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: controller, namespace: serin}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: serin-controller}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: serin-controller}
+subjects: [{kind: ServiceAccount, name: controller, namespace: serin}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: serin-controller-lease, namespace: serin}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: serin-controller-lease}
+subjects: [{kind: ServiceAccount, name: controller, namespace: serin}]
+",
+        );
+        cluster.apply(&app("shop", "v1", 2));
+        cluster.apply(&app("shop-canary", "v1", 0));
+        cluster.apply(
+            "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop, namespace: shop, annotations: {owner: somebody}}
+spec:
+  parentRefs: [{name: gateway}]
+  hostnames: [shop.example]
+  rules:
+  - backendRefs: [{name: shop, port: 80}]
+",
+        );
+        cluster.wait_available("shop", "shop");
+        let shop = Self { cluster, controllers: Mutex::default() };
+        shop.until("the shop to serve", |shop| (shop.ask(&[]).ok()? == "v1").then_some(()));
+        Some(shop)
+    }
+
+    /// Starts a controller; its number is its place in the order of starts.
+    pub(crate) fn controller(&self) -> usize {
+        let mut all = self.controllers.lock().unwrap();
+        let log = self.cluster.path().join(format!("controller-{}.log", all.len()));
+        let file = File::create(&log).unwrap();
+        let child = Command::new(SERIN)
+            .args(["controller", "--all-namespaces", "--lease-namespace=serin", "--lease-duration=4s"])
+            .env("KUBECONFIG", self.cluster.service_account("serin", "controller"))
+            .env("SERIN_LOG", "info")
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        all.push(Controller { child, log });
+        all.len() - 1
+    }
+
+    /// Ends a controller by SIGKILL.
+    pub(crate) fn kill(&self, controller: usize) {
+        let mut all = self.controllers.lock().unwrap();
+        all[controller].child.kill().unwrap();
+        all[controller].child.wait().unwrap();
+    }
+
+    /// Ends a controller by SIGTERM, and waits for it.
+    pub(crate) fn terminate(&self, controller: usize) {
+        let mut all = self.controllers.lock().unwrap();
+        let pid = all[controller].child.id();
+        serin_testkit::processes::signal(pid, rustix::process::Signal::TERM);
+        assert!(all[controller].child.wait().unwrap().success());
+    }
+
+    /// Applies a release with these stages; without measurements each passes at the end of its time.
+    pub(crate) fn release(&self, stages: &str, more: &str) {
+        self.cluster.apply(&format!(
+            "
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {{name: shop, namespace: shop}}
+spec:
+  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
+  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary, match: [{{header: {{x-canary: 'true'}}}}]}}}}
+  strategy: {{canary: {{stages: [{stages}]{more}}}}}
+  analysis: {{onNoData: continue, onInconclusive: advance}}
+"
+        ));
+    }
+
+    /// Gives the canary's Deployment another version.
+    pub(crate) fn new_version(&self, version: &str) {
+        self.change_canary(|container| container["image"] = json!(image(version)));
+    }
+
+    /// Changes the first container of the canary's Deployment.
+    pub(crate) fn change_canary(&self, change: impl Fn(&mut Value)) {
+        let deployment = self.get("apps/v1", "Deployment", "shop-canary");
+        let mut containers = deployment["spec"]["template"]["spec"]["containers"].clone();
+        change(&mut containers[0]);
+        let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        self.cluster.patch(("apps/v1", "Deployment"), "shop", "shop-canary", &patch);
+    }
+
+    pub(crate) fn get(&self, api_version: &str, kind: &str, name: &str) -> Value {
+        self.cluster.get(api_version, kind, "shop", name).unwrap_or_default()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.get(RELEASES, "Release", "shop")["status"].clone()
+    }
+
+    pub(crate) fn route(&self) -> Value {
+        self.get(ROUTES, "HTTPRoute", "shop")
+    }
+
+    /// The canary's weight in the rule for everybody, in basis points, and the number of rules.
+    pub(crate) fn canary_weight(&self) -> (u64, usize) {
+        let route = self.route();
+        let rules = route["spec"]["rules"].as_array().cloned().unwrap_or_default();
+        let backends = rules.last().and_then(|rule| rule["backendRefs"].as_array().cloned()).unwrap_or_default();
+        let weight = backends.iter().find(|one| one["name"] == "shop-canary").and_then(|one| one["weight"].as_u64());
+        (weight.unwrap_or(0), rules.len())
+    }
+
+    /// Waits until the status says so.
+    pub(crate) fn until_phase(&self, phase: &str) -> Value {
+        self.until(&format!("phase {phase}"), |shop| {
+            let status = shop.status();
+            (status["phase"] == phase).then_some(status)
+        })
+    }
+
+    pub(crate) fn until<T>(&self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
+        let end = Instant::now() + Duration::from_secs(120);
+        loop {
+            if let Some(found) = condition(self) {
+                return found;
+            }
+            assert!(Instant::now() < end, "waited in vain for {what}\n{:#}\n{}", self.status(), self.logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn logs(&self) -> String {
+        let all = self.controllers.lock().unwrap();
+        all.iter().map(|one| std::fs::read_to_string(&one.log).unwrap_or_default()).collect::<Vec<_>>().join("\n----\n")
+    }
+
+    /// Which version answers one request.
+    pub(crate) fn ask(&self, headers: &[(&str, &str)]) -> Result<String, String> {
+        ask(self.cluster.door(Door::Gateway), headers)
+    }
+
+    /// Two clients that ask one after the other until they are told to stop.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let door = self.cluster.door(Door::Gateway);
+        let (is_over, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeMap::<String, u64>::new())));
+        let clients = (0..2)
+            .map(|_| {
+                let (is_over, counts) = (Arc::clone(&is_over), Arc::clone(&counts));
+                std::thread::spawn(move || {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let what = ask(door, &[]).unwrap_or_else(|error| error);
+                        *counts.lock().unwrap().entry(what).or_default() += 1;
+                        std::thread::sleep(Duration::from_millis(3));
+                    }
+                })
+            })
+            .collect();
+        Traffic { is_over, counts, clients }
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        for controller in self.controllers.get_mut().unwrap() {
+            let _ = controller.child.kill();
+            let _ = controller.child.wait();
+        }
+    }
+}
+
+/// Requests on their way.
+pub(crate) struct Traffic {
+    is_over: Arc<AtomicBool>,
+    counts: Arc<Mutex<BTreeMap<String, u64>>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    /// Answers so far, by version or by what went wrong.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.lock().unwrap().clone()
+    }
+
+    /// Forgets what was counted.
+    pub(crate) fn forget(&self) {
+        self.counts.lock().unwrap().clear();
+    }
+
+    pub(crate) fn stop(mut self) -> BTreeMap<String, u64> {
+        self.end();
+        self.counts()
+    }
+
+    fn end(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for client in self.clients.drain(..) {
+            let _ = client.join();
+        }
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn ask(door: std::net::SocketAddr, headers: &[(&str, &str)]) -> Result<String, String> {
+    match http::get_of_host(door, HOST, "/", headers) {
+        Ok(answer) if answer.status == 200 => Ok(answer.version().to_owned()),
+        Ok(answer) => Err(answer.status.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn image(version: &str) -> String {
+    format!("registry.example/sample-app:{version}")
+}
+
+fn app(name: &str, version: &str, replicas: u32) -> String {
+    let image = image(version);
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}, team: shop}}}}
+    spec:
+      terminationGracePeriodSeconds: 10
+      containers:
+      - name: app
+        image: {image}
+        ports: [{{name: http, containerPort: 8080}}]
+        readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1}}
+        lifecycle: {{preStop: {{sleep: {{seconds: 2}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: shop}}
+spec: {{selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: http}}]}}
+"
+    )
+}
