@@ -16,11 +16,13 @@ mod format;
 mod lower;
 mod raw;
 mod schema;
+mod structural;
 mod tree;
 pub mod validated;
 
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, render};
 pub use schema::schema;
+pub use structural::cluster_spec_schema;
 
 use std::rc::Rc;
 
@@ -44,11 +46,57 @@ pub struct Loaded {
 /// Everything that is wrong with the document in the order of the text. Meaning is checked in sections whose structure is sound.
 pub fn load(source_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
     let mut diagnostics = Diagnostics::new(source_name);
-    let release = read(text, &mut diagnostics);
+    let release = read_with(text, &mut diagnostics, lower::lower);
     diagnostics.settle(text);
     match release {
         Some(release) if !diagnostics.has_errors() => Ok(Loaded { release, warnings: diagnostics }),
         _ => Err(diagnostics),
+    }
+}
+
+/// A document of a cluster, and what its author should know before it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedCluster {
+    /// The release.
+    pub release: validated::ClusterRelease,
+    /// Warnings only; often empty.
+    pub warnings: Diagnostics,
+}
+
+/// A document of either kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoadedAny {
+    /// `serin run` and `serin serve` can run it.
+    Machine(Box<Loaded>),
+    /// `serin controller` can run it.
+    Cluster(Box<LoadedCluster>),
+}
+
+/// Reads a release document for a cluster, like [`load`] one for this machine.
+///
+/// # Errors
+/// Everything that is wrong with the document in the order of the text, documents for one machine included.
+pub fn load_cluster(source_name: &str, text: &str) -> Result<LoadedCluster, Diagnostics> {
+    let mut diagnostics = Diagnostics::new(source_name);
+    let release = read_with(text, &mut diagnostics, lower::cluster::lower);
+    diagnostics.settle(text);
+    match release {
+        Some(release) if !diagnostics.has_errors() => Ok(LoadedCluster { release, warnings: diagnostics }),
+        _ => Err(diagnostics),
+    }
+}
+
+/// Reads a release document of either kind: for those who only look at it.
+///
+/// # Errors
+/// Everything that is wrong with the document in the order of the text.
+pub fn load_any(source_name: &str, text: &str) -> Result<LoadedAny, Diagnostics> {
+    let mut diagnostics = Diagnostics::new(source_name);
+    let is_for_cluster = read_with(text, &mut diagnostics, |document, _, _| Some(lower::cluster::is_for_cluster(&document)));
+    if is_for_cluster == Some(true) {
+        load_cluster(source_name, text).map(|loaded| LoadedAny::Cluster(Box::new(loaded)))
+    } else {
+        load(source_name, text).map(|loaded| LoadedAny::Machine(Box::new(loaded)))
     }
 }
 
@@ -102,7 +150,12 @@ fn read_server(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::S
     lower::server::lower(document, &mut lower::Context::new(&root, text, diagnostics))
 }
 
-fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Release> {
+/// The document in the meaning that `lower` gives it, which takes it with its hash.
+fn read_with<T>(
+    text: &str,
+    diagnostics: &mut Diagnostics,
+    lower: impl FnOnce(raw::Document, String, &mut lower::Context<'_>) -> Option<T>,
+) -> Option<T> {
     let (text, root) = parse(text, diagnostics)?;
     check::check(&root, schema::shared(), diagnostics);
     let value = root.to_json();
@@ -112,7 +165,7 @@ fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Release>
     }
     let hash = tree::document_hash(&value);
     let document = typed::<raw::Document>(value, &root, diagnostics)?;
-    lower::lower(document, hash, &mut lower::Context::new(&root, text, diagnostics))
+    lower(document, hash, &mut lower::Context::new(&root, text, diagnostics))
 }
 
 /// The text without its byte order mark, and its tree.

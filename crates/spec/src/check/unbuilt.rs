@@ -10,8 +10,8 @@ use crate::{
 /// Reserved fields by the place they belong to.
 const FIELDS: [(&str, &[&str]); 6] = [
     ("spec", &["preflight", "hooks", "notify"]),
-    ("spec.workload", &["kubernetes", "cloudRun"]),
-    ("spec.traffic", &["istio", "gatewayApi", "ingressNginx", "service", "nginx", "haproxy", "envoy", "cloudRun", "dns"]),
+    ("spec.workload", &["cloudRun"]),
+    ("spec.traffic", &["istio", "ingressNginx", "service", "nginx", "haproxy", "envoy", "cloudRun", "dns"]),
     ("spec.strategy", &["blueGreen", "hybrid"]),
     ("spec.analysis", &["sources"]),
     ("spec.analysis.metrics", &["prometheus"]),

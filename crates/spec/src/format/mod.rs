@@ -11,7 +11,7 @@ mod size;
 
 pub(crate) use duration::{duration_ms, duration_us, short as short_duration};
 pub(crate) use listen::listen_address;
-pub(crate) use name::{check_address_path, check_name};
+pub(crate) use name::{check_address_path, check_name, check_object_name};
 pub(crate) use percent::{percentage, points, weight_bps};
 pub(crate) use size::bytes;
 
@@ -50,6 +50,8 @@ pub(crate) enum Format {
     Size,
     /// A release's or metric's name.
     Name,
+    /// The name of an object of a cluster.
+    ObjectName,
     /// A path of a URL.
     UrlPath,
     /// An IP address with a port.
@@ -58,7 +60,8 @@ pub(crate) enum Format {
 
 impl Format {
     /// Every format.
-    const ALL: [Self; 7] = [Self::Duration, Self::Weight, Self::Percentage, Self::Size, Self::Name, Self::UrlPath, Self::Listen];
+    const ALL: [Self; 8] =
+        [Self::Duration, Self::Weight, Self::Percentage, Self::Size, Self::Name, Self::ObjectName, Self::UrlPath, Self::Listen];
 
     /// The format of that name in the schema.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
@@ -73,6 +76,7 @@ impl Format {
             Self::Percentage => "serin-percentage",
             Self::Size => "serin-size",
             Self::Name => "serin-name",
+            Self::ObjectName => "serin-object-name",
             Self::UrlPath => "serin-url-path",
             Self::Listen => "serin-listen",
         }
@@ -86,6 +90,7 @@ impl Format {
             Self::Percentage => percentage(text).map(drop),
             Self::Size => bytes(text).map(drop),
             Self::Name => check_name(text),
+            Self::ObjectName => check_object_name(text),
             Self::UrlPath => check_address_path(text),
             Self::Listen => listen_address(text).map(drop),
         }

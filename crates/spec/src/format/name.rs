@@ -25,6 +25,14 @@ pub(crate) fn check_name(text: &str) -> Result<(), Malformed> {
     Err(if repaired.is_empty() { error } else { error.help(format!("for example {}", quote(&repaired))) })
 }
 
+/// The name of a Kubernetes object: names as above, joined by dots, at most 253 characters.
+pub(crate) fn check_object_name(text: &str) -> Result<(), Malformed> {
+    const EXPECTED: &str = "the name of an object: lower-case letters, digits, dashes and dots, such as `checkout-canary`";
+    const MAX: usize = 253;
+    let fits = text.len() <= MAX && text.split('.').all(|label| check_name(label).is_ok());
+    if fits { Ok(()) } else { Err(Malformed::new(format!("no object of a cluster can have the name {}", quote(text)), EXPECTED)) }
+}
+
 /// The path of a URL, with an optional query.
 pub(crate) fn check_address_path(text: &str) -> Result<(), Malformed> {
     const EXPECTED: &str = "a path that begins with `/`, such as `/ready`";
@@ -64,6 +72,18 @@ mod tests {
             assert_eq!(check_name(bad).unwrap_err().help.as_deref(), suggestion, "{bad}");
         }
         assert!(check_name(&"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn names_of_objects_may_have_dots() {
+        for good in ["checkout", "checkout.example.com", "v1.2"] {
+            assert!(check_object_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a..b", ".a", "Checkout", "a_b", "a.-b"] {
+            assert!(check_object_name(bad).is_err(), "{bad}");
+        }
+        assert!(check_object_name(&["a"; 127].join(".")).is_ok());
+        assert!(check_object_name(&["a"; 128].join(".")).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod analysis;
 mod arguments;
+pub(crate) mod cluster;
 mod context;
 mod criterion;
 mod decidable;
@@ -24,7 +25,7 @@ mod traffic;
 
 pub(crate) use context::Context;
 
-use serin_core::plan::Plan;
+use serin_core::plan::{Plan, Step};
 
 use crate::{
     raw::{self, Document},
@@ -51,8 +52,20 @@ impl Basis {
 /// The name of the router that the built-in proxy is in plans.
 const EMBEDDED_TARGET: &str = "embedded";
 
-/// A document as a release; `None` if errors were reported.
+/// What the plan takes from what runs and who splits the traffic.
+struct Shape {
+    /// The name of the router.
+    target: &'static str,
+    /// Serin runs the processes itself and sees what they use.
+    measured: bool,
+    deploy_timeout_ms: u64,
+    /// Clients keep their arm.
+    sticky: bool,
+}
+
+/// A document as a release of this machine; `None` if errors were reported.
 pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<'_>) -> Option<Release> {
+    cluster::refuse_cluster(&document, cx);
     let spec = Path::root().key("spec");
     let at_workload = spec.key("workload");
     let (workload, deploy_timeout_ms) = match (document.spec.workload.processes, document.spec.workload.external) {
@@ -66,37 +79,48 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
             let timeout_ms = external::deploy_timeout_ms(&external);
             (Some(Workload::External(external)), timeout_ms)
         }
-        // Excluded by the schema.
+        // A cluster's, which was refused.
         (None, None) => (None, 0),
     };
     let at_embedded = spec.key("traffic").key("embedded");
-    let traffic = traffic::lower(document.spec.traffic.embedded, &at_embedded, cx);
-    if let Some(Workload::External(external)) = &workload {
+    let traffic = document.spec.traffic.embedded.map(|given| traffic::lower(given, &at_embedded, cx));
+    if let (Some(Workload::External(external)), Some(traffic)) = (&workload, &traffic) {
         external::refuse_loop(external, traffic.listen, &at_workload.key("external"), cx);
     }
-    let measured = matches!(workload, Some(Workload::Processes(_)));
+    let shape = Shape {
+        target: EMBEDDED_TARGET,
+        measured: !matches!(workload, Some(Workload::External(_))),
+        deploy_timeout_ms,
+        sticky: traffic.as_ref().is_some_and(|traffic| traffic.sticky.is_some()),
+    };
+    let name = document.metadata.name.0;
+    let plan = plan(&name, document.spec.strategy, document.spec.analysis, &shape, cx)?;
+    Some(Release { name, document_hash, plan, workload: workload?, traffic: traffic? })
+}
+
+/// The steps and the rules of judgement; `None` if errors were reported, here or before.
+fn plan(name: &str, strategy: raw::Strategy, analysis: Option<raw::Analysis>, shape: &Shape, cx: &mut Context<'_>) -> Option<Plan> {
+    let spec = Path::root().key("spec");
     let at_analysis = spec.key("analysis");
-    let basis = Basis::new(document.spec.analysis.as_ref(), measured, &at_analysis, cx);
-    let (analysis, taken) = analysis::lower(document.spec.analysis.unwrap_or_default(), &basis, &at_analysis, cx);
-    let strategy = strategy::lower(document.spec.strategy.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
+    let at_strategy = spec.key("strategy").key("canary");
+    let basis = Basis::new(analysis.as_ref(), shape.measured, &at_analysis, cx);
+    let (analysis, taken) = analysis::lower(analysis.unwrap_or_default(), &basis, &at_analysis, cx);
+    let strategy = strategy::lower(strategy.canary, &basis, &taken, &at_strategy, cx);
     decidable::check(&analysis, &taken, &strategy, cx);
     if cx.has_errors() {
         return None;
     }
-    let name = document.metadata.name.0;
     let plan = Plan {
-        release: name.clone(),
-        targets: vec![EMBEDDED_TARGET.to_owned()],
-        steps: strategy.steps,
+        release: name.to_owned(),
+        targets: vec![shape.target.to_owned()],
+        // Stages are written without a router: there is one.
+        steps: strategy.steps.into_iter().map(|step| Step { weights: [(shape.target.to_owned(), step.weight())].into(), ..step }).collect(),
         bake_ms: strategy.bake_ms,
         retain_ms: strategy.retain_ms,
         analysis,
-        deploy_timeout_ms,
-        sticky: traffic.sticky.is_some(),
+        deploy_timeout_ms: shape.deploy_timeout_ms,
+        sticky: shape.sticky,
     };
-    refused::check(&plan, &taken, &strategy.own_criteria, &spec.key("strategy").key("canary"), cx);
-    if cx.has_errors() {
-        return None;
-    }
-    Some(Release { name, document_hash, plan, workload: workload?, traffic })
+    refused::check(&plan, &taken, &strategy.own_criteria, &at_strategy, cx);
+    if cx.has_errors() { None } else { Some(plan) }
 }

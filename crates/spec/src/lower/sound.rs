@@ -6,14 +6,14 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Basis, Context, analysis, decidable, external, processes, strategy, traffic};
+use super::{Basis, Context, analysis, cluster, decidable, external, processes, strategy, traffic};
 use crate::{raw, tree::Path};
 
 /// Reports what is wrong with the meaning of the sound sections.
 pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
     let spec = Path::root().key("spec");
     let workload = section::<raw::Workload>(document, "workload", cx);
-    let external = workload.as_ref().is_some_and(|workload| workload.external.is_some());
+    let unmeasured = workload.as_ref().is_some_and(|workload| workload.external.is_some() || workload.kubernetes.is_some());
     if let Some(workload) = workload {
         let at = spec.key("workload");
         if let Some(given) = workload.processes {
@@ -22,16 +22,25 @@ pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
         if let Some(given) = workload.external {
             external::lower(given, &at.key("external"), cx);
         }
+        if let Some(given) = workload.kubernetes {
+            cluster::pair(given, &at.key("kubernetes"), cx);
+        }
     }
     if let Some(given) = section::<raw::Traffic>(document, "traffic", cx) {
-        traffic::lower(given.embedded, &spec.key("traffic").key("embedded"), cx);
+        let at = spec.key("traffic");
+        if let Some(given) = given.embedded {
+            traffic::lower(given, &at.key("embedded"), cx);
+        }
+        if let Some(given) = given.gateway_api {
+            cluster::http_route(given, &at.key("gatewayApi"), cx);
+        }
     }
     // Which metrics and names there are is known only from a sound analysis; leaving it out is sound as well.
     let is_left_out = document.pointer("/spec").is_some_and(|spec| spec.is_object() && spec.get("analysis").is_none());
     let given = section::<raw::Analysis>(document, "analysis", cx).or_else(|| is_left_out.then(raw::Analysis::default));
     let Some(given) = given else { return };
     let at_analysis = spec.key("analysis");
-    let basis = Basis::new(Some(&given), !external, &at_analysis, cx);
+    let basis = Basis::new(Some(&given), !unmeasured, &at_analysis, cx);
     let strategy = section::<raw::Strategy>(document, "strategy", cx);
     let (analysis, taken) = analysis::lower(given, &basis, &at_analysis, cx);
     if let Some(given) = strategy {

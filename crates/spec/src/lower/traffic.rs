@@ -58,7 +58,7 @@ fn listen(given: &raw::Listen, path: &Path, cx: &mut Context<'_>) -> SocketAddr 
     address
 }
 
-fn match_rule(rule: raw::MatchRule, path: &Path, cx: &mut Context<'_>) -> MatchRule {
+pub(super) fn match_rule(rule: raw::MatchRule, path: &Path, cx: &mut Context<'_>) -> MatchRule {
     let headers = rule.header.unwrap_or_default();
     let cookies = rule.cookie.unwrap_or_default();
     if headers.is_empty() && cookies.is_empty() {

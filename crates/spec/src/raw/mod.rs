@@ -5,6 +5,7 @@
 //! are reserved for it are in [`check`](crate::check).
 
 mod analysis;
+mod cluster;
 mod criterion;
 mod scalar;
 mod server;
@@ -13,8 +14,9 @@ mod traffic;
 mod workload;
 
 pub(crate) use analysis::{Analysis, DeclaredMetric, Expectation, Judge, Kayenta, OnInconclusive, OnNoData, RetreatEnd};
+pub(crate) use cluster::{GatewayApi, Kubernetes};
 pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
-pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, Percentage, Size, UrlPath, Weight};
+pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, ObjectName, Percentage, Size, UrlPath, Weight};
 pub(crate) use server::{Role, ServerDocument, Service, Tcp};
 pub(crate) use strategy::{Canary, Gate, Linear, Preset, Stage, Strategy};
 pub(crate) use traffic::{CookieSticky, Embedded, MatchRule, Sticky, Traffic};
@@ -62,6 +64,9 @@ pub(crate) enum Kind {
 pub(crate) struct Metadata {
     /// The release's name. With the hash of the document it identifies the release.
     pub(crate) name: Name,
+    /// In a cluster: the namespace of the release. It has no meaning elsewhere.
+    #[expect(dead_code, reason = "allowed so that one document serves both; the cluster says it itself")]
+    pub(crate) namespace: Option<Name>,
     /// Labels for your own tools. They have no meaning here.
     #[expect(dead_code, reason = "allowed so that documents fit other tools; it has no meaning here")]
     pub(crate) labels: Option<BTreeMap<String, String>>,

@@ -40,6 +40,10 @@ formatted_text!(
     Name, Format::Name, r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", ["checkout"]
 );
 formatted_text!(
+    /// The name of an object of a cluster.
+    ObjectName, Format::ObjectName, r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", ["checkout-canary"]
+);
+formatted_text!(
     /// A path of a URL.
     UrlPath, Format::UrlPath, r"^/[!-~]*$", ["/ready"]
 );

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Duration, Listen, Size};
+use super::{Duration, GatewayApi, Listen, Size};
 
 /// Who splits the traffic: exactly one of these.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub(crate) struct Traffic {
     /// The built-in proxy.
-    pub(crate) embedded: Embedded,
+    pub(crate) embedded: Option<Embedded>,
+    /// In a cluster: an HTTPRoute of the Gateway API.
+    pub(crate) gateway_api: Option<GatewayApi>,
 }
 
 /// The built-in proxy.

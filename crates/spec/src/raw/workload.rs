@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Duration, Size, UrlPath};
+use super::{Duration, Kubernetes, Size, UrlPath};
 
 /// What runs: exactly one of these.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -16,6 +16,8 @@ pub(crate) struct Workload {
     pub(crate) processes: Option<Processes>,
     /// Servers that run already. Serin only sends them traffic.
     pub(crate) external: Option<External>,
+    /// In a cluster: Deployments.
+    pub(crate) kubernetes: Option<Kubernetes>,
 }
 
 /// Both versions as processes of this machine.

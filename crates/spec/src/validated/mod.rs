@@ -4,10 +4,12 @@
 //! that refers to something refers to something that exists. What only a machine can tell (is the port free, is the
 //! program there) is checked when the release is built, by preflight.
 
+mod cluster;
 mod server;
 mod traffic;
 mod workload;
 
+pub use cluster::{ClusterRelease, HttpRoute, Pair};
 pub use server::{ApiRole, ApiTcp, ApiToken, Server};
 pub use traffic::{AccessLog, CookieSticky, Embedded, KeyValue, MatchRule, Sticky, Timeouts};
 pub use workload::{

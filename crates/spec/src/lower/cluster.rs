@@ -1,0 +1,109 @@
+//! Releases of a cluster, and documents in the wrong place: a cluster's on one machine, or the other way round.
+
+use super::{
+    Context,
+    context::{DAY, MINUTE, SECOND},
+    traffic,
+};
+use crate::{
+    diagnostic::quote,
+    raw::{self, Document},
+    tree::Path,
+    validated::{ClusterRelease, HttpRoute, Pair},
+};
+
+/// The name of the router that the HTTPRoute is in plans.
+const TARGET: &str = "gateway-api";
+
+/// A document as a release of a cluster; `None` if errors were reported.
+pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<'_>) -> Option<ClusterRelease> {
+    refuse_machine(&document, cx);
+    let spec = Path::root().key("spec");
+    let raw::Spec { workload, traffic, strategy, analysis } = document.spec;
+    let workload = workload.kubernetes.map(|given| pair(given, &spec.key("workload").key("kubernetes"), cx));
+    let traffic = traffic.gateway_api.map(|given| http_route(given, &spec.key("traffic").key("gatewayApi"), cx));
+    let shape = super::Shape {
+        target: TARGET,
+        measured: false,
+        deploy_timeout_ms: workload.as_ref().map_or(0, |pair| pair.ready_within_ms),
+        sticky: false,
+    };
+    let name = document.metadata.name.0;
+    let plan = super::plan(&name, strategy, analysis, &shape, cx)?;
+    Some(ClusterRelease { name, document_hash, plan, workload: workload?, traffic: traffic? })
+}
+
+/// Whether a document says anything that only a cluster has.
+pub(crate) fn is_for_cluster(document: &Document) -> bool {
+    document.spec.workload.kubernetes.is_some() || document.spec.traffic.gateway_api.is_some()
+}
+
+/// Reports what only a cluster can do.
+pub(super) fn refuse_cluster(document: &Document, cx: &mut Context<'_>) {
+    let spec = &document.spec;
+    let found = [
+        (spec.workload.kubernetes.is_some(), "workload", "kubernetes", "`processes` or `external`"),
+        (spec.traffic.gateway_api.is_some(), "traffic", "gatewayApi", "`embedded`"),
+    ];
+    for (section, field, instead) in found.into_iter().filter_map(|(is, section, field, instead)| is.then_some((section, field, instead))) {
+        let at = Path::root().key("spec").key(section).key(field);
+        let diagnostic = cx.error_at_key(&at, "for-a-cluster", format!("`{section}.{field}` is for a cluster, not for this machine"));
+        cx.push(
+            diagnostic
+                .expected(format!("on one machine: {instead}"))
+                .help("in a cluster `serin controller` runs this document: `kubectl apply -f` it there"),
+        );
+    }
+}
+
+/// Reports what only one machine can do.
+fn refuse_machine(document: &Document, cx: &mut Context<'_>) {
+    let spec = &document.spec;
+    let found = [
+        (spec.workload.processes.is_some(), "workload", "processes", "`kubernetes`"),
+        (spec.workload.external.is_some(), "workload", "external", "`kubernetes`"),
+        (spec.traffic.embedded.is_some(), "traffic", "embedded", "`gatewayApi`"),
+    ];
+    for (section, field, instead) in found.into_iter().filter_map(|(is, section, field, instead)| is.then_some((section, field, instead))) {
+        let at = Path::root().key("spec").key(section).key(field);
+        let diagnostic = cx.error_at_key(&at, "for-a-machine", format!("`{section}.{field}` is for one machine, not for a cluster"));
+        cx.push(diagnostic.expected(format!("in a cluster: {instead}")).help("`serin run` and `serin serve` run documents of one machine"));
+    }
+}
+
+pub(super) fn pair(given: raw::Kubernetes, path: &Path, cx: &mut Context<'_>) -> Pair {
+    let (stable, canary) = (given.stable.deployment.0, given.canary.deployment.0);
+    if stable == canary {
+        let at = path.key("canary").key("deployment");
+        let message = format!("stable and canary are the same Deployment, {}", quote(&canary));
+        cx.push(cx.error(&at, "same-deployment", message).expected("a second Deployment with labels of its own"));
+    }
+    Pair {
+        namespace: given.namespace.map(|name| name.0),
+        stable,
+        canary,
+        canary_replicas: given.canary.replicas,
+        ready_within_ms: cx.duration(&path.key("readyWithin"), given.ready_within.as_ref(), 10 * MINUTE, SECOND..=DAY),
+    }
+}
+
+pub(super) fn http_route(given: raw::GatewayApi, path: &Path, cx: &mut Context<'_>) -> HttpRoute {
+    let (stable_service, canary_service) = (given.stable_service.0, given.canary_service.0);
+    if stable_service == canary_service {
+        let message = format!("stable and canary are the same Service, {}", quote(&canary_service));
+        cx.push(
+            cx.error(&path.key("canaryService"), "same-service", message).expected("a second Service that selects the canary's pods only"),
+        );
+    }
+    let at_match = path.key("match");
+    let mut matches = Vec::new();
+    for (index, rule) in given.matches.unwrap_or_default().into_iter().enumerate() {
+        let at = at_match.index(index);
+        if rule.cookie.as_ref().is_some_and(|cookies| !cookies.is_empty()) {
+            let diagnostic = cx.error_at_key(&at.key("cookie"), "not-for-this-router", "an HTTPRoute cannot match cookies");
+            cx.push(diagnostic.expected("`header` with names and exact values"));
+        }
+        matches.push(traffic::match_rule(rule, &at, cx));
+    }
+    HttpRoute { namespace: given.namespace.map(|name| name.0), route: given.route.0, stable_service, canary_service, matches }
+}

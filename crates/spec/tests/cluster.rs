@@ -1,0 +1,94 @@
+//! Documents of a cluster, and documents in the wrong place.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+
+use serin_spec::{LoadedAny, load, load_any, load_cluster, render};
+
+const CLUSTER: &str = r#"apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {name: checkout, namespace: shop}
+spec:
+  workload:
+    kubernetes:
+      stable: {deployment: checkout}
+      canary: {deployment: checkout-canary, replicas: 3}
+      readyWithin: 2m
+  traffic:
+    gatewayApi:
+      route: checkout.example.com
+      stableService: checkout
+      canaryService: checkout-canary
+      match: [{header: {X-Canary: "true"}}]
+  strategy: {canary: {stages: [{weight: 5, hold: 30m}, {weight: 50, hold: 1h}], bake: 1h}}
+"#;
+
+const MACHINE: &str = r#"apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {name: checkout}
+spec:
+  workload: {external: {stable: {urls: ["http://10.0.0.1:80"]}, canary: {urls: ["http://10.0.0.2:80"]}}}
+  traffic: {embedded: {listen: "127.0.0.1:8080"}}
+  strategy: {canary: {stages: [{weight: 5, hold: 30m}], bake: 1h}}
+"#;
+
+/// Code and place of every error.
+fn refused(text: &str) -> Vec<(&'static str, String)> {
+    let diagnostics = load_cluster("release.yaml", text).expect_err("refused");
+    assert!(!render(&diagnostics, "release.yaml", text, false).is_empty());
+    diagnostics.iter().map(|one| (one.code, one.path.clone())).collect()
+}
+
+#[test]
+fn a_cluster_release_is_read() {
+    let release = load_cluster("release.yaml", CLUSTER).unwrap().release;
+    assert_eq!((release.name.as_str(), release.plan.targets.as_slice()), ("checkout", &["gateway-api".to_owned()][..]));
+    let weights: Vec<_> = release.plan.steps.iter().map(|step| step.weights["gateway-api"].canary_bps()).collect();
+    assert_eq!(weights, [500, 5_000]);
+    assert_eq!(release.plan.deploy_timeout_ms, 120_000);
+    assert_eq!((release.workload.stable.as_str(), release.workload.canary.as_str()), ("checkout", "checkout-canary"));
+    assert_eq!((release.workload.canary_replicas, release.workload.namespace), (Some(3), None));
+    assert_eq!(release.traffic.route, "checkout.example.com");
+    assert_eq!(release.traffic.matches[0].headers[0].name, "x-canary");
+}
+
+#[test]
+fn each_kind_is_told_apart() {
+    assert!(matches!(load_any("release.yaml", CLUSTER), Ok(LoadedAny::Cluster(_))));
+    assert!(matches!(load_any("release.yaml", MACHINE), Ok(LoadedAny::Machine(_))));
+    assert_eq!(load("release.yaml", MACHINE).unwrap().release.name, "checkout");
+}
+
+#[test]
+fn a_document_in_the_wrong_place_says_where_it_belongs() {
+    let errors = load("release.yaml", CLUSTER).expect_err("refused");
+    let shown = render(&errors, "release.yaml", CLUSTER, false);
+    assert!(shown.contains("`workload.kubernetes` is for a cluster") && shown.contains("serin controller"), "{shown}");
+    let places = [("for-a-machine", "spec.workload.external".to_owned()), ("for-a-machine", "spec.traffic.embedded".to_owned())];
+    assert_eq!(refused(MACHINE), places);
+}
+
+#[test]
+fn what_an_http_route_cannot_do_is_refused() {
+    let cookies = CLUSTER.replace(r#"{header: {X-Canary: "true"}}"#, r#"{cookie: {beta: "1"}}"#);
+    assert_eq!(refused(&cookies), [("not-for-this-router", "spec.traffic.gatewayApi.match[0].cookie".to_owned())]);
+}
+
+#[test]
+fn both_versions_are_two_things() {
+    let one = CLUSTER
+        .replace("deployment: checkout-canary", "deployment: checkout")
+        .replace("canaryService: checkout-canary", "canaryService: checkout");
+    let places = [
+        ("same-deployment", "spec.workload.kubernetes.canary.deployment".to_owned()),
+        ("same-service", "spec.traffic.gatewayApi.canaryService".to_owned()),
+    ];
+    assert_eq!(refused(&one), places);
+}
+
+#[test]
+fn errors_of_meaning_are_found_beside_errors_of_structure() {
+    let text =
+        CLUSTER.replace("deployment: checkout-canary, replicas: 3", "deployment: checkout, replicas: 3").replace("hold: 30m", "hodl: 30m");
+    let codes: Vec<_> = refused(&text).into_iter().map(|(code, _)| code).collect();
+    assert!(codes.contains(&"unknown-field") && codes.contains(&"same-deployment"), "{codes:?}");
+}
