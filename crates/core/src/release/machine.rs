@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Cause, CauseKind, Check, CheckStatus, Effect, EffectId, Entry, Event, Input, Phase, StageStep, State, WorkloadSeen, delivery::Due,
+    Cause, CauseKind, Check, CheckStatus, Effect, EffectId, Entry, Event, Input, Phase, StageStep, State, WorkloadSeen, delivery::Due, preview::Previewed,
 };
 use crate::{
     Timestamp, WeightBps,
@@ -20,6 +20,8 @@ pub struct Release {
     pub(super) workload: WorkloadSeen,
     /// Criteria that already paused or warned and have not recovered since.
     pub(super) told: BTreeSet<String>,
+    /// What the checks of the running preview showed. Not journaled: a restarted shell checks anew.
+    pub(super) previewed: Previewed,
     /// When outstanding effects are asked for again. Not journaled: a restarted shell asks for all of them at once.
     pub(super) due: BTreeMap<EffectId, Due>,
     epoch: u64,
@@ -137,6 +139,7 @@ impl Release {
                 self.judge();
             }
             Input::RouterSeen { target, weight } => self.router_seen(&target, weight),
+            Input::PreviewSeen { check, result } => self.preview_seen(check, result),
             Input::WorkloadSeen(seen) => self.workload_seen(seen),
         }
         self.advance();
@@ -190,6 +193,7 @@ impl Release {
         {
             let weight = self.state.asked_weight();
             self.trial.begin_stage(&self.plan, step, weight);
+            self.previewed = Previewed::default();
         }
         // A weight set by hand is judged as what it is: at 100 %, say, there is nothing to compare with.
         if let Event::WeightProven { .. } = &entry.event
@@ -243,6 +247,7 @@ impl Release {
             trial,
             workload: WorkloadSeen::default(),
             told: BTreeSet::new(),
+            previewed: Previewed::default(),
             due: BTreeMap::new(),
             epoch,
             now,
