@@ -12,7 +12,7 @@ const FIELDS: [(&str, &[&str]); 6] = [
     ("spec", &["preflight", "hooks", "notify"]),
     ("spec.workload", &["cloudRun"]),
     ("spec.traffic", &["istio", "ingressNginx", "service", "nginx", "haproxy", "envoy", "cloudRun", "dns"]),
-    ("spec.strategy", &["blueGreen", "hybrid"]),
+    ("spec.strategy", &["hybrid"]),
     ("spec.analysis", &["sources"]),
     ("spec.analysis.metrics", &["prometheus"]),
 ];

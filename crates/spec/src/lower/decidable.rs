@@ -28,7 +28,7 @@ fn gauges(analysis: &Analysis, least_ms: u64, taken: &Taken, strategy: &Lowered,
         is_gauge && is_judged && step.max_hold_ms < least_ms
     };
     for criterion in &analysis.criteria {
-        if let Some((index, step)) = strategy.steps.iter().enumerate().find(|(_, step)| is_too_short(criterion, step)) {
+        if let Some((index, step)) = strategy.steps.iter().enumerate().find(|(_, step)| !step.is_preview() && is_too_short(criterion, step)) {
             too_short(criterion, index, step, least_ms, taken, cx);
         }
     }
@@ -84,9 +84,9 @@ fn scores(analysis: &Analysis, rules: KayentaRules, strategy: &Lowered, cx: &mut
 }
 
 fn has_stable(step: &Step) -> bool {
-    step.weight() < WeightBps::FULL
+    step.weight() < WeightBps::FULL && !step.is_preview()
 }
 
 fn name_of(index: usize, step: &Step) -> String {
-    format!("stage {} ({})", index + 1, step.weight())
+    format!("stage {} ({})", index + 1, step.title())
 }

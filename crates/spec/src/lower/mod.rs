@@ -16,6 +16,7 @@ mod http;
 mod judge;
 mod limit;
 mod metrics;
+mod preview;
 mod processes;
 mod refused;
 pub(crate) mod server;
@@ -94,7 +95,14 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
         sticky: traffic.as_ref().is_some_and(|traffic| traffic.sticky.is_some()),
     };
     let name = document.metadata.name.0;
+    let at_strategy = strategy::place(&document.spec.strategy);
     let plan = plan(&name, document.spec.strategy, document.spec.analysis, &shape, cx)?;
+    if let Some(traffic) = &traffic {
+        traffic::check_preview(&plan, traffic, &at_embedded, &at_strategy, cx);
+    }
+    if cx.has_errors() {
+        return None;
+    }
     Some(Release { name, document_hash, plan, workload: workload?, traffic: traffic? })
 }
 
@@ -102,10 +110,10 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
 fn plan(name: &str, strategy: raw::Strategy, analysis: Option<raw::Analysis>, shape: &Shape, cx: &mut Context<'_>) -> Option<Plan> {
     let spec = Path::root().key("spec");
     let at_analysis = spec.key("analysis");
-    let at_strategy = spec.key("strategy").key("canary");
+    let at_strategy = strategy::place(&strategy);
     let basis = Basis::new(analysis.as_ref(), shape.measured, &at_analysis, cx);
     let (analysis, taken) = analysis::lower(analysis.unwrap_or_default(), &basis, &at_analysis, cx);
-    let strategy = strategy::lower(strategy.canary, &basis, &taken, &at_strategy, cx);
+    let strategy = strategy::lower(strategy, &basis, &taken, &at_strategy, cx);
     decidable::check(&analysis, &taken, &strategy, cx);
     if cx.has_errors() {
         return None;

@@ -44,7 +44,8 @@ pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
     let strategy = section::<raw::Strategy>(document, "strategy", cx);
     let (analysis, taken) = analysis::lower(given, &basis, &at_analysis, cx);
     if let Some(given) = strategy {
-        let strategy = strategy::lower(given.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
+        let at = strategy::place(&given);
+        let strategy = strategy::lower(given, &basis, &taken, &at, cx);
         decidable::check(&analysis, &taken, &strategy, cx);
     }
 }

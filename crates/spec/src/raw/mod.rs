@@ -18,7 +18,7 @@ pub(crate) use cluster::{GatewayApi, Kubernetes};
 pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
 pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, ObjectName, Percentage, Size, UrlPath, Weight};
 pub(crate) use server::{Role, ServerDocument, Service, Tcp};
-pub(crate) use strategy::{Canary, Gate, Linear, Preset, Stage, Strategy};
+pub(crate) use strategy::{BlueGreen, Canary, Check, Gate, Linear, Preset, Preview, Stage, Strategy};
 pub(crate) use traffic::{CookieSticky, Embedded, MatchRule, Sticky, Traffic};
 pub(crate) use workload::{EnvReference, EnvValue, External, ExternalArm, ProcessArm, Processes, Ready, Restart, Workload};
 
