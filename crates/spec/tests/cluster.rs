@@ -92,3 +92,12 @@ fn errors_of_meaning_are_found_beside_errors_of_structure() {
     let codes: Vec<_> = refused(&text).into_iter().map(|(code, _)| code).collect();
     assert!(codes.contains(&"unknown-field") && codes.contains(&"same-deployment"), "{codes:?}");
 }
+
+#[test]
+fn previews_are_for_one_machine_so_far() {
+    let at = "strategy: {canary: {stages: [{weight: 5, hold: 30m}, {weight: 50, hold: 1h}], bake: 1h}}";
+    let switch = CLUSTER.replace(at, "strategy: {blueGreen: {preview: {gate: manual}}}");
+    assert_eq!(refused(&switch), [("not-built", "spec.strategy.blueGreen".to_owned())]);
+    let before = CLUSTER.replace("canary: {stages", "canary: {preview: {gate: manual}, stages");
+    assert_eq!(refused(&before), [("not-built", "spec.strategy.canary.preview".to_owned())]);
+}
