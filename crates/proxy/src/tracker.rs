@@ -60,7 +60,7 @@ impl Tracker {
     pub(crate) fn new(worker: Arc<Worker>, key: CellKey, started: Instant, session: Option<Session>, about: About) -> Self {
         worker.shared.in_flight[key.arm.index()].fetch_add(1, Relaxed);
         let watched = match key.assignment {
-            Assignment::Random | Assignment::Forced | Assignment::Matched => true,
+            Assignment::Random | Assignment::Forced | Assignment::Matched | Assignment::Preview => true,
             Assignment::Sticky => session.as_ref().is_some_and(Session::is_first),
             Assignment::Mirror | Assignment::Rescue => false,
         };
