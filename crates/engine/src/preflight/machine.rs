@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +23,7 @@ const LITTLE_SPACE_BYTES: u64 = 64 << 20;
 #[must_use]
 pub fn static_checks(release: &Release, document_dir: &Path, state: &Path, own_listener: bool) -> Vec<Check> {
     let mut checks = vec![listen(release, own_listener), open_files(), space(state)];
+    checks.extend(release.traffic.preview.map(preview));
     match &release.workload {
         Workload::Processes(processes) => {
             for (name, arm) in [("stable", &processes.stable), ("canary", &processes.canary)] {
@@ -53,6 +55,16 @@ fn listen(release: &Release, own_listener: bool) -> Check {
         format!("{address} is free"),
         free,
         "stop what uses the address (`ss -ltnp` shows it) or change traffic.embedded.listen",
+    )
+}
+
+fn preview(address: SocketAddr) -> Check {
+    let free = bind_check(address).map_err(|error| error.to_string());
+    outcome(
+        "preview address",
+        format!("{address} is free"),
+        free,
+        "stop what uses the address (`ss -ltnp` shows it) or change traffic.embedded.preview",
     )
 }
 
