@@ -48,9 +48,9 @@ impl Door {
         match bind(address) {
             Ok(listener) => Ok(Self::Open(Arc::new(listener))),
             Err(_) if may_wait => Ok(Self::Awaited(address)),
-            Err(error) => {
-                Err(format!("cannot listen on the preview address {address}: {error}; stop what uses it (`ss -ltnp` shows it) or choose another"))
-            }
+            Err(error) => Err(format!(
+                "cannot listen on the preview address {address}: {error}; stop what uses it (`ss -ltnp` shows it) or choose another"
+            )),
         }
     }
 }

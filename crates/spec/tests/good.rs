@@ -332,10 +332,7 @@ fn blue_green_is_a_preview_and_everything_at_once() {
     assert_eq!(plan.steps[0].min_requests, 0);
 
     // A person who looks is enough; rules that nobody could meet and an address for all are worth a word.
-    let open = blue_green(
-        r#", preview: "0.0.0.0:8081", match: [{header: {x-canary: "1"}}]"#,
-        "{blueGreen: {preview: {gate: manual}}}",
-    );
+    let open = blue_green(r#", preview: "0.0.0.0:8081", match: [{header: {x-canary: "1"}}]"#, "{blueGreen: {preview: {gate: manual}}}");
     assert_eq!(warnings(&open), ["open-preview", "no-effect"]);
 
     let before = blue_green(preview, "{canary: {preview: {minRequests: 10, hold: 20s}, stages: [{weight: 5, hold: 10m}], bake: 10m}}");

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Cause, CauseKind, Check, CheckStatus, Effect, EffectId, Entry, Event, Input, Phase, StageStep, State, WorkloadSeen, delivery::Due, preview::Previewed,
+    Cause, CauseKind, Check, CheckStatus, Effect, EffectId, Entry, Event, Input, Phase, StageStep, State, WorkloadSeen, delivery::Due,
+    preview::Previewed,
 };
 use crate::{
     Timestamp, WeightBps,

@@ -22,7 +22,9 @@ pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
         Event::TakenOver { unobserved_ms } => {
             line("taken over", format!("{} without an owner do not count as held", human_duration(*unobserved_ms)))
         }
-        Event::Requested { effect: Effect::Shift { preview: true, .. } } => line("preview asked", "the canary, and nobody is sent to it".to_owned()),
+        Event::Requested { effect: Effect::Shift { preview: true, .. } } => {
+            line("preview asked", "the canary, and nobody is sent to it".to_owned())
+        }
         Event::Requested { effect: Effect::Shift { weight, .. } } => line("weight asked", format!("canary {weight}")),
         Event::Requested { .. } | Event::Done { .. } => None,
         Event::Failed { error, attempts, .. } => line("failed", format!("{error} (attempt {attempts}, will try again)")),

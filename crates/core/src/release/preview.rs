@@ -32,7 +32,9 @@ impl Release {
     /// The checks to carry out at the moment: those of a preview that is proven to be open.
     #[must_use]
     pub fn preview_checks(&self) -> &[PreviewCheck] {
-        let Phase::Stage { step, at: StageStep::Observing { .. } | StageStep::AwaitingApproval { .. } } = self.state.phase else { return &[] };
+        let Phase::Stage { step, at: StageStep::Observing { .. } | StageStep::AwaitingApproval { .. } } = self.state.phase else {
+            return &[];
+        };
         let is_open = self.state.all_proven() && self.state.targets.values().all(|target| target.preview);
         let preview = self.plan.steps.get(step).and_then(|step| step.preview.as_ref());
         preview.filter(|_| is_open).map_or(&[], |preview| &preview.checks)

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serin_core::{
     WeightBps,
     plan::{
-        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, Plan,
-        Preview, PreviewCheck, RetreatEnd, RetreatPolicy, Step, VersusStable,
+        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, Plan, Preview,
+        PreviewCheck, RetreatEnd, RetreatPolicy, Step, VersusStable,
     },
 };
 

@@ -103,7 +103,8 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(started: Started, feed: Feed) -> Self {
-        let Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen, preview } = started;
+        let Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen, preview } =
+            started;
         let (commands_in, commands) = mpsc::channel(32);
         let (status, status_out) = watch::channel(None);
         let (stats, mut link) = (world.stats.clone(), keeper.link());

@@ -56,7 +56,7 @@ pub struct StatusReport {
     /// Where clients connect.
     pub listen: String,
     /// What leads to the canary, while a preview is open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub preview: Option<String>,
 }
 

@@ -28,7 +28,8 @@ fn gauges(analysis: &Analysis, least_ms: u64, taken: &Taken, strategy: &Lowered,
         is_gauge && is_judged && step.max_hold_ms < least_ms
     };
     for criterion in &analysis.criteria {
-        if let Some((index, step)) = strategy.steps.iter().enumerate().find(|(_, step)| !step.is_preview() && is_too_short(criterion, step)) {
+        if let Some((index, step)) = strategy.steps.iter().enumerate().find(|(_, step)| !step.is_preview() && is_too_short(criterion, step))
+        {
             too_short(criterion, index, step, least_ms, taken, cx);
         }
     }

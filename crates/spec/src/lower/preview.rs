@@ -52,7 +52,8 @@ pub(super) fn lower(given: raw::Preview, basis: &Basis, taken: &Taken, path: &Pa
 fn refuse_comparisons(given: &[raw::Criterion], path: &Path, cx: &mut Context<'_>) {
     for (index, _) in given.iter().enumerate().filter(|(_, criterion)| criterion.versus_stable.is_some()) {
         let at = path.index(index).key("versusStable");
-        let diagnostic = cx.error_at_key(&at, "undecidable", "a preview has nothing to compare with: its requests are not those of clients");
+        let diagnostic =
+            cx.error_at_key(&at, "undecidable", "a preview has nothing to compare with: its requests are not those of clients");
         cx.push(diagnostic.expected("`max` or `min`").help("criteria of `analysis` compare with stable once the canary has traffic"));
     }
 }

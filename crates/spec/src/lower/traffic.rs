@@ -116,11 +116,13 @@ pub(super) fn check_preview(plan: &Plan, traffic: &Embedded, path: &Path, strate
             cx.push(diagnostic.expected("a port from 1 to 65535"));
         }
         Some(preview) if preview.port() == traffic.listen.port() => {
-            let diagnostic = cx.error(&at, "same-address", "`preview` has the port of `listen`: clients would come to the canary, or not at all");
+            let diagnostic =
+                cx.error(&at, "same-address", "`preview` has the port of `listen`: clients would come to the canary, or not at all");
             cx.push(diagnostic.expected("another port"));
         }
         Some(preview) if !preview.ip().is_loopback() => {
-            let diagnostic = cx.warning(&at, "open-preview", "everybody who reaches this address can use the canary before it has passed anything");
+            let diagnostic =
+                cx.warning(&at, "open-preview", "everybody who reaches this address can use the canary before it has passed anything");
             cx.push(diagnostic.help("a loopback address (`127.0.0.1`) keeps the preview to this machine"));
         }
         _ => {}

@@ -136,6 +136,7 @@ fn status_report() -> Value {
             "own_errors": whole("Error answers that the proxy made itself."),
             "store_fault": maybe(text("Why the journal cannot be written.")),
             "listen": text("Where clients connect."),
+            "preview": maybe(text("The address that leads to the canary, while a preview is open.")),
         }),
     )
 }
@@ -148,6 +149,7 @@ fn stage_report() -> Value {
             "hold_ms": whole("How long it is held."),
             "held_ms": whole("How long it has been held; the current stage only."),
             "manual": {"type": "boolean", "description": "Whether a person must approve."},
+            "preview": {"type": "boolean", "description": "Whether nobody is sent to the canary: a preview."},
             "state": words("Where it is.", &["done", "current", "failed", "open"]),
         }),
     )
@@ -173,7 +175,8 @@ fn arm_totals() -> Value {
         json!({
             "by_weight": whole("Requests that came by weight."),
             "matched": whole("Requests that a declared rule sent."),
-            "errors": whole("Errors among both."),
+            "preview": whole("Requests through the preview address."),
+            "errors": whole("Errors among all of these."),
             "rescues": whole("Requests that it answered in the other's stead."),
         }),
     )

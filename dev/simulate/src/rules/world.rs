@@ -53,7 +53,11 @@ impl Rules {
         let (matches, preview) = beside;
         let most = memory.most(target, &self.plan).max(most_then);
         if memory.rolled_back || memory.is_away() {
-            hold!(weight.is_zero() && !matches && !preview, "no return", "{target} takes {weight} ({beside:?}) after traffic was taken back");
+            hold!(
+                weight.is_zero() && !matches && !preview,
+                "no return",
+                "{target} takes {weight} ({beside:?}) after traffic was taken back"
+            );
         }
         hold!(weight <= most, "share", "{target} takes {weight}, at most {most} is allowed");
         hold!(

@@ -274,7 +274,11 @@ pub(super) const PLANTED: &[Planted] = &[
     Planted {
         name: "preview-gives-traffic",
         what: "a preview opens the canary to one request in a hundred",
-        edits: &[edit("routers.rs", "return Some((WeightBps::ZERO, false, true));", "return Some((WeightBps::new(100).unwrap_or_default(), false, true));")],
+        edits: &[edit(
+            "routers.rs",
+            "return Some((WeightBps::ZERO, false, true));",
+            "return Some((WeightBps::new(100).unwrap_or_default(), false, true));",
+        )],
     },
     Planted {
         name: "preview-stays",

@@ -21,7 +21,12 @@ use super::{
     recent::Recent,
     words,
 };
-use crate::{Unit, WeightBps, format_value, judge::{Verdict, slices::choice}, plan::Metric, traffic::{Arm, Assignment}};
+use crate::{
+    Unit, WeightBps, format_value,
+    judge::{Verdict, slices::choice},
+    plan::Metric,
+    traffic::{Arm, Assignment},
+};
 
 /// What has to be shown of stable: it only has to be likely, since nothing happens to stable.
 const STABLE_EVIDENCE: f64 = 20.0;
