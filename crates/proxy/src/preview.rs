@@ -9,7 +9,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -24,10 +24,10 @@ use crate::worker::{self, Entry, Worker};
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The door as the table in service wants it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) enum Door {
-    #[default]
-    Shut,
+    /// With what was behind it last: whoever serves that may need a moment to let go of the address.
+    Shut(Weak<TcpListener>),
     Open(Arc<TcpListener>),
     /// Open once the address can be had.
     Awaited(SocketAddr),
@@ -39,11 +39,12 @@ impl Door {
     /// # Errors
     /// Why the address cannot be had, for people.
     pub(crate) fn wanted(address: Option<SocketAddr>, before: &Self, may_wait: bool) -> Result<Self, String> {
-        let Some(address) = address else { return Ok(Self::Shut) };
-        match before {
-            Self::Open(listener) if listener.local_addr().is_ok_and(|known| known == address) => return Ok(before.clone()),
-            Self::Awaited(known) if *known == address => return Ok(before.clone()),
-            _ => {}
+        let Some(address) = address else { return Ok(Self::Shut(before.known())) };
+        if let Some(listener) = before.known().upgrade().filter(|listener| listener.local_addr().is_ok_and(|known| known == address)) {
+            return Ok(Self::Open(listener));
+        }
+        if matches!(before, Self::Awaited(known) if *known == address) {
+            return Ok(before.clone());
         }
         match bind(address) {
             Ok(listener) => Ok(Self::Open(Arc::new(listener))),
@@ -52,6 +53,21 @@ impl Door {
                 "cannot listen on the preview address {address}: {error}; stop what uses it (`ss -ltnp` shows it) or choose another"
             )),
         }
+    }
+
+    /// The last listener, for as long as anybody has it.
+    fn known(&self) -> Weak<TcpListener> {
+        match self {
+            Self::Shut(listener) => listener.clone(),
+            Self::Open(listener) => Arc::downgrade(listener),
+            Self::Awaited(_) => Weak::new(),
+        }
+    }
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self::Shut(Weak::new())
     }
 }
 
@@ -78,15 +94,16 @@ pub(crate) async fn serve(worker: Arc<Worker>, connections: Arc<Semaphore>, aliv
 /// Serves one door; ends when another one should be looked at.
 async fn attend(worker: &Arc<Worker>, door: Door, connections: &Arc<Semaphore>, alive: &mpsc::Sender<()>) {
     match door {
-        Door::Shut => std::future::pending().await,
+        Door::Shut(_) => std::future::pending().await,
         Door::Awaited(address) => {
             sleep(RETRY).await;
             open(&worker.shared.preview, address);
         }
         Door::Open(listener) => {
-            let listener = listener.try_clone().and_then(tokio::net::TcpListener::from_std);
-            match listener {
-                Ok(listener) => worker::accept_all(worker, &listener, connections, alive, Entry::Preview).await,
+            // Let go of before the door's own: whoever finds that one gone can have the address.
+            let accepting = listener.try_clone().and_then(tokio::net::TcpListener::from_std);
+            match accepting {
+                Ok(accepting) => worker::accept_all(worker, &accepting, connections, alive, Entry::Preview).await,
                 Err(error) => {
                     tracing::warn!(%error, "the preview address cannot be served; trying again");
                     sleep(RETRY).await;

@@ -109,7 +109,7 @@ impl Shared {
             speaks,
             listener: Mutex::new(Some(Arc::new(listener))),
             accepting: watch::Sender::new(accepting),
-            preview: watch::Sender::new(Door::Shut),
+            preview: watch::Sender::new(Door::default()),
             table_changes: watch::Sender::new(0),
             shutdown: watch::Sender::new(None),
             stopping: AtomicBool::new(false),

@@ -159,9 +159,7 @@ fn control_dies_between_the_preview_and_the_switch() {
 
     let release = place.run(&document, &["--keep-serving"]);
     release.event("taken-over");
-    wait::until("the release to wait for a person again", || {
-        (place.status()["status"]["phase"] == "awaiting approval").then_some(())
-    });
+    wait::until("the release to wait for a person again", || (place.status()["status"]["phase"] == "awaiting approval").then_some(()));
     assert_eq!((place.replicas(), processes::proxy(place.path())), before, "something was started anew");
     assert_all(document.listen, "v1");
     assert_all(document.preview(), "v2");

@@ -1,6 +1,9 @@
 //! The second door, that leads to the canary alone.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU16, Ordering::SeqCst},
+};
 
 use http::StatusCode;
 use serin_core::traffic::{Arm, Assignment};
@@ -9,11 +12,13 @@ use tokio::net::TcpStream;
 
 use crate::common::*;
 
-/// An address that this process has, for as long as the socket lives.
+/// An address that this process has, for as long as the socket lives. Below the ports that the system gives to whoever asks for any, so that
+/// nobody gets it in the meantime.
 fn taken() -> (std::net::TcpListener, SocketAddr) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(std::process::id().wrapping_mul(31) % 2_900).unwrap();
+    let mut ports = (0..2_900).map(|_| 9_000 + begin.wrapping_add(NEXT.fetch_add(1, SeqCst)) % 2_900);
+    ports.find_map(|port| Some((std::net::TcpListener::bind(("127.0.0.1", port)).ok()?, ([127, 0, 0, 1], port).into()))).unwrap()
 }
 
 fn previewed(stable: SocketAddr, canary: SocketAddr, preview: Option<SocketAddr>, version: u64) -> RouteTable {
@@ -58,9 +63,12 @@ async fn it_is_gone_in_the_swap_that_takes_it_also_for_connections_that_stand() 
     let answer = looker.get("/", &[]).await;
     assert_eq!((answer.status, answer.header("x-serin-error")), (StatusCode::MISDIRECTED_REQUEST.as_u16(), "no-preview"));
     closed(address).await;
-    assert_eq!(canary.requests.load(std::sync::atomic::Ordering::SeqCst), 1);
-    // And it comes back.
-    proxy.link.apply(previewed(stable.addr, canary.addr, Some(address), 3)).await.unwrap();
+    assert_eq!(canary.requests.load(SeqCst), 1);
+    // And it comes back, also before anybody let go of the address.
+    for version in 3..=42 {
+        let preview = (version % 2 == 0).then_some(address);
+        proxy.link.apply(previewed(stable.addr, canary.addr, preview, version)).await.unwrap();
+    }
     assert_eq!(opened(address).await.get("/", &[]).await.body, "canary");
 }
 
