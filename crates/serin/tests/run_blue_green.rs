@@ -129,7 +129,11 @@ fn a_green_that_fails_after_the_switch_is_held_against_what_blue_was_before() {
 #[test]
 fn a_green_whose_processes_die_after_the_switch_is_left_at_once() {
     // It would come back in time for nothing to be noticed, if it were not kept from it.
-    let document = gated("10m").set("workload.processes.canary.restart", json!({"backoff": "10m", "maxBackoff": "10m"}));
+    // Nor shall its failed requests decide, which stable answers meanwhile.
+    let document = gated("10m")
+        .set("workload.processes.canary.restart", json!({"backoff": "10m", "maxBackoff": "10m"}))
+        .criteria(json!([{"metric": "request-rate", "max": "1000000rps"}]))
+        .set("analysis.guards", json!([{"name": "outage", "off": true}]));
     let (place, release, load) = begin(&document);
     release.event("approval-awaited");
     let _ = say(&place, &["approve"]).expect_code(0);
