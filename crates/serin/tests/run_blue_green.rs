@@ -14,7 +14,7 @@ const LOOKS: usize = 40;
 
 /// Waits for a person after the preview, so that nothing in it depends on who is faster.
 fn gated(bake: &str) -> Document {
-    Document::sample_apps("switch", &[], &[]).blue_green(json!({"gate": "manual"}), bake)
+    Document::sample_apps("switch", &[], &[]).blue_green(&json!({"gate": "manual"}), bake)
 }
 
 fn begin(document: &Document) -> (Place, Release, Load) {
@@ -92,7 +92,7 @@ fn a_good_green_is_seen_by_nobody_and_then_by_everybody() {
 
 #[test]
 fn a_green_that_fails_in_the_preview_is_never_switched_to() {
-    let document = Document::sample_apps("bad", &[], &["--error-rate=100%"]).blue_green(json!({}), "1s");
+    let document = Document::sample_apps("bad", &[], &["--error-rate=100%"]).blue_green(&json!({}), "1s");
     let (place, release, load) = begin(&document);
     release.event("rolled-back");
     let report = load.stop();

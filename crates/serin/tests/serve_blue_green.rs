@@ -37,7 +37,7 @@ fn assert_closed(document: &Document) {
 fn aborted_and_superseded_in_each_phase() {
     let site = Site::new(SERIN);
     let server = site.serve();
-    let first = Document::sample_apps("shop", &[], &[]).blue_green(json!({"gate": "manual"}), "10m");
+    let first = Document::sample_apps("shop", &[], &[]).blue_green(&json!({"gate": "manual"}), "10m");
     let load = site.place().load(&first, 100, &[]);
 
     // Aborted in the preview.

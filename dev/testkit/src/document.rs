@@ -71,7 +71,7 @@ impl Document {
 
     /// Everything at once after a preview, instead of stages: with an address, and a check of `/` ten times a second beside what `preview` says.
     #[must_use]
-    pub fn blue_green(self, preview: Value, bake: &str) -> Self {
+    pub fn blue_green(self, preview: &Value, bake: &str) -> Self {
         let check = json!({"name": "home", "http": {"path": "/", "every": "100ms", "timeout": "5s"}});
         let mut all = json!({"hold": "500ms", "checks": [check]});
         for (field, value) in preview.as_object().unwrap() {
