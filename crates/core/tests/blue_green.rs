@@ -181,6 +181,20 @@ fn a_green_without_replicas_is_left_at_once_for_as_long_as_stable_is_kept() {
 }
 
 #[test]
+fn a_stable_that_was_hardly_seen_is_said_to_be_no_measure() {
+    for (rps, warned) in [(1.0, 1), (100.0, 0)] {
+        let mut plan = switch();
+        plan.analysis.judge = JudgeKind::Sequential(SequentialRules::default());
+        plan.analysis.criteria = vec![serin_core::plan::Criterion { max: None, ..versus() }];
+        let mut world = World::new(plan);
+        world.rps = rps;
+        world.until_phase("baking");
+        let is_blind = |event: &Event| matches!(event, Event::Warned { text } if text.contains("too little before the switch") && text.contains("errors"));
+        assert_eq!(world.count(is_blind), warned, "at {rps}");
+    }
+}
+
+#[test]
 fn after_the_switch_green_is_held_against_what_stable_was_before() {
     let plan = Plan {
         bake_ms: 600_000,

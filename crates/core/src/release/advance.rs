@@ -40,6 +40,18 @@ impl Release {
         }
     }
 
+    /// After a switch there is nothing but the past to compare with.
+    fn warn_if_blind(&mut self) {
+        let blind = self.trial.blind();
+        if self.plan.is_switch() && !blind.is_empty() {
+            let names = blind.join(", ");
+            let text = format!(
+                "stable was seen too little before the switch to hold the canary against it: {names}; give what shall protect the bake a `max`"
+            );
+            self.record(Event::Warned { text });
+        }
+    }
+
     /// Whether traffic shows for the first time that everything goes to the canary.
     fn confirms_switch(&self) -> bool {
         let tally = self.trial.tally();
@@ -111,6 +123,7 @@ impl Release {
             Phase::Promoting if self.state.all_proven() && self.state.asked_weight() == WeightBps::FULL => {
                 self.trial.begin_stage(&self.plan, self.plan.steps.len(), WeightBps::FULL);
                 self.record(Event::BakeStarted);
+                self.warn_if_blind();
             }
             Phase::Baking { .. } if self.confirms_switch() => {
                 let requests = self.trial.tally().at_full[Arm::Canary.index()];
