@@ -9,12 +9,12 @@ mod world;
 use proptest::prelude::*;
 use serin_core::{
     Timestamp,
-    plan::{Gate, JudgeKind, OnBreach, OnInconclusive, OnNoData, Plan, RetreatEnd, SequentialRules, VersusStable},
+    plan::{Gate, JudgeKind, OnBreach, OnInconclusive, OnNoData, Plan, RetreatEnd, SequentialRules, Step, VersusStable},
     release::{Action, Command, Entry, Fault, Input, Phase, Release, State, Wait},
 };
 use world::{
     Answers, World,
-    plans::{bps, criterion, outage_guard, plan, step},
+    plans::{bps, criterion, outage_guard, plan, preview, step},
 };
 
 /// One thing that happens.
@@ -35,6 +35,8 @@ enum Happening {
     StableReady(Option<u32>),
     CanaryFails(bool),
     AlertFires,
+    CanaryReady(Option<u32>),
+    ChecksFail(bool),
     Tampered(usize, u16),
     Deaf(usize, bool),
     Clock(u64),
@@ -75,6 +77,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => prop_oneof![Just(None), Just(Some(0)), Just(Some(2))].prop_map(StableReady),
         1 => prop::bool::weighted(0.2).prop_map(CanaryFails),
         1 => prop::bool::weighted(0.1).prop_map(|fires| if fires { AlertFires } else { Settles }),
+        1 => prop_oneof![Just(None), Just(Some(0)), Just(Some(2))].prop_map(CanaryReady),
+        1 => prop::bool::weighted(0.3).prop_map(ChecksFail),
         1 => (0_usize..2, 0_u16..=10_000).prop_map(|(target, weight)| Tampered(target, weight)),
         1 => (0_usize..2, prop::bool::weighted(0.3)).prop_map(|(target, deaf)| Deaf(target, deaf)),
         1 => prop_oneof![Just(0), 1_u64..100_000, Just(86_400_000)].prop_map(Clock),
@@ -97,6 +101,7 @@ prop_compose! {
         breaches in prop::collection::vec((prop_oneof![Just(OnBreach::Rollback), Just(OnBreach::Pause), Just(OnBreach::Warn)], 0_u64..3_000, 1_u32..4, any::<bool>()), 0..3),
         (guard, sequential) in any::<(bool, bool)>(),
         sticky in any::<bool>(),
+        previewed in prop_oneof![4 => Just(None), 1 => Just(Some(true)), 1 => Just(Some(false))],
         interval_ms in prop_oneof![Just(500_u64), Just(1_000), Just(3_000)],
     ) -> Plan {
         let mut plan = plan();
@@ -115,6 +120,12 @@ prop_compose! {
                 step
             })
             .collect();
+        // A preview before the stages, or instead of them.
+        if let Some(is_switch) = previewed {
+            let preview = Step { gate: plan.steps[0].gate, hold_ms: plan.steps[0].hold_ms, ..preview(&names[..targets]) };
+            plan.steps.retain(|_| !is_switch);
+            plan.steps.insert(0, preview);
+        }
         (plan.bake_ms, plan.retain_ms, plan.deploy_timeout_ms, plan.sticky) = (bake_ms, retain_ms, 20_000, sticky);
         let analysis = &mut plan.analysis;
         if sequential {
@@ -190,6 +201,8 @@ fn happen(world: &mut World, what: &Happening) {
             let Some(target) = world.release.plan().targets.get(*target).cloned() else { return };
             world.routers.get_mut(&target).unwrap().deaf = *deaf;
         }
+        Happening::CanaryReady(ready) => world.workload.canary_ready = *ready,
+        Happening::ChecksFail(fail) => world.checks_fail = *fail,
         // Forwards and, for one call, backwards.
         Happening::Clock(ms) if ms % 2 == 0 => world.now = world.now.plus_ms(*ms),
         Happening::Clock(ms) => world.release.handle(Input::Tick, Timestamp(world.now.0.saturating_sub(*ms))),
@@ -206,7 +219,7 @@ fn happen(world: &mut World, what: &Happening) {
             assert_resumed(world, true);
         }
     }
-    if matches!(what, Happening::StableReady(_) | Happening::CanaryFails(_)) {
+    if matches!(what, Happening::StableReady(_) | Happening::CanaryFails(_) | Happening::CanaryReady(_)) {
         world.release.handle(Input::WorkloadSeen(world.workload.clone()), world.now);
     }
     world.collect();

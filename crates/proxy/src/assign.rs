@@ -33,6 +33,11 @@ pub(crate) struct Decision {
     pub(crate) set_cookie: Option<String>,
 }
 
+impl Decision {
+    /// Of a request through the preview address.
+    pub(crate) const PREVIEW: Self = Self { arm: Arm::Canary, assignment: Assignment::Preview, client: None, set_cookie: None };
+}
+
 /// The parts of a table that decide about arms, ready for use.
 #[derive(Debug)]
 pub(crate) struct Assigner {
@@ -191,6 +196,7 @@ mod tests {
             sticky: None,
             timeouts: Timeouts { connect_ms: 1, response_ms: 1, idle_ms: 1 },
             access_log: None,
+            preview: None,
         }
     }
 

@@ -27,6 +27,7 @@ mod health;
 mod link;
 mod open;
 mod pool;
+mod preview;
 mod route;
 mod run;
 mod seen;

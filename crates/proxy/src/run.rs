@@ -96,13 +96,13 @@ pub fn run(config: ProxyConfig) -> Result<(), ProxyError> {
 
 fn serve(shared: &Arc<Shared>, listener: TcpListener, control_socket: &Path, table: Option<RouteTable>) -> Result<(), ProxyError> {
     if let Some(table) = table {
-        shared.apply(table).map_err(ProxyError::Table)?;
+        shared.begin_with(table).map_err(ProxyError::Table)?;
     }
     listener.set_nonblocking(true).map_err(start("the listener's mode"))?;
     let runtime = runtime().map_err(start("the control runtime"))?;
     let mut prepared = Vec::new();
-    for shard in shared.counters.shards() {
-        let worker = Arc::new(Worker::new(shared.clone(), shard.clone()));
+    for (number, shard) in shared.counters.shards().iter().enumerate() {
+        let worker = Arc::new(Worker::new(shared.clone(), shard.clone(), number == 0));
         let listener = listener.try_clone().map_err(start("a copy of the listener"))?;
         let runtime = self::runtime().map_err(start("a worker's runtime"))?;
         prepared.push((worker, listener, runtime));

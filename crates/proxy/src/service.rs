@@ -28,18 +28,19 @@ use crate::{
     seen::Session,
     state::Live,
     tracker::{About, LogContext, Tracker, now},
-    worker::Worker,
+    worker::{Entry, Worker},
 };
 
 /// Answers one request.
 pub(crate) async fn handle(
     worker: Arc<Worker>,
     peer: SocketAddr,
+    entry: Entry,
     flags: Arc<ConnectionFlags>,
     request: Request<Incoming>,
 ) -> Result<Response<ProxyBody>, Infallible> {
     let busy = Busy::new(&flags);
-    let mut response = respond(&worker, peer, request).await;
+    let mut response = respond(&worker, peer, entry, request).await;
     if worker.shared.stopping.load(Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -47,7 +48,7 @@ pub(crate) async fn handle(
     Ok(response)
 }
 
-async fn respond(worker: &Arc<Worker>, peer: SocketAddr, request: Request<Incoming>) -> Response<ProxyBody> {
+async fn respond(worker: &Arc<Worker>, peer: SocketAddr, entry: Entry, request: Request<Incoming>) -> Response<ProxyBody> {
     let started = Instant::now();
     let (mut parts, incoming) = request.into_parts();
     let live = worker.shared.live.load_full();
@@ -67,7 +68,14 @@ async fn respond(worker: &Arc<Worker>, peer: SocketAddr, request: Request<Incomi
         return unassigned(worker, answer, started, log);
     };
 
-    let decision = live.assigner.assign(&parts.headers, &mut lock(&worker.dice));
+    let decision = match entry {
+        Entry::Clients => live.assigner.assign(&parts.headers, &mut lock(&worker.dice)),
+        Entry::Preview if live.table.preview.is_some() => Decision::PREVIEW,
+        Entry::Preview => {
+            let answer = OwnAnswer::new(StatusCode::MISDIRECTED_REQUEST, "no-preview", "there is no preview at the moment").closing();
+            return unassigned(worker, answer, started, log);
+        }
+    };
     let Decision { arm, assignment, client, set_cookie } = decision;
     let key = CellKey { weight: live.table.weight, arm, assignment };
     let session = client.zip(live.clients.as_ref()).map(|(client, clients)| Session::begin(clients, client));
@@ -78,6 +86,7 @@ async fn respond(worker: &Arc<Worker>, peer: SocketAddr, request: Request<Incomi
     let mut served_by = arm;
     if let Err(failure) = &result
         && arm == Arm::Canary
+        && assignment != Assignment::Preview
         && !failure.is_clients()
         && (failure.is_unsent() || outgoing.replayable())
     {

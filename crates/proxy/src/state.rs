@@ -22,6 +22,7 @@ use crate::{
     counters::{Counters, Era, Snapshot},
     endpoint::ArmEndpoints,
     lock,
+    preview::Door,
     protocol::{Speaks, Stats},
     seen::SeenClients,
     table::RouteTable,
@@ -86,6 +87,8 @@ pub(crate) struct Shared {
     listener: Mutex<Option<Arc<TcpListener>>>,
     /// False while standing by.
     pub(crate) accepting: watch::Sender<bool>,
+    /// The preview address.
+    pub(crate) preview: watch::Sender<Door>,
     /// Changes with every new table.
     pub(crate) table_changes: watch::Sender<u64>,
     /// Set once: stop accepting, and cut off what is still in flight at this moment.
@@ -110,6 +113,7 @@ impl Shared {
             speaks,
             listener: Mutex::new(Some(Arc::new(listener))),
             accepting: watch::Sender::new(accepting),
+            preview: watch::Sender::new(Door::default()),
             table_changes: watch::Sender::new(0),
             shutdown: watch::Sender::new(None),
             stopping: AtomicBool::new(false),
@@ -121,6 +125,18 @@ impl Shared {
     /// # Errors
     /// Why it is refused, for people; the table before stays in service.
     pub(crate) fn apply(&self, table: RouteTable) -> Result<WeightBps, String> {
+        self.put_in_service(table, self.is_standby())
+    }
+
+    /// Serves `table` from the first request on, with its preview address as soon as that can be had.
+    ///
+    /// # Errors
+    /// Why it cannot be served, for people.
+    pub(crate) fn begin_with(&self, table: RouteTable) -> Result<WeightBps, String> {
+        self.put_in_service(table, true)
+    }
+
+    fn put_in_service(&self, table: RouteTable, preview_may_wait: bool) -> Result<WeightBps, String> {
         table.validate().map_err(|error| error.to_string())?;
         let _one_at_a_time = lock(&self.applying);
         let before = self.live.load_full();
@@ -142,6 +158,7 @@ impl Shared {
                 ));
             }
         }
+        let door = Door::wanted(table.preview, &self.preview.borrow(), preview_may_wait)?;
         let weight = table.weight;
         self.counters.weight_in_force(weight);
         self.log.configure(table.access_log.clone());
@@ -149,6 +166,7 @@ impl Shared {
         self.counters.replicas_in_force(&live.arm(Arm::Stable).endpoints);
         self.counters.era_in_force(&live.era);
         self.live.store(Some(Arc::new(live)));
+        self.preview.send_replace(door);
         self.table_changes.send_modify(|changes| *changes += 1);
         self.activity.happened();
         Ok(weight)

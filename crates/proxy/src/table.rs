@@ -2,7 +2,7 @@
 //!
 //! Matches and weight are in one table, so that both disappear in the same swap when traffic is taken back.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,9 @@ pub struct RouteTable {
     pub timeouts: Timeouts,
     /// Where requests are logged. `None`: nowhere.
     pub access_log: Option<AccessLog>,
+    /// An address that leads to the canary, whatever the weight. `None`: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<SocketAddr>,
 }
 
 /// The servers of one version.
@@ -155,6 +158,9 @@ pub enum TableError {
         /// How many rules there are.
         matches: usize,
     },
+    /// A preview of a canary that does not exist.
+    #[error("there is no canary, so there must be no preview address")]
+    PreviewWithoutCanary,
     /// A rule that would match everything, or too many rules.
     #[error("match rule {index}: {problem}")]
     Rule {
@@ -184,6 +190,7 @@ impl RouteTable {
         check_pool("stable", &self.stable)?;
         match &self.canary {
             Some(canary) => check_pool("canary", canary)?,
+            None if self.preview.is_some() => return Err(TableError::PreviewWithoutCanary),
             None if self.weight.is_zero() && self.matches.is_empty() => {}
             None => {
                 return Err(TableError::TrafficWithoutCanary { weight: self.weight, matches: self.matches.len() });
@@ -302,6 +309,7 @@ mod tests {
             sticky: Some(Sticky::Cookie { name: "serin".to_owned(), max_age_s: 60 }),
             timeouts: Timeouts { connect_ms: 1, response_ms: 1, idle_ms: 1 },
             access_log: None,
+            preview: None,
         }
     }
 

@@ -63,7 +63,7 @@ impl Tracker {
         let era = Arc::clone(&live.era);
         era.in_flight[key.arm.index()].fetch_add(1, Relaxed);
         let watched = match key.assignment {
-            Assignment::Random | Assignment::Forced | Assignment::Matched => true,
+            Assignment::Random | Assignment::Forced | Assignment::Matched | Assignment::Preview => true,
             Assignment::Sticky => session.as_ref().is_some_and(Session::is_first),
             Assignment::Mirror | Assignment::Rescue => false,
         };

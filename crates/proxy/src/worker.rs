@@ -22,7 +22,7 @@ use crate::{
     client_io::{ClientIo, ConnectionFlags},
     counters::Shard,
     pool::ConnectionPool,
-    service,
+    preview, service,
     state::Shared,
 };
 
@@ -44,11 +44,22 @@ pub(crate) struct Worker {
     pub(crate) shard: Arc<Shard>,
     pub(crate) pool: ConnectionPool,
     pub(crate) dice: Mutex<Dice>,
+    /// One worker serves the preview address: few people look at a time.
+    has_preview: bool,
+}
+
+/// Where a client came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Where everybody does.
+    Clients,
+    /// Through the preview address.
+    Preview,
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, shard: Arc<Shard>) -> Self {
-        Self { shared, shard, pool: ConnectionPool::default(), dice: Mutex::new(Dice::new()) }
+    pub(crate) fn new(shared: Arc<Shared>, shard: Arc<Shard>, has_preview: bool) -> Self {
+        Self { shared, shard, pool: ConnectionPool::default(), dice: Mutex::new(Dice::new()), has_preview }
     }
 }
 
@@ -64,29 +75,45 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: TcpListener, connection
         _ = accepting.wait_for(|accepting| *accepting) => {}
         () = shutting_down(&mut shutdown) => {}
     }
-    while shutdown.borrow_and_update().is_none() {
-        tokio::select! {
-            _ = shutdown.changed() => {}
-            (accepted, permit) = accept(&listener, &connections) => match accepted {
-                Ok((stream, peer)) => {
-                    let (worker, alive) = (worker.clone(), alive.clone());
-                    tokio::spawn(async move {
-                        connection(worker, stream, peer).await;
-                        drop((permit, alive));
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection; trying again");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
+    let preview = worker.has_preview.then(|| tokio::spawn(preview::serve(worker.clone(), connections.clone(), alive.clone())));
+    tokio::select! {
+        () = shutting_down(&mut shutdown) => {}
+        () = accept_all(&worker, &listener, &connections, &alive, Entry::Clients) => {}
+    }
+    if let Some(preview) = preview {
+        preview.abort();
     }
     drop((listener, alive));
     pruning.abort();
     tokio::select! {
         _ = all_gone.recv() => {}
         () = deadline(shutdown) => tracing::warn!("the time for requests in flight is over; cutting off what is left"),
+    }
+}
+
+/// Accepts for as long as it is polled.
+pub(crate) async fn accept_all(
+    worker: &Arc<Worker>,
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+    alive: &mpsc::Sender<()>,
+    entry: Entry,
+) {
+    loop {
+        let (accepted, permit) = accept(listener, connections).await;
+        match accepted {
+            Ok((stream, peer)) => {
+                let (worker, alive) = (worker.clone(), alive.clone());
+                tokio::spawn(async move {
+                    connection(worker, stream, peer, entry).await;
+                    drop((permit, alive));
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
@@ -123,7 +150,7 @@ async fn prune(worker: Arc<Worker>) {
     }
 }
 
-async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr) {
+async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, entry: Entry) {
     // Small answers must not wait for each other; a connection that refuses the option is about to fail anyway.
     let _ = stream.set_nodelay(true);
     let mut shutdown = worker.shared.shutdown.subscribe();
@@ -131,7 +158,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let io = TokioIo::new(ClientIo::new(stream, flags.clone(), worker.shared.clone()));
     let service = {
         let (worker, flags) = (worker.clone(), flags.clone());
-        service_fn(move |request| service::handle(worker.clone(), peer, flags.clone(), request))
+        service_fn(move |request| service::handle(worker.clone(), peer, entry, flags.clone(), request))
     };
     let mut http = http1::Builder::new()
         // The connection keeps its own times, which tell an idle client from a slow one.
@@ -160,7 +187,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr) {
     }
 }
 
-async fn shutting_down(shutdown: &mut watch::Receiver<Option<Instant>>) {
+pub(crate) async fn shutting_down(shutdown: &mut watch::Receiver<Option<Instant>>) {
     // An error means that the sender is gone, and with it the whole proxy.
     let _ = shutdown.wait_for(Option::is_some).await;
 }

@@ -61,6 +61,19 @@ fn quickstart_bad_rolls_back_by_itself() {
     processes::assert_none_left(place.path());
 }
 
+#[test]
+fn blue_green_switches_at_once_after_its_preview() {
+    let place = Place::new(SERIN);
+    let (listen, preview) = (free_address().to_string(), free_address().to_string());
+    let changes = [("listen: 127.0.0.1:8080", format!("listen: {listen}")), ("preview: 127.0.0.1:8081", format!("preview: {preview}"))];
+    let changes: Vec<_> = changes.iter().map(|(old, new)| (*old, new.as_str())).collect();
+    let ended = start(&place, &copy(&place, "blue-green/release.yaml", &changes)).end_of_all();
+    assert_eq!(ended.code, Some(0), "{}", ended.story());
+    assert_eq!((ended.events("stage-passed").len(), ended.events("switch-seen").len()), (1, 1));
+    assert_eq!(ended.last["report"]["own_errors"], json!(0));
+    processes::assert_none_left(place.path());
+}
+
 /// These take longer than tests otherwise wait.
 trait EndOfAll {
     fn end_of_all(self) -> serin_testkit::Ended;

@@ -133,8 +133,12 @@ fn the_schema_is_one_and_takes_every_example() {
         let document = schema::yaml(&fs::read_to_string(&file).unwrap());
         assert_eq!(schema.errors(&document), None, "{}", file.display());
         let mut wrong = document.clone();
-        wrong["spec"]["strategy"]["canary"]["stages"][0]["weight"] = Value::Bool(true);
-        assert!(schema.errors(&wrong).is_some(), "takes a weight of true");
+        let strategy = &mut wrong["spec"]["strategy"];
+        match strategy.pointer_mut("/canary/stages/0/weight") {
+            Some(weight) => *weight = Value::Bool(true),
+            None => strategy["blueGreen"]["bake"] = Value::Bool(true),
+        }
+        assert!(schema.errors(&wrong).is_some(), "takes a weight or a bake of true");
         wrong = document;
         wrong["spec"]["trafic"] = json!({});
         assert!(schema.errors(&wrong).is_some(), "takes an unknown field");

@@ -66,6 +66,7 @@ impl Scene {
             sticky: None,
             timeouts: Timeouts { connect_ms: 5_000, response_ms: 20_000, idle_ms: 20_000 },
             access_log: None,
+            preview: None,
         }
     }
 

@@ -47,7 +47,7 @@ fn assert_cause(ended: &Ended, parts: &[&str]) {
 
 fn assert_got_no_traffic(ended: &Ended) {
     assert!(ended.events("stage-entered").is_empty(), "{}", ended.story());
-    assert_eq!(ended.last["report"]["totals"][1], json!({"by_weight": 0, "matched": 0, "errors": 0, "rescues": 0}));
+    assert_eq!(ended.last["report"]["totals"][1], json!({"by_weight": 0, "matched": 0, "preview": 0, "errors": 0, "rescues": 0}));
 }
 
 #[test]

@@ -117,3 +117,12 @@ fn what_is_judged_in_a_cluster_is_measured_by_sources() {
     let places = [("not-measured", "spec.analysis.criteria[0].metric".to_owned()), ("not-measured", "spec.analysis.guards".to_owned())];
     assert_eq!(refused(&builtin), places);
 }
+
+#[test]
+fn previews_are_for_one_machine_so_far() {
+    let at = "strategy: {canary: {stages: [{weight: 5, hold: 30m}, {weight: 50, hold: 1h}], bake: 1h}}";
+    let switch = CLUSTER.replace(at, "strategy: {blueGreen: {preview: {gate: manual}}}");
+    assert_eq!(refused(&switch), [("not-built", "spec.strategy.blueGreen".to_owned())]);
+    let before = CLUSTER.replace("canary: {stages", "canary: {preview: {gate: manual}, stages");
+    assert_eq!(refused(&before), [("not-built", "spec.strategy.canary.preview".to_owned())]);
+}

@@ -54,7 +54,7 @@ const HOUR: u64 = 60 * MINUTE;
 
 #[test]
 fn whole_releases_are_as_reviewed() {
-    for name in ["everything", "minimal", "linear", "sequential", "kayenta", "prometheus"] {
+    for name in ["everything", "minimal", "linear", "sequential", "kayenta", "prometheus", "blue-green"] {
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path("good");
         settings.set_prepend_module_to_snapshot(false);
@@ -313,4 +313,31 @@ fn the_schema_is_as_reviewed() {
     settings.set_omit_expression(true);
     let schema = serde_json::to_string_pretty(&serin_spec::schema()).unwrap();
     settings.bind(|| insta::assert_snapshot!("schema", schema));
+}
+
+fn blue_green(traffic: &str, strategy: &str) -> Loaded {
+    let base = BASE.replace(r#"listen: "127.0.0.1:8080""#, &format!(r#"listen: "127.0.0.1:8080"{traffic}"#));
+    loaded(&format!("{base}  strategy: {strategy}\n"))
+}
+
+#[test]
+fn blue_green_is_a_preview_and_everything_at_once() {
+    let preview = r#", preview: "127.0.0.1:8081""#;
+    let switch = blue_green(preview, "{blueGreen: {preview: {checks: [{http: {path: /}}]}}}");
+    let plan = &switch.release.plan;
+    assert!(plan.is_switch() && warnings(&switch).is_empty());
+    assert_eq!((stages(&switch), plan.bake_ms, plan.retain_ms), (vec![(0, 10_000)], 10 * MINUTE, 0));
+    let check = &plan.steps[0].preview.as_ref().unwrap().checks[0];
+    assert_eq!((check.name.as_str(), check.status, check.every_ms, check.successes, check.failures), ("/", None, 1_000, 3, 3));
+    assert_eq!(plan.steps[0].min_requests, 0);
+
+    // A person who looks is enough; rules that nobody could meet and an address for all are worth a word.
+    let open = blue_green(r#", preview: "0.0.0.0:8081", match: [{header: {x-canary: "1"}}]"#, "{blueGreen: {preview: {gate: manual}}}");
+    assert_eq!(warnings(&open), ["open-preview", "no-effect"]);
+
+    let before = blue_green(preview, "{canary: {preview: {minRequests: 10, hold: 20s}, stages: [{weight: 5, hold: 10m}], bake: 10m}}");
+    assert_eq!(stages(&before), [(0, 20_000), (500, 10 * MINUTE)]);
+    assert!(!before.release.plan.is_switch());
+    let needless = blue_green(preview, "{canary: {stages: [{weight: 5, hold: 10m}], bake: 10m}}");
+    assert_eq!(warnings(&needless), ["no-effect"]);
 }

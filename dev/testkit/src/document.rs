@@ -76,6 +76,24 @@ impl Document {
         self
     }
 
+    /// Everything at once after a preview, instead of stages: with an address, and a check of `/` ten times a second beside what `preview` says.
+    #[must_use]
+    pub fn blue_green(self, preview: &Value, bake: &str) -> Self {
+        let check = json!({"name": "home", "http": {"path": "/", "every": "100ms", "timeout": "5s"}});
+        let mut all = json!({"hold": "500ms", "checks": [check]});
+        for (field, value) in preview.as_object().unwrap() {
+            all[field] = value.clone();
+        }
+        self.set("traffic.embedded.preview", json!(free_address().to_string()))
+            .set("strategy", json!({"blueGreen": {"preview": all, "bake": bake}}))
+    }
+
+    /// The address that leads to the canary during a preview.
+    #[must_use]
+    pub fn preview(&self) -> SocketAddr {
+        self.value["spec"]["traffic"]["embedded"]["preview"].as_str().unwrap().parse().unwrap()
+    }
+
     /// How long the canary is measured at 100 %.
     #[must_use]
     pub fn bake(self, bake: &str) -> Self {

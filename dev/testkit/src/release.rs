@@ -197,14 +197,14 @@ impl Ended {
         text.unwrap_or_else(|| panic!("no cause\n{}", self.story())).to_owned()
     }
 
-    /// What decided on a rollback: the name of a criterion or guard, or the kind of another cause.
+    /// What decided on a rollback: the name of a criterion, guard or check, or the kind of another cause.
     ///
     /// # Panics
     /// If it was not rolled back.
     #[must_use]
     pub fn decided_by(&self) -> String {
         let kind = &self.last["report"]["end"]["cause"]["kind"];
-        let name = ["criterion", "guard"].iter().find_map(|what| kind[what]["name"].as_str()).or_else(|| kind.as_str());
+        let name = ["criterion", "guard", "check"].iter().find_map(|what| kind[what]["name"].as_str()).or_else(|| kind.as_str());
         name.unwrap_or_else(|| panic!("no cause\n{}", self.story())).to_owned()
     }
 

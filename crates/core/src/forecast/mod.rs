@@ -160,13 +160,13 @@ pub enum Within {
     Neither,
 }
 
-/// What the expected traffic can decide in each stage and in the bake. Empty unless the judge is sequential.
+/// What the expected traffic can decide in each stage and in the bake. Nothing is expected of previews. Empty unless the judge is sequential.
 #[must_use]
 pub fn forecast(plan: &Plan) -> Vec<StageForecast> {
     let JudgeKind::Sequential(rules) = plan.analysis.judge else { return Vec::new() };
     let members = members::members(plan, rules.alpha);
     let bake = (plan.bake_ms > 0).then(|| (None, plan.bake()));
-    let stages = plan.steps.iter().cloned().enumerate().map(|(index, step)| (Some(index), step));
+    let stages = plan.steps.iter().cloned().enumerate().filter(|(_, step)| !step.is_preview()).map(|(index, step)| (Some(index), step));
     stages.chain(bake).map(|(stage, step)| of_stage(plan, rules, &members, stage, &step)).collect()
 }
 

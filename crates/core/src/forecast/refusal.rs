@@ -61,10 +61,11 @@ fn bad_numbers(limits: &Limits, mode: RatioMode) -> Option<(String, &'static str
 }
 
 /// A criterion against stable that no stage can decide. The absolute limit of the same criterion, if it has one, is what
-/// decides then.
+/// decides then. After a switch the criterion goes on against what stable was before.
 fn never_compared(plan: &Plan, members: &[Member<'_>], member: &Member<'_>) -> Option<(String, &'static str)> {
     let same = |other: &Member<'_>| other.name == member.name && other.stage == member.stage && !other.is_guard;
-    if members.iter().any(|other| same(other) && matches!(other.subject, Subject::Limit { .. })) {
+    let is_after_switch = plan.is_switch() && member.stage.is_none();
+    if is_after_switch || members.iter().any(|other| same(other) && matches!(other.subject, Subject::Limit { .. })) {
         return None;
     }
     let weights: Vec<Share> = plan

@@ -20,6 +20,7 @@ fn plan(weights: &[u16], criteria: Vec<Criterion>) -> Plan {
         min_requests: 1_000,
         gate: Gate::Auto,
         criteria: vec![],
+        preview: None,
     };
     Plan {
         release: "checkout".to_owned(),

@@ -155,7 +155,7 @@ impl Scene<'_> {
         let sample = Sample::of_traffic(criterion.metric, counts, self.covered_s)?;
         let value = sample.value?;
         let absolute = absolute_limits(criterion, value);
-        let text = format!("matched requests: {}", self.describe(criterion, &sample));
+        let text = format!("{}: {}", self.slices.choice(), self.describe(criterion, &sample));
         let reading = match absolute.broken {
             Some(limit) => Reading::Broken { shared: false, text: format!("{text}; limit {limit}") },
             None => Reading::Kept { text },

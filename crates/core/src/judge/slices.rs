@@ -13,7 +13,8 @@ use crate::{
 ///
 /// - *compared*: assigned by weight while both arms got traffic; the only one that may be compared between the arms.
 /// - *open*: compared, and what came by weight when only one arm could serve it; what absolute limits look at.
-/// - *matched*: sent by a declared rule; another population, judged by absolute limits of its own.
+/// - *matched*: sent by a declared rule or through the preview address, never both at a time; another population, judged by absolute limits of
+///   its own.
 /// - *measured*: what other sources counted, who do not know how a request came to its arm.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slices {
@@ -21,6 +22,7 @@ pub(super) struct Slices {
     forced: [Counts; 2],
     matched: [Counts; 2],
     measured: BTreeMap<MetricName, [ArmCounts; 2]>,
+    is_preview: bool,
 }
 
 impl Slices {
@@ -28,7 +30,8 @@ impl Slices {
         Self {
             compared: by_arm(|arm| observation.counts(arm, Assignment::is_compared)),
             forced: by_arm(|arm| observation.counts(arm, |assignment| assignment == Assignment::Forced)),
-            matched: by_arm(|arm| observation.counts(arm, |assignment| assignment == Assignment::Matched)),
+            matched: by_arm(|arm| observation.counts(arm, Assignment::is_by_choice)),
+            is_preview: observation.cells.iter().any(|cell| cell.assignment == Assignment::Preview),
             measured: measured(observation),
         }
     }
@@ -43,6 +46,7 @@ impl Slices {
         for (metric, counts) in &other.measured {
             add(self.measured.entry(*metric).or_default(), counts);
         }
+        self.is_preview |= other.is_preview;
     }
 
     pub(super) fn compared(&self, arm: Arm) -> &Counts {
@@ -62,6 +66,16 @@ impl Slices {
     pub(super) fn measured(&self, metric: MetricName, arm: Arm) -> ArmCounts {
         self.measured.get(&metric).map(|counts| counts[arm.index()]).unwrap_or_default()
     }
+
+    /// What the matched ones are called.
+    pub(super) fn choice(&self) -> &'static str {
+        choice(self.is_preview)
+    }
+}
+
+/// What requests are called that somebody sent to the canary: those of the preview, or those that a rule matched.
+pub(super) fn choice(is_preview: bool) -> &'static str {
+    if is_preview { "preview requests" } else { "matched requests" }
 }
 
 fn measured(observation: &Observation) -> BTreeMap<MetricName, [ArmCounts; 2]> {

@@ -6,7 +6,7 @@ use super::slices::Slices;
 use crate::{
     WeightBps,
     plan::MetricName,
-    traffic::{Arm, Observation, Outcome, Reading},
+    traffic::{Arm, Assignment, Observation, Outcome, Reading},
 };
 
 /// Requests of a stage since its weight was proven.
@@ -18,8 +18,11 @@ pub struct Tally {
     pub open: [u64; 2],
     /// Errors among the open requests by [`Arm::index`].
     pub errors: [u64; 2],
-    /// Requests that a declared rule sent to the canary.
+    /// Requests that a declared rule or the preview address sent to the canary.
     pub matched: u64,
+    /// Requests that were assigned while everything went to the canary, by [`Arm::index`]: what a switch is checked with.
+    #[serde(default)]
+    pub at_full: [u64; 2],
     /// Compared requests that were assigned at the stage's own weight, by [`Arm::index`]: what the split is checked with.
     pub at_weight: [u64; 2],
     /// Compared requests whose client went away before the answer was complete, by [`Arm::index`].
@@ -70,10 +73,15 @@ impl Tally {
             // Client aborts were assigned like any other request, so they count for the split.
             add(&mut self.at_weight[cell.arm.index()], cell.counts.all());
         }
+        let by_weight = |assignment: Assignment| assignment.is_compared() || assignment == Assignment::Forced;
+        for cell in observation.cells.iter().filter(|cell| cell.weight == WeightBps::FULL && by_weight(cell.assignment)) {
+            add(&mut self.at_full[cell.arm.index()], cell.counts.all());
+        }
     }
 
     /// Canary requests that count towards a stage's `min_requests`: compared ones; where there is nothing to compare with,
-    /// all by weight; and in a stage without weight the matched ones. Where none is counted here, what another source counted.
+    /// all by weight; and in a stage without weight the matched ones, or those of the preview. Where none is counted here, what another source
+    /// counted.
     #[must_use]
     pub fn canary_requests(&self, weight: WeightBps) -> u64 {
         let counted_here = self.open.iter().chain(&self.compared).any(|count| *count > 0) || self.matched > 0;
@@ -110,8 +118,13 @@ impl Tally {
     /// Compares the measured share with the weight (binomial, five standard deviations: once in three million looks).
     #[must_use]
     pub fn split(&self, weight: WeightBps) -> SplitCheck {
-        let total = self.at_weight[0].saturating_add(self.at_weight[1]);
-        let Some(share) = self.measured_share().filter(|_| total >= 100) else { return SplitCheck::TooFew };
+        // Where everything goes to one version nothing is compared.
+        let counted = if weight == WeightBps::FULL { self.at_full } else { self.at_weight };
+        let total = counted[0].saturating_add(counted[1]);
+        if total < 100 {
+            return SplitCheck::TooFew;
+        }
+        let share = counted[Arm::Canary.index()] as f64 / total as f64;
         let asked = weight.share();
         let deviation = (asked * (1.0 - asked) / total as f64).sqrt();
         if (share - asked).abs() > 5.0 * deviation + 0.005 { SplitCheck::Differs { share } } else { SplitCheck::Agrees { share } }

@@ -121,6 +121,15 @@ impl Trial {
         }
     }
 
+    /// Once the canary has everything: the criteria that would hold it against what stable was before, and cannot, because stable was seen too little.
+    #[must_use]
+    pub fn blind(&self) -> Vec<String> {
+        match &self.judge {
+            Judge::Sequential(judge) => judge.blind(),
+            Judge::Threshold(_) | Judge::Kayenta(_) => Vec::new(),
+        }
+    }
+
     /// Takes in what was observed.
     pub fn observe(&mut self, observation: &Observation) {
         let slices = Slices::of(observation);

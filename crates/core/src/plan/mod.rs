@@ -7,12 +7,14 @@ mod criterion;
 mod external;
 mod judge;
 mod metric;
+mod preview;
 mod step;
 
 pub use criterion::{Combine, Criterion, Guard, OUTAGE_GUARD, OnBreach, RatioMode, Severity, VersusStable};
 pub use external::{ExternalKind, ExternalMetric, MetricName, MetricNameError};
 pub use judge::{Expectation, JudgeKind, KayentaRules, SequentialRules};
 pub use metric::{Metric, MetricSource, Quantile};
+pub use preview::{Preview, PreviewCheck};
 pub use step::{Gate, Step};
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +28,7 @@ pub struct Plan {
     pub release: String,
     /// Names of the routers to drive, at least one.
     pub targets: Vec<String>,
-    /// The stages in order, weights ascending, at least one.
+    /// The stages in order, weights ascending, at least one. Previews come first and weigh nothing.
     pub steps: Vec<Step>,
     /// How long the canary is measured at 100 % while stable stays warm, in milliseconds.
     pub bake_ms: u64,
@@ -60,7 +62,15 @@ impl Plan {
             min_requests: 1,
             gate: Gate::Auto,
             criteria: Vec::new(),
+            preview: None,
         }
+    }
+
+    /// Whether the canary gets everything in one step: nobody is sent to it by weight before. Stable then serves nobody from that moment on, and
+    /// is there for nothing but the way back.
+    #[must_use]
+    pub fn is_switch(&self) -> bool {
+        self.steps.iter().all(Step::is_preview)
     }
 
     /// How long the release takes if nothing waits longer than it must, in milliseconds. Retention is not counted.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Criterion;
+use super::{Criterion, Preview};
 use crate::WeightBps;
 
 /// A stage: a weight per target, and what must be seen there before the next one.
@@ -26,9 +26,24 @@ pub struct Step {
     pub gate: Gate,
     /// Criteria of this stage alone.
     pub criteria: Vec<Criterion>,
+    /// The canary is reached through an address of its own and by no weight: every weight is 0. `None`: a stage by weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
 }
 
 impl Step {
+    /// Whether nobody is sent to the canary but those who ask for it.
+    #[must_use]
+    pub fn is_preview(&self) -> bool {
+        self.preview.is_some()
+    }
+
+    /// What people call the stage: `preview`, or its weight.
+    #[must_use]
+    pub fn title(&self) -> String {
+        if self.is_preview() { "preview".to_owned() } else { self.weight().to_string() }
+    }
+
     /// The largest share on any target: what the stage is called by.
     #[must_use]
     pub fn weight(&self) -> WeightBps {

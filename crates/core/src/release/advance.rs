@@ -5,6 +5,7 @@ use crate::{
     WeightBps, format_count,
     judge::{SplitCheck, Verdict},
     plan::{Gate, OnInconclusive, OnNoData, Step},
+    traffic::Arm,
 };
 
 /// No input leads through more transitions than this; a longer chain would be a loop.
@@ -39,6 +40,25 @@ impl Release {
         }
     }
 
+    /// After a switch there is nothing but the past to compare with.
+    fn warn_if_blind(&mut self) {
+        let blind = self.trial.blind();
+        if self.plan.is_switch() && !blind.is_empty() {
+            let names = blind.join(", ");
+            let text = format!(
+                "stable was seen too little before the switch to hold the canary against it: {names}; give what shall protect the bake a `max`"
+            );
+            self.record(Event::Warned { text });
+        }
+    }
+
+    /// Whether traffic shows for the first time that everything goes to the canary.
+    fn confirms_switch(&self) -> bool {
+        let tally = self.trial.tally();
+        let agrees = !matches!(tally.split(WeightBps::FULL), SplitCheck::Differs { .. });
+        self.plan.is_switch() && !self.state.switch_seen && self.state.all_proven() && tally.at_full[Arm::Canary.index()] > 0 && agrees
+    }
+
     /// How far the stage is from passing, whatever the time.
     pub(super) fn progress(&self, step: &Step) -> Progress {
         let weight = step.weight();
@@ -48,10 +68,10 @@ impl Release {
             let what = format!("{} of {} requests", format_count(seen), format_count(step.min_requests));
             return Progress::Missing { what, no_data: seen == 0 };
         }
-        // At 100 % nothing is split: what came before is not measured at that weight.
+        // At 100 % nothing is split, and what came before is not measured at that weight. A switch has nothing but its own traffic to show.
+        let is_split_seen = if weight == WeightBps::FULL { self.plan.is_switch() } else { !self.plan.sticky };
         if let SplitCheck::Differs { share } = tally.split(weight)
-            && weight != WeightBps::FULL
-            && !self.plan.sticky
+            && is_split_seen
         {
             let what = format!("the canary gets {:.1} % of the requests instead of {weight}", share * 100.0);
             return Progress::Missing { what, no_data: false };
@@ -71,6 +91,14 @@ impl Release {
                 let what = format!("nothing was measured for {}", crate::human_duration(age_ms));
                 return Progress::Missing { what, no_data: true };
             }
+        }
+        if let Some((what, no_data)) = self.preview_lacks(step) {
+            return Progress::Missing { what, no_data };
+        }
+        if step.is_preview() && assessment.evaluated_at.is_some() {
+            let mut evidence = vec![format!("{} preview requests", format_count(seen))];
+            evidence.extend(self.preview_evidence(step));
+            return Progress::Passed(evidence.join(", "));
         }
         if !assessment.all_pass() {
             return match assessment.first_open() {
@@ -95,6 +123,11 @@ impl Release {
             Phase::Promoting if self.state.all_proven() && self.state.asked_weight() == WeightBps::FULL => {
                 self.trial.begin_stage(&self.plan, self.plan.steps.len(), WeightBps::FULL);
                 self.record(Event::BakeStarted);
+                self.warn_if_blind();
+            }
+            Phase::Baking { .. } if self.confirms_switch() => {
+                let requests = self.trial.tally().at_full[Arm::Canary.index()];
+                self.record(Event::SwitchSeen { requests });
             }
             Phase::Baking { extended_ms, .. } => self.baking(extended_ms),
             Phase::Finishing => self.request_once(Effect::Finalize),
@@ -211,7 +244,7 @@ impl Release {
     /// What the document says about a stage or bake that ran out of time, and why it did.
     fn policy(&self, step: &Step, what: &str, no_data: bool) -> (OnInconclusive, String) {
         let after = crate::human_duration(step.max_hold_ms);
-        let reason = format!("no verdict at {} within {after}: {what}", step.weight());
+        let reason = format!("no verdict at {} within {after}: {what}", place(step));
         let analysis = &self.plan.analysis;
         let policy = if no_data {
             match analysis.on_no_data {
@@ -224,4 +257,9 @@ impl Release {
         };
         (policy, reason)
     }
+}
+
+/// Where a stage is judged.
+fn place(step: &Step) -> String {
+    if step.is_preview() { "the preview".to_owned() } else { step.weight().to_string() }
 }

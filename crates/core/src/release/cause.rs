@@ -30,6 +30,11 @@ pub enum CauseKind {
         /// Its name.
         name: String,
     },
+    /// A check of the preview failed.
+    Check {
+        /// Its name.
+        name: String,
+    },
     /// The canary's processes or servers failed.
     Workload,
     /// A policy of the document for missing or undecided data.

@@ -31,6 +31,9 @@ pub enum Effect {
         weight: WeightBps,
         /// Whether the declared matches send requests to the canary.
         matches: bool,
+        /// Whether the preview address leads to the canary.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        preview: bool,
     },
     /// Read back which share the router really gives the canary.
     ReadBack {
@@ -49,7 +52,7 @@ impl Effect {
     /// Whether this moves traffic to stable: such effects run before they are journaled, because nothing may delay them.
     #[must_use]
     pub fn is_retreat(&self) -> bool {
-        matches!(self, Self::Shift { weight, matches: false, .. } if weight.is_zero())
+        matches!(self, Self::Shift { weight, matches: false, preview: false, .. } if weight.is_zero())
     }
 
     /// The target of effects that have one.

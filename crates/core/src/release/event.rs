@@ -151,6 +151,11 @@ pub enum Event {
     PromotionStarted,
     /// The canary serves everything and is measured further.
     BakeStarted,
+    /// The switch is confirmed by traffic: new requests reach the canary, and none stable.
+    SwitchSeen {
+        /// How many of the canary's were counted by then.
+        requests: u64,
+    },
     /// The bake is over; the canary becomes the version that is kept.
     BakePassed,
     /// The canary is the version that is kept; the old one waits for its retention to end.

@@ -27,6 +27,13 @@ pub enum Input {
         /// The share it gives the canary.
         weight: WeightBps,
     },
+    /// What came of a check of the preview that runs.
+    PreviewSeen {
+        /// The check's name.
+        check: String,
+        /// What was wrong, in words.
+        result: Result<(), String>,
+    },
     /// How the versions' replicas are.
     WorkloadSeen(WorkloadSeen),
     /// An alert fires that the plan names and that did not when the release began.
@@ -52,6 +59,8 @@ pub struct Fault {
 pub struct WorkloadSeen {
     /// Ready replicas of stable; `None`: not known.
     pub stable_ready: Option<u32>,
+    /// Ready replicas of the canary; `None`: not known.
+    pub canary_ready: Option<u32>,
     /// A failure of stable that people should know of.
     pub stable_failure: Option<String>,
     /// A failure of the canary that no statistics need to judge: it never became ready, crash-loops, or does not respond.

@@ -26,8 +26,12 @@ impl Release {
             Phase::Deploying { .. } | Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. }
         );
         if let Some(text) = self.workload.canary_failure.clone()
-            && judged
+            && (judged || self.serves_alone_beside_warm_stable())
         {
+            self.roll_back(Cause { kind: CauseKind::Workload, text });
+        }
+        if self.workload.canary_ready == Some(0) && self.serves_alone_beside_warm_stable() {
+            let text = "no replica of the canary is ready, and it has all traffic".to_owned();
             self.roll_back(Cause { kind: CauseKind::Workload, text });
         }
         // Stable is back: the rollback that would have lost every request no longer does.
@@ -49,6 +53,13 @@ impl Release {
         if judged {
             self.roll_back(Cause { kind: CauseKind::Alert { name }, text });
         }
+    }
+
+    /// After a switch stable is there for nothing but the way back, as long as it is kept: a canary without a single replica is left at once, and
+    /// not only once it is seen to come up and crash again and again.
+    fn serves_alone_beside_warm_stable(&self) -> bool {
+        let is_kept = matches!(self.state.phase, Phase::Promoting | Phase::Baking { .. } | Phase::Finishing | Phase::Retained { .. });
+        is_kept && self.plan.is_switch() && self.workload.stable_ready.is_some_and(|ready| ready > 0)
     }
 
     fn judge_canary(&mut self) {

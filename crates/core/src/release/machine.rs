@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Cause, CauseKind, Check, CheckStatus, Effect, EffectId, Entry, Event, Input, Phase, StageStep, State, WorkloadSeen, delivery::Due,
+    preview::Previewed,
 };
 use crate::{
     Timestamp, WeightBps,
@@ -24,6 +25,8 @@ pub struct Release {
     /// Criteria that already paused or warned and have not recovered since.
     pub(super) told: BTreeSet<String>,
     stable_news: StableNews,
+    /// What the checks of the running preview showed. Not journaled: a restarted shell checks anew.
+    pub(super) previewed: Previewed,
     /// When outstanding effects are asked for again. Not journaled: a restarted shell asks for all of them at once.
     pub(super) due: BTreeMap<EffectId, Due>,
     epoch: u64,
@@ -149,6 +152,7 @@ impl Release {
                 self.judge();
             }
             Input::RouterSeen { target, weight } => self.router_seen(&target, weight),
+            Input::PreviewSeen { check, result } => self.preview_seen(check, result),
             Input::WorkloadSeen(seen) => self.workload_seen(seen),
             Input::AlertFired { name, text } => self.alert_fired(name, text),
         }
@@ -203,6 +207,7 @@ impl Release {
         {
             let weight = self.state.asked_weight();
             self.trial.begin_stage(&self.plan, step, weight);
+            self.previewed = Previewed::default();
         }
         // A weight set by hand is judged as what it is: at 100 %, say, there is nothing to compare with.
         if let Event::WeightProven { .. } = &entry.event
@@ -257,6 +262,7 @@ impl Release {
             workload: WorkloadSeen::default(),
             told: BTreeSet::new(),
             stable_news: StableNews::default(),
+            previewed: Previewed::default(),
             due: BTreeMap::new(),
             epoch,
             now,

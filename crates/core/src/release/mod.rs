@@ -5,7 +5,8 @@
 //! events and stay outstanding until acknowledged, so that a restarted shell repeats exactly those that were not.
 //!
 //! Reading order: `event`, `state` and `clock` (what can happen and what it means), `machine` (inputs and outputs), `commands` (what
-//! people ask for), `judgement` (what the judge's assessment leads to), `retreat` (who caused what both arms show), `advance`
+//! people ask for), `judgement` (what the judge's assessment leads to), `retreat` (who caused what both arms show), `preview` (what is
+//! asked of a canary that nobody is sent to), `advance`
 //! (what happens by itself), `routers` (what they are asked, and the proof), `delivery` (how effects get done), `wait` (why
 //! nothing happens).
 
@@ -20,6 +21,7 @@ mod input;
 mod judgement;
 mod machine;
 mod narrate;
+mod preview;
 mod retreat;
 mod routers;
 mod state;

@@ -1,7 +1,7 @@
 //! The journal in words: one line per entry that people care about.
 
 use super::{Effect, Entry, Event};
-use crate::{human_duration, plan::Plan};
+use crate::{format_count, human_duration, plan::Plan};
 
 /// How the text of an entry ends when a stage or bake was left undecided and the document says to go on all the same.
 pub const WITHOUT_VERDICT: &str = "the document says to go on without a verdict";
@@ -10,7 +10,9 @@ pub const WITHOUT_VERDICT: &str = "the document says to go on without a verdict"
 #[must_use]
 pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
     let stage = |step: &usize| format!("stage {}", step + 1);
-    let weight = |step: &usize| plan.steps.get(*step).map_or_else(|| "100 %".to_owned(), |step| step.weight().to_string());
+    let planned = |step: &usize| plan.steps.get(*step);
+    let weight = |step: &usize| planned(step).map_or_else(|| "100 %".to_owned(), crate::plan::Step::title);
+    let is_preview = |step: &usize| planned(step).is_some_and(crate::plan::Step::is_preview);
     let said =
         |by: &str, reason: &Option<String>| reason.as_ref().map_or_else(|| format!("by {by}"), |reason| format!("by {by}: {reason}"));
     let line = |head: &str, detail: String| Some((head.to_owned(), detail));
@@ -19,6 +21,9 @@ pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
         Event::Began { release, by: Some(by), reason } => line("release began", format!("{release}, {}", said(by, reason))),
         Event::TakenOver { unobserved_ms } => {
             line("taken over", format!("{} without an owner do not count as held", human_duration(*unobserved_ms)))
+        }
+        Event::Requested { effect: Effect::Shift { preview: true, .. } } => {
+            line("preview asked", "the canary, and nobody is sent to it".to_owned())
         }
         Event::Requested { effect: Effect::Shift { weight, .. } } => line("weight asked", format!("canary {weight}")),
         Event::Requested { .. } | Event::Done { .. } => None,
@@ -33,6 +38,7 @@ pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
             line("preflight failed", failed.join("; "))
         }
         Event::Deployed => line("canary ready", String::new()),
+        Event::StageEntered { step } if is_preview(step) => line(&format!("{} entered", stage(step)), weight(step)),
         Event::StageEntered { step } => line(&format!("{} entered", stage(step)), format!("weight {}", weight(step))),
         Event::WeightProven { weight, .. } => line("weight proven", format!("the router gives the canary {weight}")),
         Event::DriftFound { asked, found, .. } => {
@@ -40,14 +46,17 @@ pub fn narrate(entry: &Entry, plan: &Plan) -> Option<(String, String)> {
         }
         Event::StagePassed { step, evidence } => line(&format!("{} passed", stage(step)), evidence.clone()),
         Event::StageWaived { step, reason } => line(&format!("{} waived", stage(step)), format!("{reason}; {WITHOUT_VERDICT}")),
+        Event::ApprovalAwaited { step } if is_preview(step) => line("approval needed", format!("to leave {}, the preview", stage(step))),
         Event::ApprovalAwaited { step } => line("approval needed", format!("to leave {} at {}", stage(step), weight(step))),
         Event::Approved { by, reason } => line("approved", said(by, reason)),
         Event::Paused { reason, .. } => line("paused", reason.clone()),
         Event::Resumed { by, reason } => line("resumed", said(by, reason)),
         Event::Overridden { weight, by, reason } => line("weight override", format!("{weight} {}", said(by, reason))),
         Event::PromotedByPerson { by, reason } => line("promoted by hand", said(by, reason)),
+        Event::PromotionStarted if plan.is_switch() => line("switch", "all traffic to the canary at once".to_owned()),
         Event::PromotionStarted => line("promotion", "all traffic to the canary".to_owned()),
         Event::BakeStarted => line("bake", human_duration(plan.bake_ms)),
+        Event::SwitchSeen { requests } => line("switch seen", format!("new requests reach the canary: {}", format_count(*requests))),
         Event::BakePassed => line("bake passed", String::new()),
         Event::RetainStarted if plan.retain_ms == 0 => None,
         Event::RetainStarted => line("old version kept", format!("for {}", human_duration(plan.retain_ms))),

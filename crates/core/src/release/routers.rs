@@ -11,15 +11,15 @@ impl Release {
     /// Sets every router to what the phase wants, and has it read back.
     pub(super) fn align_routers(&mut self) {
         for target in self.plan.targets.clone() {
-            let Some((weight, matches)) = self.wanted(&target) else { continue };
+            let Some((weight, matches, preview)) = self.wanted(&target) else { continue };
             let state = self.state.targets.get(&target).copied();
             let on_its_way = self.is_outstanding(|effect| effect.target() == Some(&target));
             match state {
                 // Never touched: there is nothing to take back.
-                None if weight.is_zero() && !matches && !self.lost_its_past() => {}
-                Some(state) if state.asked == weight && state.matches == matches => {
+                None if weight.is_zero() && !matches && !preview && !self.lost_its_past() => {}
+                Some(state) if (state.asked, state.matches, state.preview) == (weight, matches, preview) => {
                     if state.drifted {
-                        let shift = Effect::Shift { target, weight, matches };
+                        let shift = Effect::Shift { target, weight, matches, preview };
                         match state.drifts {
                             0..=1 => self.request(shift),
                             drifts => self.request_after(shift, drifts),
@@ -28,7 +28,7 @@ impl Release {
                         self.request(Effect::ReadBack { target });
                     }
                 }
-                _ => self.request(Effect::Shift { target, weight, matches }),
+                _ => self.request(Effect::Shift { target, weight, matches, preview }),
             }
         }
     }
@@ -64,25 +64,28 @@ impl Release {
         }
     }
 
-    /// The share and whether the matches are on; `None`: the router is not this phase's business.
-    fn wanted(&self, target: &str) -> Option<(WeightBps, bool)> {
+    /// The share, whether the matches are on, and whether the preview is open; `None`: the router is not this phase's business.
+    fn wanted(&self, target: &str) -> Option<(WeightBps, bool, bool)> {
         match &self.state.phase {
             Phase::Stage { step, .. } => match self.state.override_weight {
-                Some(weight) => Some((weight, !weight.is_zero())),
+                Some(weight) => Some((weight, !weight.is_zero(), false)),
                 None => {
                     let step = self.plan.steps.get(*step)?;
+                    if step.is_preview() {
+                        return Some((WeightBps::ZERO, false, true));
+                    }
                     let weight = *step.weights.get(target)?;
                     // A target that gets nothing while others get something has not had its turn yet; a stage where none
                     // gets anything is there for the matches.
-                    Some((weight, !weight.is_zero() || step.weight().is_zero()))
+                    Some((weight, !weight.is_zero() || step.weight().is_zero(), false))
                 }
             },
             Phase::Promoting | Phase::Baking { .. } | Phase::Finishing | Phase::Retained { .. } | Phase::Retiring => {
-                Some((WeightBps::FULL, false))
+                Some((WeightBps::FULL, false, false))
             }
-            Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false)),
+            Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false, false)),
             // Everything stays as it was asked until stable is back or a person decides.
-            Phase::NeedsOperator { .. } => self.state.targets.get(target).map(|state| (state.asked, state.matches)),
+            Phase::NeedsOperator { .. } => self.state.targets.get(target).map(|state| (state.asked, state.matches, state.preview)),
             _ => None,
         }
     }

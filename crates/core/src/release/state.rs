@@ -34,6 +34,9 @@ pub struct State {
     pub retreats: u32,
     /// How many stages the release has left behind; where it had come to if it went back to stable.
     pub stages_behind: usize,
+    /// Traffic confirmed that everything goes to the canary at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub switch_seen: bool,
     /// When the release began.
     pub began_at: Timestamp,
     /// When it ended.
@@ -154,6 +157,9 @@ pub struct TargetState {
     pub asked: WeightBps,
     /// Whether the declared matches were asked to be active.
     pub matches: bool,
+    /// Whether the preview address was asked to lead to the canary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preview: bool,
     /// The canary's share last read back; `None` while a change is on its way.
     pub proven: Option<WeightBps>,
     /// The router was found to do something else than asked, and has not been asked again yet.
@@ -211,10 +217,10 @@ impl State {
         }
     }
 
-    /// Whether the canary may be getting requests, by weight or by a declared match.
+    /// Whether the canary may be getting requests, by weight, by a declared match or through the preview address.
     #[must_use]
     pub fn canary_has_traffic(&self) -> bool {
-        self.targets.values().any(|target| target.matches || !target.asked.is_zero())
+        self.targets.values().any(|target| target.matches || target.preview || !target.asked.is_zero())
     }
 
     /// Takes in one entry. Entries that do not fit the state change nothing but the position.
@@ -271,6 +277,7 @@ impl State {
                 self.phase = Phase::Promoting;
             }
             Event::BakeStarted => self.phase = Phase::Baking { since: now, excluded_ms: 0, extended_ms: 0 },
+            Event::SwitchSeen { .. } => self.switch_seen = true,
             Event::BakePassed => self.phase = Phase::Finishing,
             Event::RetainStarted => self.phase = Phase::Retained { since: now },
             Event::RetainEnded { .. } => self.phase = Phase::Retiring,
@@ -305,11 +312,11 @@ impl State {
 
     fn request(&mut self, id: EffectId, effect: &Effect) {
         match effect {
-            Effect::Shift { target, weight, matches } => {
+            Effect::Shift { target, weight, matches, preview } => {
                 // A newer wish for the same router makes the older ones, and reading them back, pointless.
                 self.outstanding.retain(|_, old| old.target() != Some(target));
                 let drifts = self.targets.get(target).filter(|old| old.asked == *weight).map_or(0, |old| old.drifts);
-                let state = TargetState { asked: *weight, matches: *matches, proven: None, drifted: false, drifts };
+                let state = TargetState { asked: *weight, matches: *matches, preview: *preview, proven: None, drifted: false, drifts };
                 self.targets.insert(target.clone(), state);
             }
             Effect::Deploy => self.deployed = true,

@@ -38,7 +38,7 @@ impl Wait {
                 let most_ms = step.max_hold_ms.saturating_add(extended_ms);
                 let why = format!(
                     "the judge at {}: {} of {} held, at most {}",
-                    step.weight(),
+                    if step.is_preview() { "the preview".to_owned() } else { step.weight().to_string() },
                     human_duration(held_ms),
                     human_duration(step.hold_ms),
                     human_duration(most_ms)
@@ -130,14 +130,21 @@ impl Release {
             return Wait { until: None, why: "a stage that the plan does not have".to_owned(), operator: true };
         };
         let weight = step.weight();
+        let asked = if step.is_preview() { "the router to open the preview".to_owned() } else { format!("the router to take {weight}") };
         match at {
-            StageStep::Shifting => Wait { until: None, why: self.router_wait(&format!("the router to take {weight}")), operator: false },
+            StageStep::Shifting => Wait { until: None, why: self.router_wait(&asked), operator: false },
             StageStep::AwaitingApproval { .. } => {
-                Wait { until: None, why: format!("approval to leave {weight}: `approve` or `reject`"), operator: true }
+                let next = match self.plan.steps.get(index + 1) {
+                    _ if !step.is_preview() => format!("leave {weight}"),
+                    None => "switch all traffic to the canary".to_owned(),
+                    Some(next) => format!("leave the preview for {}", next.title()),
+                };
+                Wait { until: None, why: format!("approval to {next}: `approve` or `reject`"), operator: true }
             }
             StageStep::Observing { .. } if !self.state.all_proven() => {
-                Wait { until: None, why: self.router_wait(&format!("the router to take {weight} again")), operator: false }
+                Wait { until: None, why: self.router_wait(&format!("{asked} again")), operator: false }
             }
+            StageStep::Observing { extended_ms, .. } if step.is_preview() => self.hold_wait("previewing", step, *extended_ms),
             StageStep::Observing { extended_ms, .. } => self.hold_wait("holding", step, *extended_ms),
         }
     }
@@ -145,7 +152,7 @@ impl Release {
     /// A stage or bake that is being measured.
     fn hold_wait(&self, doing: &str, step: &Step, extended_ms: u64) -> Wait {
         let now = self.now();
-        let weight = step.weight();
+        let place = if step.is_preview() { String::new() } else { format!(" at {}", step.weight()) };
         let held_ms = self.state.held_ms(now);
         let planned_ms = if step.early && matches!(self.progress(step), Progress::Passed(_)) { step.min_hold_ms } else { step.hold_ms };
         let patience_ms = step.max_hold_ms.saturating_add(extended_ms);
@@ -155,12 +162,13 @@ impl Release {
             (patience_ms, format!("at most {} more", human_duration(patience_ms.saturating_sub(held_ms))))
         };
         let missing = match self.progress(step) {
+            Progress::Passed(_) if step.is_preview() => "all checks pass".to_owned(),
             Progress::Passed(_) => "all criteria pass".to_owned(),
             Progress::Missing { what, .. } => what,
         };
         Wait {
             until: Some(now.plus_ms(end_ms.saturating_sub(held_ms))),
-            why: format!("{doing} at {weight}: {missing}, {left}"),
+            why: format!("{doing}{place}: {missing}, {left}"),
             operator: false,
         }
     }

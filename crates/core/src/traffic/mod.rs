@@ -67,11 +67,13 @@ pub enum Assignment {
     Mirror,
     /// A request that failed on the canary and was carried out by stable. It never counts for or against stable.
     Rescue,
+    /// Sent to the canary through the preview address, before anybody else is.
+    Preview,
 }
 
 impl Assignment {
     /// Every assignment, in the order of its index.
-    pub const ALL: [Self; 6] = [Self::Random, Self::Sticky, Self::Matched, Self::Forced, Self::Mirror, Self::Rescue];
+    pub const ALL: [Self; 7] = [Self::Random, Self::Sticky, Self::Matched, Self::Forced, Self::Mirror, Self::Rescue, Self::Preview];
 
     /// Position in [`ALL`](Self::ALL): for arrays by assignment.
     #[must_use]
@@ -83,7 +85,15 @@ impl Assignment {
             Self::Forced => 3,
             Self::Mirror => 4,
             Self::Rescue => 5,
+            Self::Preview => 6,
         }
+    }
+
+    /// Whether somebody asked for the canary: by a declared rule, or through the preview address. These are other populations than those that
+    /// weights send, and are held against absolute limits apart from them.
+    #[must_use]
+    pub fn is_by_choice(self) -> bool {
+        matches!(self, Self::Matched | Self::Preview)
     }
 
     /// Whether requests assigned like this may be compared between the arms.

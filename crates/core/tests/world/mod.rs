@@ -30,6 +30,7 @@ const OBSERVE_MS: u64 = 1_000;
 pub struct Router {
     pub weight: WeightBps,
     pub matches: bool,
+    pub preview: bool,
     /// Acknowledges changes without making them.
     pub deaf: bool,
 }
@@ -60,6 +61,12 @@ pub struct World {
     /// Requests per second and target; matched ones come on top while the router's matches are on.
     pub rps: f64,
     pub matched_rps: f64,
+    /// Requests per second through the preview address while it is open.
+    pub preview_rps: f64,
+    /// The canary does not answer the checks of a preview as expected.
+    pub checks_fail: bool,
+    /// Nobody carries the checks of a preview out.
+    pub checks_hang: bool,
     /// Shares of failing requests by arm.
     pub errors: [f64; 2],
     pub matched_errors: f64,
@@ -103,6 +110,9 @@ impl World {
             inbox: VecDeque::new(),
             rps: 100.0,
             matched_rps: 0.0,
+            preview_rps: 0.0,
+            checks_fail: false,
+            checks_hang: false,
             errors: [0.0, 0.0],
             matched_errors: 0.0,
             canary_harms_stable: 0.0,
@@ -159,11 +169,22 @@ impl World {
     pub fn look(&mut self) {
         let input = if self.now >= self.observed_at.plus_ms(OBSERVE_MS) {
             let observation = self.observe();
+            self.check_preview();
             if self.observing { Input::Observed(observation) } else { Input::Tick }
         } else {
             Input::Tick
         };
         self.release.handle(input, self.now);
+    }
+
+    /// Every check of the preview gets its answer.
+    fn check_preview(&mut self) {
+        let is_open = self.routers.values().any(|router| router.preview);
+        let checks: Vec<_> = self.release.preview_checks().iter().map(|check| check.name.clone()).collect();
+        for check in checks.into_iter().filter(|_| !self.checks_hang) {
+            let result = if self.checks_fail || !is_open { Err("answered 500".to_owned()) } else { Ok(()) };
+            self.release.handle(Input::PreviewSeen { check, result }, self.now);
+        }
     }
 
     /// Steps until `there`, for at most an hour of the world's time.
@@ -261,10 +282,10 @@ impl World {
                 let check = Check { name: "stable".to_owned(), status: self.preflight, detail: "looked".to_owned(), hint: None };
                 Input::PreflightChecked(id, vec![check])
             }
-            Effect::Shift { target, weight, matches } => {
+            Effect::Shift { target, weight, matches, preview } => {
                 let router = self.routers.get_mut(target).expect("only planned targets are driven");
                 if !router.deaf {
-                    (router.weight, router.matches) = (*weight, *matches);
+                    (router.weight, router.matches, router.preview) = (*weight, *matches, *preview);
                 }
                 Input::Done(id)
             }
@@ -294,6 +315,9 @@ impl World {
             cell(Arm::Canary, assignment, canary, self.errors[1]);
             if router.matches {
                 cell(Arm::Canary, Assignment::Matched, (self.matched_rps * seconds).round(), self.matched_errors);
+            }
+            if router.preview {
+                cell(Arm::Canary, Assignment::Preview, (self.preview_rps * seconds).round(), self.errors[1]);
             }
         }
         Observation { at: self.now, cells, ..Observation::default() }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serin_core::{
     WeightBps,
     plan::{
-        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, Plan,
-        RetreatEnd, RetreatPolicy, Step, VersusStable,
+        Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnInconclusive, OnNoData, Plan, Preview,
+        PreviewCheck, RetreatEnd, RetreatPolicy, Step, VersusStable,
     },
 };
 
@@ -49,7 +49,33 @@ pub fn step(weights: &[(&str, u16)]) -> Step {
         min_requests: 50,
         gate: Gate::Auto,
         criteria: vec![],
+        preview: None,
     }
+}
+
+/// Nobody is sent to the canary: it answers one check, three times in a row, at most two failures in a row are tolerated.
+pub fn preview(targets: &[&str]) -> Step {
+    let weights: Vec<_> = targets.iter().map(|target| (*target, 0)).collect();
+    let check = PreviewCheck {
+        name: "home".to_owned(),
+        path: "/".to_owned(),
+        status: None,
+        every_ms: 1_000,
+        timeout_ms: 1_000,
+        successes: 3,
+        failures: 3,
+    };
+    Step { min_requests: 0, preview: Some(Preview { checks: vec![check] }), ..step(&weights) }
+}
+
+/// Everything at once after a preview, measured for a while, and a way back for longer.
+pub fn switch() -> Plan {
+    Plan { steps: vec![preview(&["main"])], bake_ms: 20_000, retain_ms: 60_000, ..plan() }
+}
+
+/// At most this share of errors.
+pub fn limit(name: &str, max: f64) -> Criterion {
+    Criterion { max: Some(max), versus_stable: None, ..criterion(name) }
 }
 
 /// At most 5 % errors, and not both 1.5 times and one percentage point more than stable.

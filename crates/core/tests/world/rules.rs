@@ -89,15 +89,17 @@ impl Rules {
         (memory.seq, memory.at) = (entry.seq, entry.at);
         match &entry.event {
             Event::Deployed => memory.deployed = true,
-            Event::Requested { effect: Effect::Shift { target, weight, matches } } => {
+            Event::Requested { effect: Effect::Shift { target, weight, matches, preview } } => {
                 memory.proven_at.remove(target);
-                let past = memory.asked.insert(target.clone(), (*weight, *matches));
+                let past = memory.asked.insert(target.clone(), (*weight, *matches || *preview));
                 let most = self.most(target);
                 let memory = &self.memory;
                 // A share that was asked for already may be asked for again while nobody may decide.
-                let again = past == Some((*weight, *matches)) && !memory.rolled_back && !matches!(memory.part, Part::Away(_));
+                let again = past == Some((*weight, *matches || *preview)) && !memory.rolled_back && !matches!(memory.part, Part::Away(_));
                 assert!(*weight <= most || again, "{target} was asked for {weight}, at most {most} is allowed: {memory:?}");
                 assert!(!matches || matches!(memory.part, Part::Stage(_)), "matches outside of a stage: {memory:?}");
+                let in_preview = matches!(memory.part, Part::Stage(step) if self.plan.steps[step].is_preview());
+                assert!(!preview || in_preview || again, "a preview outside of one: {memory:?}");
             }
             Event::DriftFound { target, .. } => {
                 memory.proven_at.remove(target);

@@ -3,15 +3,17 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use rustix::process::{Resource, getrlimit};
 use serin_core::release::Check;
+use serin_proxy::table::RouteTable;
 use serin_spec::validated::{Auth, EnvValue, ProcessArm, Prometheus, Release, Secret, Workload};
 
 use super::{fail, outcome, pass, program, warn};
-use crate::router::bind_check;
+use crate::{router::bind_check, store::ROUTE_TABLE};
 
 /// Below this many open files a busy proxy runs dry: each request in flight takes two.
 const FEW_FILES: u64 = 1024;
@@ -24,6 +26,7 @@ const LITTLE_SPACE_BYTES: u64 = 64 << 20;
 #[must_use]
 pub fn static_checks(release: &Release, document_dir: &Path, state: &Path, own_listener: bool) -> Vec<Check> {
     let mut checks = vec![listen(release, own_listener), open_files(), space(state)];
+    checks.extend(release.traffic.preview.map(|address| preview(address, own_listener && is_our_preview(release, state, address))));
     match &release.workload {
         Workload::Processes(processes) => {
             for (name, arm) in [("stable", &processes.stable), ("canary", &processes.canary)] {
@@ -61,6 +64,28 @@ fn listen(release: &Release, own_listener: bool) -> Check {
         free,
         "stop what uses the address (`ss -ltnp` shows it) or change traffic.embedded.listen",
     )
+}
+
+fn preview(address: SocketAddr, is_ours: bool) -> Check {
+    if is_ours {
+        return pass("preview address", format!("{address} is held by the release under way"));
+    }
+    let free = bind_check(address).map_err(|error| error.to_string());
+    outcome(
+        "preview address",
+        format!("{address} is free"),
+        free,
+        "stop what uses the address (`ss -ltnp` shows it) or change traffic.embedded.preview",
+    )
+}
+
+/// Whether the route table that is served opens this very preview: a release that takes its place finds it closed. `state`: the folder of the service,
+/// or that of its server.
+fn is_our_preview(release: &Release, state: &Path, address: SocketAddr) -> bool {
+    let of_server = state.join("services").join(&release.name);
+    let tables = [state, &of_server].map(|folder| fs::read(folder.join(ROUTE_TABLE)));
+    let tables = tables.into_iter().flatten().filter_map(|text| serde_json::from_slice::<RouteTable>(&text).ok());
+    tables.filter_map(|table| table.preview).any(|open| open == address)
 }
 
 fn open_files() -> Check {

@@ -38,7 +38,7 @@ pub use error::{ProcessError, WorkloadFailure};
 pub use exit::ExitInfo;
 pub use launch::{LOAD_ID, LaunchContext, LogFile, ReplicaSpec, load_spec, replica_specs};
 pub(crate) use port::reserve;
-pub use probe::probe_address;
+pub use probe::{ask_address, probe_address};
 pub use record::{Ledger, ReplicaRecord, kill_leftover, leftover};
 pub use set::ReplicaSet;
 pub use status::{Phase, ReplicaSetStatus, ReplicaStatus};

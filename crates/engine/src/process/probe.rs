@@ -8,7 +8,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serin_core::human_duration;
 use serin_spec::validated::ReadyProbe;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{error::Elapsed, timeout},
+};
 
 /// How much of an answer's head is read, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -25,11 +28,31 @@ pub(super) async fn probe(probe: &ReadyProbe, port: u16) -> Result<(), String> {
 /// # Errors
 /// Why it is not well: `GET /health answered 503`.
 pub async fn probe_address(path: Option<&str>, timeout_ms: u64, address: &str) -> Result<(), String> {
-    let patience = Duration::from_millis(timeout_ms);
-    let (name, outcome) = match path {
-        Some(path) => (format!("GET {path}"), timeout(patience, get(path, address)).await),
-        None => (format!("connecting to {address}"), timeout(patience, connect(address)).await.map(|one| one.map(drop))),
+    let Some(path) = path else {
+        let connected = timeout(Duration::from_millis(timeout_ms), connect(address)).await;
+        return told(&format!("connecting to {address}"), timeout_ms, connected.map(|one| one.map(drop)));
     };
+    ask_address(path, None, timeout_ms, address).await
+}
+
+/// Asks a server once: a GET that must answer `status`, or 200–399 without one.
+///
+/// # Errors
+/// What is wrong with the answer: `GET /health answered 503`.
+pub async fn ask_address(path: &str, status: Option<u16>, timeout_ms: u64, address: &str) -> Result<(), String> {
+    let answered = timeout(Duration::from_millis(timeout_ms), get(path, address)).await;
+    let judged = answered.map(|answered| {
+        let found = answered?.as_u16();
+        match status {
+            Some(status) if found != status => Err(format!("answered {found}, not {status}")),
+            None if !(200..400).contains(&found) => Err(format!("answered {found}")),
+            _ => Ok(()),
+        }
+    });
+    told(&format!("GET {path}"), timeout_ms, judged)
+}
+
+fn told(name: &str, timeout_ms: u64, outcome: Result<Result<(), String>, Elapsed>) -> Result<(), String> {
     match outcome {
         Ok(Ok(())) => Ok(()),
         Ok(Err(reason)) => Err(format!("{name} {reason}")),
@@ -46,7 +69,7 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
     }
 }
 
-async fn get(path: &str, address: &str) -> Result<(), String> {
+async fn get(path: &str, address: &str) -> Result<StatusCode, String> {
     let stream = connect(address).await?;
     let request = Request::get(path)
         .header(header::HOST, address)
@@ -68,14 +91,10 @@ async fn get(path: &str, address: &str) -> Result<(), String> {
         Ok(status)
     };
     let (mut exchange, mut connection) = (pin!(exchange), pin!(connection));
-    let status: Result<StatusCode, String> = tokio::select! {
+    tokio::select! {
         status = &mut exchange => status,
         // The connection may end first, with the answer already handed over.
         _ = &mut connection => exchange.await,
-    };
-    match status? {
-        status if (200..400).contains(&status.as_u16()) => Ok(()),
-        status => Err(format!("answered {}", status.as_u16())),
     }
 }
 

@@ -13,13 +13,23 @@ use crate::Pending;
 
 /// A router that gives the canary a share of the traffic.
 pub trait Router: Send + Sync {
-    /// Gives the canary this share, and its declared matches if `matches`. Done when the router took it, not when it was
-    /// merely told. A move whose `order` is lower than that of one already begun is obsolete and does nothing: whatever
+    /// Splits the traffic like this, all of it in one change. Done when the router took it, not when it was merely told. A move whose `order` is lower than that of one already begun is obsolete and does nothing: whatever
     /// delays a raise, it cannot overtake the retreat that came after it.
-    fn shift(&self, order: EffectId, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>>;
+    fn shift(&self, order: EffectId, split: Split) -> Pending<'_, Result<(), RouterError>>;
 
     /// The share that the router itself says it gives the canary.
     fn read_back(&self) -> Pending<'_, Result<WeightBps, RouterError>>;
+}
+
+/// What reaches the canary. By default nothing does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Split {
+    /// Its share of what no rule matches.
+    pub weight: WeightBps,
+    /// Whether the declared matches lead to it.
+    pub matches: bool,
+    /// Whether the preview address does.
+    pub preview: bool,
 }
 
 /// Why a router did not do what it was asked.

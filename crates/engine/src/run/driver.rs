@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    net::SocketAddr,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -27,6 +28,7 @@ use super::{
     effects::{World, carry_out},
     ledger::SharedStore,
     meter::{Fresh, RecentTraffic, TrafficMeter},
+    preview::Checking,
     socket::{self, Asked, Response},
     start::{Load, Remembered, Started},
     status::{Sources, report},
@@ -71,6 +73,9 @@ pub(crate) struct Driver {
     /// Answers commands from other terminals, where the release has a socket of its own.
     pub(crate) control: Option<JoinHandle<()>>,
     pub(crate) status: watch::Sender<Option<StatusReport>>,
+    /// The checks of a preview that is open.
+    checking: Checking,
+    preview: Option<SocketAddr>,
     commands: mpsc::Receiver<Asked>,
     /// What was seen of these must outlast [`drive`](Self::drive), which a server stops and calls again for every question: a link that
     /// looks new each time would have the table sent each time.
@@ -103,7 +108,8 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(started: Started, feed: Feed) -> Self {
-        let Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen } = started;
+        let Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen, preview } =
+            started;
         let (commands_in, commands) = mpsc::channel(32);
         let (status, status_out) = watch::channel(None);
         let polls = Polls::start(&world.sources);
@@ -126,6 +132,8 @@ impl Driver {
             feed,
             control: control.map(|listener| tokio::spawn(socket::serve(listener, status_out, commands_in))),
             status,
+            checking: Checking::default(),
+            preview,
             commands,
             stats,
             link,
@@ -357,12 +365,14 @@ impl Driver {
             journal_backlog: self.backlog.iter().map(|batch| batch.entries.len() as u64).sum(),
             effects_running: self.running.len() as u64,
             listen: self.listen.clone(),
+            preview: self.preview,
         };
         report(sources)
     }
 
     /// Takes what the release wants: traffic to stable at once, then the journal, then the rest.
     fn turn(&mut self) {
+        self.checking.follow(self.release.preview_checks(), self.preview, &self.answers.0);
         let output = self.release.take_output();
         let retreats = !output.urgent.is_empty();
         for (id, effect) in output.urgent.clone() {

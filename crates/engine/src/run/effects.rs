@@ -9,7 +9,6 @@ use std::{
 };
 
 use serin_core::{
-    WeightBps,
     release::{Check, Effect, EffectId, Fault, Input},
     traffic::Arm,
 };
@@ -18,7 +17,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     preflight,
-    router::{EmbeddedRouter, Router, RouterError},
+    router::{EmbeddedRouter, Router, RouterError, Split},
     source::Sources,
     workload::{Workload, WorkloadError},
 };
@@ -57,8 +56,8 @@ pub(crate) async fn carry_out(world: Arc<World>, id: EffectId, effect: Effect) -
     match effect {
         Effect::Preflight => Input::PreflightChecked(id, world.preflight().await),
         Effect::Deploy => done(world.deploy().await),
-        Effect::Shift { weight, matches, .. } => {
-            let shifted = timeout(ROUTER_PATIENCE, world.router.shift(id, weight, matches)).await;
+        Effect::Shift { weight, matches, preview, .. } => {
+            let shifted = timeout(ROUTER_PATIENCE, world.router.shift(id, Split { weight, matches, preview })).await;
             done(shifted.map_or_else(|_| Err(slow("the router")), |result| result.map_err(|error| error.fault())))
         }
         Effect::ReadBack { .. } => match timeout(ROUTER_PATIENCE, world.router.read_back()).await {
@@ -89,7 +88,7 @@ impl World {
     /// Takes the traffic back without a decision of the release, because it is about to lose its judge. Says whether the
     /// proxy took it.
     pub(crate) async fn send_everything_to_stable(&self) -> bool {
-        let shift = self.router.shift(EffectId(u64::MAX), WeightBps::ZERO, false);
+        let shift = self.router.shift(EffectId(u64::MAX), Split::default());
         matches!(timeout(ROUTER_PATIENCE, shift).await, Ok(Ok(())))
     }
 

@@ -36,7 +36,10 @@ pub struct ArmTotals {
     pub by_weight: u64,
     /// Requests that a declared rule sent.
     pub matched: u64,
-    /// Errors among both.
+    /// Requests through the preview address.
+    #[serde(default)]
+    pub preview: u64,
+    /// Errors among all of these.
     pub errors: u64,
     /// Requests that this arm answered in the other's stead.
     pub rescues: u64,
@@ -126,6 +129,7 @@ impl TrafficMeter {
         match assignment {
             Assignment::Rescue => return totals.rescues += counts.requests(),
             Assignment::Matched => totals.matched += counts.requests(),
+            Assignment::Preview => totals.preview += counts.requests(),
             _ => totals.by_weight += counts.requests(),
         }
         totals.errors += counts.errors();

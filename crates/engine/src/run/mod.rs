@@ -16,6 +16,7 @@ mod finish;
 pub(crate) mod ledger;
 mod leftovers;
 mod meter;
+mod preview;
 mod report;
 mod resume;
 pub(crate) mod socket;

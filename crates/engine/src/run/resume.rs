@@ -2,10 +2,14 @@
 
 use std::sync::PoisonError;
 
-use serin_core::{WeightBps, release::State, traffic::Arm};
+use serin_core::{
+    release::{State, TargetState},
+    traffic::Arm,
+};
 
 use super::ledger::SharedStore;
 use crate::{
+    router::Split,
     store::{Latch, ReleaseRow, StateFolder, StoreError},
     workload::{Workload, WorkloadError},
 };
@@ -34,12 +38,11 @@ impl Resumed {
     }
 
     /// What the routers were last asked for; nothing if the latch says that traffic was taken back since.
-    pub(super) fn weight(&self) -> WeightBps {
-        if self.latch.is_set() { WeightBps::ZERO } else { self.state.asked_weight() }
-    }
-
-    /// Whether the declared matches were active.
-    pub(super) fn matches(&self) -> bool {
-        !self.latch.is_set() && self.state.targets.values().any(|target| target.matches)
+    pub(super) fn split(&self) -> Split {
+        if self.latch.is_set() {
+            return Split::default();
+        }
+        let any = |wanted: fn(&TargetState) -> bool| self.state.targets.values().any(wanted);
+        Split { weight: self.state.asked_weight(), matches: any(|target| target.matches), preview: any(|target| target.preview) }
     }
 }

@@ -4,13 +4,14 @@
 //! everything running: what serves now is worth more than tidiness.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use serin_core::{
-    Timestamp, WeightBps,
+    Timestamp,
     judge::Checkpoint,
     release::{Check, CheckStatus, Phase, Release},
     traffic::Arm,
@@ -36,7 +37,7 @@ use super::{
 use crate::{
     preflight,
     process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec, reserve},
-    router::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, running_proxy, take_back},
+    router::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, Split, running_proxy, take_back},
     serve::Who,
     source::Sources,
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
@@ -68,6 +69,7 @@ pub(crate) struct Started {
     pub(crate) load: Option<Load>,
     pub(crate) clock: RunClock,
     pub(crate) listen: String,
+    pub(crate) preview: Option<SocketAddr>,
 }
 
 /// A version that serves without a release.
@@ -185,6 +187,7 @@ impl<'a> Preparation<'a> {
         let document = &config.document;
         let Ground { folder, store, epoch } = ground;
         reserve(document.release.traffic.listen.port());
+        document.release.traffic.preview.into_iter().for_each(|preview| reserve(preview.port()));
         let launch = Launch {
             state_dir: folder.path().to_owned(),
             document_dir: document.dir.clone(),
@@ -226,7 +229,7 @@ impl<'a> Preparation<'a> {
 
     async fn serve_new(&self) -> Result<(RunClock, ReleaseRow, Latch, EmbeddedRouter, ProxyKeeper), RunError> {
         let (links, router) = self.router(Arm::Stable)?;
-        router.prepare(None, WeightBps::ZERO, false);
+        router.prepare(None, Split::default());
         let keeper = ProxyKeeper::start(self.proxy_launch(), None, links).map_err(|error| self.address_taken(&error))?;
         let clock = RunClock::start(Timestamp(0));
         match self.record(clock) {
@@ -299,7 +302,7 @@ impl<'a> Preparation<'a> {
             ));
         }
         let (links, router) = self.router(arm)?;
-        router.prepare(None, WeightBps::ZERO, false);
+        router.prepare(None, Split::default());
         let keeper = match ProxyKeeper::start(self.proxy_launch(), proxy, links) {
             Ok(keeper) => keeper,
             Err(error) => {
@@ -329,7 +332,7 @@ impl<'a> Preparation<'a> {
         self.workload.adopt(Arm::Stable).map_err(|error| RunError::Internal(error.0))?;
         let latch = Latch::open(self.folder.latch(row.id))?;
         let router = self.router_behind(Arm::Stable, keeper.link())?;
-        router.prepare(None, WeightBps::ZERO, false);
+        router.prepare(None, Split::default());
         Ok((RunClock::start(row.created_at), latch, router))
     }
 
@@ -341,7 +344,7 @@ impl<'a> Preparation<'a> {
             // stable that does not come up is for the release to judge.
             self.note("the proxy is gone as well: waiting for the versions before serving again".to_owned());
             // The canary gets its share back as soon as somebody judges it: not before it can answer.
-            let canary_comes_back = !resumed.weight().is_zero() && canary.is_some();
+            let canary_comes_back = !resumed.split().weight.is_zero() && canary.is_some();
             let stable = self.workload.start(Arm::Stable);
             match canary_comes_back {
                 true => drop(tokio::join!(stable, timeout(CANARY_PATIENCE, self.workload.start(Arm::Canary)))),
@@ -350,9 +353,9 @@ impl<'a> Preparation<'a> {
         }
         let (links, router) = self.router(Arm::Stable)?;
         match &proxy {
-            Some(_) => router.prepare(canary, resumed.weight(), resumed.matches()),
+            Some(_) => router.prepare(canary, resumed.split()),
             // The release reads this back and asks for its weight again, once it sees fit.
-            None => router.prepare(canary, WeightBps::ZERO, false),
+            None => router.prepare(canary, Split::default()),
         }
         let keeper = ProxyKeeper::start(self.proxy_launch(), proxy, links).map_err(|error| self.address_taken(&error))?;
         Ok((router, keeper))
@@ -396,9 +399,10 @@ impl<'a> Preparation<'a> {
     ) -> Started {
         let world = self.world(router, &keeper);
         let checkpoint = CheckpointFile::new(self.folder.checkpoint());
-        let listen = self.config.document.release.traffic.listen.to_string();
+        let traffic = &self.config.document.release.traffic;
+        let (listen, preview) = (traffic.listen.to_string(), traffic.preview);
         let Self { folder, store, control, load, .. } = self;
-        Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen }
+        Started { folder, store, row, release, latch, checkpoint, meter, world, keeper, control, load, clock, listen, preview }
     }
 
     fn proxy_launch(&self) -> ProxyLaunch {
@@ -456,7 +460,7 @@ fn load(document: &Document, launch: &Launch, store: &SharedStore) -> Result<Opt
 }
 
 /// An address to connect to: a wildcard is reachable on loopback.
-fn reachable(listen: std::net::SocketAddr) -> std::net::SocketAddr {
+pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let mut address = listen;
     if address.ip().is_unspecified() {
         let loopback = if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };

@@ -1,6 +1,6 @@
 //! How a release is, as data: what the terminal draws, `status` prints and JSON consumers read.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use serin_core::{
@@ -61,6 +61,9 @@ pub struct StatusReport {
     pub effects_running: u64,
     /// Where clients connect.
     pub listen: String,
+    /// What leads to the canary, while a preview is open.
+    #[serde(default)]
+    pub preview: Option<String>,
 }
 
 /// A stage as people see it.
@@ -74,6 +77,9 @@ pub struct StageReport {
     pub held_ms: u64,
     /// Whether a person must approve.
     pub manual: bool,
+    /// Whether nobody is sent to the canary: a preview.
+    #[serde(default)]
+    pub preview: bool,
     /// Where it is.
     pub state: StageState,
 }
@@ -121,6 +127,7 @@ pub(super) struct Sources<'a> {
     pub(super) journal_backlog: u64,
     pub(super) effects_running: u64,
     pub(super) listen: String,
+    pub(super) preview: Option<SocketAddr>,
 }
 
 pub(super) fn report(sources: Sources<'_>) -> StatusReport {
@@ -138,6 +145,7 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
             hold_ms: step.hold_ms,
             held_ms: if index == current { held_ms } else { 0 },
             manual: step.gate == Gate::Manual,
+            preview: step.is_preview(),
             state: match index.cmp(&current) {
                 Ordering::Less => StageState::Done,
                 Ordering::Equal if state.rollback.is_some() => StageState::Failed,
@@ -197,7 +205,13 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
         journal_backlog: sources.journal_backlog,
         effects_running: sources.effects_running,
         listen: sources.listen,
+        preview: sources.preview.filter(|_| is_open(state)).map(|address| address.to_string()),
     }
+}
+
+/// Whether the preview was read back as open.
+fn is_open(state: &State) -> bool {
+    state.all_proven() && state.targets.values().any(|target| target.preview)
 }
 
 /// The index of the current stage, or of the one that the release turned back from; the number of stages when all are behind.

@@ -11,6 +11,9 @@ use super::StoreError;
 /// Sockets have at most 107 bytes of path on Linux and 103 elsewhere.
 const LONGEST_SOCKET_PATH: usize = 100;
 
+/// Name of the table that a restarted proxy begins with.
+pub(crate) const ROUTE_TABLE: &str = "route-table.json";
+
 /// A folder that holds the state of the releases of one machine or one project. Only its user may look inside.
 #[derive(Debug, Clone)]
 pub struct StateFolder {
@@ -128,7 +131,7 @@ impl StateFolder {
     /// The route table that a restarted proxy begins with.
     #[must_use]
     pub fn route_table(&self) -> PathBuf {
-        self.path.join("route-table.json")
+        self.path.join(ROUTE_TABLE)
     }
 
     /// Where commands are taken.

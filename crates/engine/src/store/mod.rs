@@ -30,6 +30,7 @@ pub use check::{CheckReport, check};
 pub use checkpoint::{CheckpointFile, NoCheckpoint};
 pub use compaction::MOST_ENTRIES;
 pub use database::Store;
+pub(crate) use folder::ROUTE_TABLE;
 pub use folder::StateFolder;
 pub use journal::Journal;
 pub use latch::Latch;

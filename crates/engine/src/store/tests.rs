@@ -72,7 +72,9 @@ fn drifting(seqs: impl IntoIterator<Item = u64>) -> Vec<Entry> {
         2 => Event::PreflightPassed { checks: vec![] },
         3 => Event::StageEntered { step: 0 },
         seq => match seq % 4 {
-            0 => Event::Requested { effect: Effect::Shift { target: "main".to_owned(), weight: weight(500), matches: true } },
+            0 => {
+                Event::Requested { effect: Effect::Shift { target: "main".to_owned(), weight: weight(500), matches: true, preview: true } }
+            }
             1 => Event::Done { id: EffectId(seq - 1) },
             2 => Event::WeightProven { target: "main".to_owned(), weight: weight(500) },
             _ => Event::DriftFound { target: "main".to_owned(), asked: weight(500), found: weight(0) },

@@ -67,5 +67,10 @@ pub struct WorkloadError(pub String);
 /// Both arms as the state machine takes them.
 #[must_use]
 pub fn seen(stable: &ArmStatus, canary: &ArmStatus) -> WorkloadSeen {
-    WorkloadSeen { stable_ready: stable.ready, stable_failure: stable.failure.clone(), canary_failure: canary.failure.clone() }
+    WorkloadSeen {
+        stable_ready: stable.ready,
+        canary_ready: canary.ready,
+        stable_failure: stable.failure.clone(),
+        canary_failure: canary.failure.clone(),
+    }
 }

@@ -280,8 +280,10 @@ impl Actor {
             (None, None) => Some(format!("the canary's Deployment {} is gone", self.run.place.workload.canary)),
             (None, Some(canary)) => failing.or_else(|| canary.trouble.clone()),
         };
+        let ready = |one: Option<i32>| Some(one.map_or(0, |ready| u32::try_from(ready).unwrap_or(0)));
         let seen = WorkloadSeen {
-            stable_ready: Some(stable.as_ref().map_or(0, |stable| u32::try_from(stable.ready).unwrap_or(0))),
+            canary_ready: ready(canary.as_ref().map(|canary| canary.ready)),
+            stable_ready: ready(stable.as_ref().map(|stable| stable.ready)),
             stable_failure: stable.map_or_else(|| Some("its Deployment is gone".to_owned()), |stable| stable.trouble),
             canary_failure,
         };

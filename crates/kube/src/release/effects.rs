@@ -17,7 +17,7 @@ use serin_core::{
     release::{Effect, EffectId, Fault, Input},
 };
 use serin_engine::{
-    router::{Router as _, RouterError},
+    router::{Router as _, RouterError, Split},
     source::Sources,
 };
 use tokio::{
@@ -70,8 +70,9 @@ pub(super) async fn carry_out(world: &World, id: EffectId, effect: Effect) -> In
     match effect {
         Effect::Preflight => Input::PreflightChecked(id, preflight::checks(world).await),
         Effect::Deploy => done(world.deploy().await),
-        Effect::Shift { weight, matches, .. } => {
-            let shifted = timeout(ROUTER_PATIENCE, world.router.shift(id, weight, matches)).await;
+        Effect::Shift { weight, matches, preview, .. } => {
+            let split = Split { weight, matches, preview };
+            let shifted = timeout(ROUTER_PATIENCE, world.router.shift(id, split)).await;
             done(shifted.map_or_else(|_| Err(slow()), |result| result.map_err(|error| error.fault())))
         }
         Effect::ReadBack { .. } => match timeout(ROUTER_PATIENCE, world.router.read_back()).await {
@@ -101,7 +102,7 @@ impl World {
     /// Takes the traffic back without a decision of the release, because the release is gone.
     pub(super) async fn abandon(&self) {
         for _ in 0..3 {
-            let moved = timeout(ROUTER_PATIENCE, self.router.shift(EffectId(u64::MAX), WeightBps::ZERO, false)).await;
+            let moved = timeout(ROUTER_PATIENCE, self.router.shift(EffectId(u64::MAX), Split::default())).await;
             if matches!(moved, Ok(Ok(()))) {
                 let _ = self.pair.scale_canary(self.canary_replicas).await;
                 return;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use serin_core::{WeightBps, release::EffectId};
 use serin_engine::{
     Pending,
-    router::{Router, RouterError},
+    router::{Router, RouterError, Split},
 };
 use serin_spec::validated::MatchRule;
 use tokio::time::sleep;
@@ -276,8 +276,12 @@ impl GatewayApiRoute {
 }
 
 impl Router for GatewayApiRoute {
-    fn shift(&self, order: EffectId, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>> {
+    fn shift(&self, order: EffectId, split: Split) -> Pending<'_, Result<(), RouterError>> {
         Box::pin(async move {
+            let Split { weight, matches, preview } = split;
+            if preview {
+                return Err(RouterError::Refused("a route of a cluster has no preview".to_owned()));
+            }
             if self.latest.load(Ordering::SeqCst) <= order.0 {
                 *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Asked { weight, matches });
             }

@@ -180,6 +180,7 @@ pub(crate) fn table(stable: SocketAddr, canary: Option<SocketAddr>, weight: u16)
         sticky: None,
         timeouts: Timeouts { connect_ms: 5_000, response_ms: 10_000, idle_ms: 10_000 },
         access_log: None,
+        preview: None,
     }
 }
 

@@ -10,5 +10,6 @@ mod counting;
 mod failing;
 mod judging;
 mod passing;
+mod preview;
 mod refusing;
 mod splitting;

@@ -54,6 +54,9 @@ pub(crate) fn words(found: &Found) -> Vec<String> {
             if !table.matches.is_empty() {
                 lines.push("  matches   requests with a declared header or cookie go to the canary whatever its share".to_owned());
             }
+            if let Some(preview) = table.preview {
+                lines.push(format!("  preview   {preview} leads to the canary"));
+            }
         }
         None => lines.push("  routes    there is no route table: nothing of it says where requests go".to_owned()),
     }
@@ -238,6 +241,7 @@ mod tests {
             sticky: None,
             timeouts: Timeouts { connect_ms: 1, response_ms: 1, idle_ms: 1 },
             access_log: None,
+            preview: None,
         };
         Found {
             folder: "/state".to_owned(),

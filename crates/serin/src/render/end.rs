@@ -28,7 +28,11 @@ pub(crate) fn report(report: &RunReport) -> Vec<String> {
     }
     for (name, totals) in ["stable", "canary"].into_iter().zip(&report.totals) {
         let matched = if totals.matched > 0 { format!(", {} by matches", format_count(totals.matched)) } else { String::new() };
-        field(name, format!("{} requests by weight{matched}, {} errors", format_count(totals.by_weight), format_count(totals.errors)));
+        let preview = if totals.preview > 0 { format!(", {} by preview", format_count(totals.preview)) } else { String::new() };
+        field(
+            name,
+            format!("{} requests by weight{matched}{preview}, {} errors", format_count(totals.by_weight), format_count(totals.errors)),
+        );
     }
     if report.rescued > 0 {
         field("rescued", format!("{} requests failed on the canary and were answered by stable", format_count(report.rescued)));

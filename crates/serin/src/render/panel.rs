@@ -39,8 +39,9 @@ fn headline(status: &StatusReport, paint: &Paint) -> String {
     let measured = status.measured_share.map_or_else(String::new, |share| format!(" (measured {:.1} %)", share * 100.0));
     let paused = if status.paused { paint.bad(" · paused") } else { String::new() };
     let left = if status.left_ms > 0 { format!(" · about {} left", human_duration(status.left_ms)) } else { String::new() };
+    let preview = status.preview.as_ref().map_or_else(String::new, |preview| format!("   preview http://{preview}"));
     format!(
-        "{}  run {}   {place} · canary {}{measured}{paused}   elapsed {}{left}   http://{}",
+        "{}  run {}   {place} · canary {}{measured}{paused}   elapsed {}{left}   http://{}{preview}",
         paint.strong(&plain(&status.release)),
         status.run,
         status.weight,
@@ -54,16 +55,17 @@ fn stages(status: &StatusReport, paint: &Paint) -> String {
         .stages
         .iter()
         .map(|stage| {
+            let title = if stage.preview { "preview".to_owned() } else { stage.weight.to_string() };
             let approval = if stage.manual { " (approval)" } else { "" };
             match stage.state {
-                StageState::Done => paint.good(&format!("{} ✓", stage.weight)),
+                StageState::Done => paint.good(&format!("{title} ✓")),
                 StageState::Current => {
                     let cells = (BAR_CELLS * stage.held_ms.min(stage.hold_ms)).checked_div(stage.hold_ms).unwrap_or(BAR_CELLS);
                     let bar: String = (0..BAR_CELLS).map(|cell| if cell < cells { '▓' } else { '░' }).collect();
-                    format!("{} {bar} {} of {}{approval}", stage.weight, human_duration(stage.held_ms), human_duration(stage.hold_ms))
+                    format!("{title} {bar} {} of {}{approval}", human_duration(stage.held_ms), human_duration(stage.hold_ms))
                 }
-                StageState::Failed => paint.bad(&format!("{} ✗", stage.weight)),
-                StageState::Open => paint.dim(&format!("{} ○ {}{approval}", stage.weight, human_duration(stage.hold_ms))),
+                StageState::Failed => paint.bad(&format!("{title} ✗")),
+                StageState::Open => paint.dim(&format!("{title} ○ {}{approval}", human_duration(stage.hold_ms))),
             }
         })
         .collect();
@@ -84,7 +86,7 @@ fn row(name: &str, arm: &ArmReport) -> String {
         value_or_dash(arm.p50_ms, ms_short),
         value_or_dash(arm.p99_ms, ms_short),
         value_or_dash(arm.status.gauges.cpu_percent, |cpu| format!("{cpu:.0} %")),
-        format_count(totals.by_weight + totals.matched),
+        format_count(totals.by_weight + totals.matched + totals.preview),
     )
 }
 

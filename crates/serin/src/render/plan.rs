@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serin_core::{
     Unit, format_count, format_value, human_duration,
-    plan::{Analysis, Combine, Criterion, Gate, Guard, JudgeKind, MetricSource, OnBreach, Plan, RatioMode},
+    plan::{Analysis, Combine, Criterion, Gate, Guard, JudgeKind, MetricSource, OnBreach, Plan, Preview, PreviewCheck, RatioMode, Step},
 };
 use serin_engine::run::Document;
-use serin_spec::validated::{Sticky, Workload};
+use serin_spec::validated::{Release, Sticky, Workload};
 
 use super::plain;
 
@@ -72,6 +72,10 @@ pub(crate) fn steps(document: &Document) -> Vec<(String, Vec<String>)> {
         }
     }
     for step in &plan.steps {
+        if let Some(preview) = &step.preview {
+            steps.push(("preview".to_owned(), preview_changes(release, step, preview)));
+            continue;
+        }
         let mut changes = vec![
             format!("proxy: canary {}, stable {:.4} %", step.weight(), f64::from(step.weight().stable_bps()) / 100.0)
                 .replace(".0000 %", " %"),
@@ -84,20 +88,32 @@ pub(crate) fn steps(document: &Document) -> Vec<(String, Vec<String>)> {
         steps.push((format!("stage at {}", step.weight()), changes));
     }
     let matches = release.traffic.matches.len();
-    if matches > 0 {
-        steps[2].1.push(format!("proxy: {matches} match rules send requests to the canary, during stages only"));
+    let first = 2 + plan.steps.iter().take_while(|step| step.is_preview()).count().min(plan.steps.len().saturating_sub(1));
+    if matches > 0 && !plan.is_switch() {
+        steps[first].1.push(format!("proxy: {matches} match rules send requests to the canary, during stages only"));
     }
     match &release.traffic.sticky {
-        Some(Sticky::Cookie(cookie)) => steps[2].1.push(format!("clients keep their version by the cookie {}", cookie.name)),
-        Some(Sticky::Header(name)) => steps[2].1.push(format!("clients keep their version by the header {name}")),
+        Some(Sticky::Cookie(cookie)) => steps[first].1.push(format!("clients keep their version by the cookie {}", cookie.name)),
+        Some(Sticky::Header(name)) => steps[first].1.push(format!("clients keep their version by the header {name}")),
         None => {}
     }
-    steps.push(("promote".to_owned(), vec!["proxy: canary 100 %; stable stays warm".to_owned()]));
+    steps.push(if plan.is_switch() {
+        let changes =
+            ["proxy: canary 100 % at once, read back and seen in its counters; stable stays warm", "the preview address is closed"];
+        ("switch".to_owned(), changes.map(str::to_owned).to_vec())
+    } else {
+        ("promote".to_owned(), vec!["proxy: canary 100 %; stable stays warm".to_owned()])
+    });
     if plan.bake_ms > 0 {
         steps.push((
             format!("bake for {}", human_duration(plan.bake_ms)),
             vec!["still measured; one breach and stable serves again".to_owned()],
         ));
+        if plan.is_switch()
+            && let Some((_, changes)) = steps.last_mut()
+        {
+            changes.push("no ready replica of the canary, and stable serves again at once".to_owned());
+        }
     }
     if plan.retain_ms > 0 {
         steps.push((
@@ -109,7 +125,28 @@ pub(crate) fn steps(document: &Document) -> Vec<(String, Vec<String>)> {
     steps
 }
 
-fn hold(step: &serin_core::plan::Step) -> String {
+fn preview_changes(release: &Release, step: &Step, preview: &Preview) -> Vec<String> {
+    let address = release.traffic.preview.map_or_else(|| "the preview address".to_owned(), |address| address.to_string());
+    let mut changes = vec![format!("proxy: {address} leads to the canary; everybody else stays with stable")];
+    for PreviewCheck { name, path, status, every_ms, successes, failures, .. } in &preview.checks {
+        let expected = status.map_or_else(|| "200 to 399".to_owned(), |status| status.to_string());
+        let name = if name == path { String::new() } else { format!("{name}: ") };
+        changes.push(format!(
+            "{name}GET {path} answers {expected} every {}: {successes} times in a row to pass, {failures} failures in a row → rollback",
+            human_duration(*every_ms)
+        ));
+    }
+    let requests = if step.min_requests > 0 { format!(", at least {} requests", format_count(step.min_requests)) } else { String::new() };
+    let (hold, most) = (human_duration(step.hold_ms), human_duration(step.max_hold_ms));
+    changes.push(format!("looks for {hold} from the proof of the preview{requests}; undecided after {most} → policy"));
+    changes.extend(step.criteria.iter().map(|criterion| format!("also {}", describe(criterion))));
+    if step.gate == Gate::Manual {
+        changes.push("then waits for `serin approve` or `serin reject`".to_owned());
+    }
+    changes
+}
+
+fn hold(step: &Step) -> String {
     let mut text = format!(
         "holds {} from the proof of the weight, at least {} compared requests",
         human_duration(step.hold_ms),

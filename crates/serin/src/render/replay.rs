@@ -188,7 +188,8 @@ fn state_words(state: &State) -> String {
     for (name, target) in &state.targets {
         let proven = target.proven.map_or_else(|| "not proven".to_owned(), |weight| format!("{weight} proven"));
         let matches = if target.matches { ", with matches" } else { "" };
-        parts.push(format!("{name}: {} asked, {proven}{matches}", target.asked));
+        let preview = if target.preview { ", with the preview" } else { "" };
+        parts.push(format!("{name}: {} asked, {proven}{matches}{preview}", target.asked));
     }
     if !state.outstanding.is_empty() {
         let effects: Vec<String> = state.outstanding.iter().map(|(id, effect)| format!("#{} {}", id.0, effect_words(effect))).collect();
@@ -227,8 +228,10 @@ fn effect_words(effect: &Effect) -> String {
     match effect {
         Effect::Preflight => "check that the release can start".to_owned(),
         Effect::Deploy => "start the canary".to_owned(),
-        Effect::Shift { target, weight, matches } => {
-            format!("give the canary {weight} of {target}{}", if *matches { " and the matches" } else { "" })
+        Effect::Shift { target, weight, matches, preview } => {
+            let beside = [(*matches, " and the matches"), (*preview, " and the preview")];
+            let beside: String = beside.iter().filter_map(|(is, words)| is.then_some(*words)).collect();
+            format!("give the canary {weight} of {target}{beside}")
         }
         Effect::ReadBack { target } => format!("read {target} back"),
         Effect::Finalize => "make the canary the version that is kept".to_owned(),

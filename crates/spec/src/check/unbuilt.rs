@@ -12,7 +12,7 @@ const FIELDS: [(&str, &[&str]); 4] = [
     ("spec", &["preflight", "hooks", "notify"]),
     ("spec.workload", &["cloudRun"]),
     ("spec.traffic", &["istio", "ingressNginx", "service", "nginx", "haproxy", "envoy", "cloudRun", "dns"]),
-    ("spec.strategy", &["blueGreen", "hybrid"]),
+    ("spec.strategy", &["hybrid"]),
 ];
 
 /// Where a reserved field has alternatives that are built.

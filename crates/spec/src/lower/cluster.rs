@@ -22,6 +22,7 @@ const TARGET: &str = "gateway-api";
 /// A document as a release of a cluster; `None` if errors were reported.
 pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<'_>) -> Option<ClusterRelease> {
     refuse_machine(&document, cx);
+    refuse_previews(&document.spec.strategy, cx);
     let spec = Path::root().key("spec");
     let raw::Spec { workload, traffic, strategy, analysis } = document.spec;
     let workload = workload.kubernetes.map(|given| pair(given, &spec.key("workload").key("kubernetes"), cx));
@@ -112,6 +113,18 @@ pub(super) fn leave_to_sources(
         let help = "declare a source and metrics in `analysis`, and criteria about them; crash loops and alerts need none";
         cx.push(cx.warning_at_key(&at, "not-judged", message).help(help));
     }
+}
+
+/// Routers of a cluster have no preview yet.
+fn refuse_previews(strategy: &raw::Strategy, cx: &mut Context<'_>) {
+    let at = super::strategy::place(strategy);
+    let (place, name) = match (&strategy.blue_green, &strategy.canary) {
+        (Some(_), _) => (at, "strategy.blueGreen"),
+        (None, Some(canary)) if canary.preview.is_some() => (at.key("preview"), "strategy.canary.preview"),
+        _ => return,
+    };
+    let diagnostic = cx.error_at_key(&place, "not-built", format!("`{name}` is not built yet for a cluster"));
+    cx.push(diagnostic.expected("`canary` without a `preview`").help("on one machine `traffic.embedded` has previews"));
 }
 
 pub(super) fn pair(given: raw::Kubernetes, path: &Path, cx: &mut Context<'_>) -> Pair {

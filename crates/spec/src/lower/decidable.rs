@@ -43,7 +43,8 @@ fn too_short_for(analysis: &Analysis, least_ms: impl Fn(&Criterion) -> u64, take
         is_judged && criterion.on_breach != OnBreach::Warn && step.max_hold_ms < least_ms(criterion)
     };
     for criterion in &analysis.criteria {
-        if let Some((index, step)) = strategy.steps.iter().enumerate().find(|(_, step)| is_too_short(criterion, step)) {
+        let is_undecided = |step: &Step| !step.is_preview() && is_too_short(criterion, step);
+        if let Some((index, step)) = strategy.steps.iter().enumerate().find(|(_, step)| is_undecided(step)) {
             too_short(criterion, index, step, least_ms(criterion), taken, cx);
         }
     }
@@ -102,9 +103,9 @@ fn scores(analysis: &Analysis, rules: KayentaRules, strategy: &Lowered, cx: &mut
 }
 
 fn has_stable(step: &Step) -> bool {
-    step.weight() < WeightBps::FULL
+    step.weight() < WeightBps::FULL && !step.is_preview()
 }
 
 fn name_of(index: usize, step: &Step) -> String {
-    format!("stage {} ({})", index + 1, step.weight())
+    format!("stage {} ({})", index + 1, step.title())
 }

@@ -17,6 +17,7 @@ mod judge;
 mod limit;
 mod measures;
 mod metrics;
+mod preview;
 mod processes;
 mod refused;
 pub(crate) mod server;
@@ -107,7 +108,14 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
         has_matches: traffic.as_ref().is_some_and(|traffic| !traffic.matches.is_empty()),
     };
     let name = document.metadata.name.0;
+    let at_strategy = strategy::place(&document.spec.strategy);
     let (plan, measures) = plan(&name, document.spec.strategy, document.spec.analysis, &shape, cx)?;
+    if let Some(traffic) = &traffic {
+        traffic::check_preview(&plan, traffic, &at_embedded, &at_strategy, cx);
+    }
+    if cx.has_errors() {
+        return None;
+    }
     Some(Release { name, document_hash, plan, workload: workload?, traffic: traffic?, measures })
 }
 
@@ -121,12 +129,12 @@ fn plan(
 ) -> Option<(Plan, Measures)> {
     let spec = Path::root().key("spec");
     let at_analysis = spec.key("analysis");
-    let at_strategy = spec.key("strategy").key("canary");
+    let at_strategy = strategy::place(&strategy);
     let own_guards: Vec<String> =
         analysis.iter().filter_map(|given| given.guards.as_ref()).flatten().map(|guard| guard.name.0.clone()).collect();
     let (basis, mut measures) = Basis::new(analysis.as_ref(), shape.measured, name, &at_analysis, cx);
     let (mut analysis, taken) = analysis::lower(analysis.unwrap_or_default(), &basis, &at_analysis, cx);
-    let strategy = strategy::lower(strategy.canary, &basis, &taken, &at_strategy, cx);
+    let strategy = strategy::lower(strategy, &basis, &taken, &at_strategy, cx);
     analysis.poll_ms = (!measures.queries.is_empty()).then_some(measures.interval_ms);
     if !shape.sees_traffic {
         let has_alerts = !measures.alerts.is_empty();

@@ -46,7 +46,8 @@ pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
     let (mut analysis, taken) = analysis::lower(given, &basis, &at_analysis, cx);
     analysis.poll_ms = (!measures.queries.is_empty()).then_some(measures.interval_ms);
     if let Some(given) = strategy {
-        let strategy = strategy::lower(given.canary, &basis, &taken, &spec.key("strategy").key("canary"), cx);
+        let at = strategy::place(&given);
+        let strategy = strategy::lower(given, &basis, &taken, &at, cx);
         decidable::check(&analysis, &taken, &strategy, cx);
     }
 }

@@ -9,8 +9,9 @@ use serin_core::{
 
 use super::{
     Basis, Context, EMBEDDED_TARGET,
-    context::{DAY, HOUR, MINUTE},
+    context::{DAY, HOUR, MINUTE, SECOND},
     criterion::{self, Taken},
+    preview,
 };
 use crate::{diagnostic::quote, format, raw, tree::Path};
 
@@ -18,7 +19,7 @@ use crate::{diagnostic::quote, format, raw, tree::Path};
 const MAX_STAGES: usize = 100;
 
 /// The longest time of a release's part: a year.
-const MAX_MS: u64 = 365 * DAY;
+pub(super) const MAX_MS: u64 = 365 * DAY;
 
 /// The least number of compared canary requests in a stage, unless the document says otherwise.
 const MIN_REQUESTS: u64 = 1_000;
@@ -38,8 +39,37 @@ pub(super) struct Lowered {
     pub(super) retain_ms: u64,
 }
 
-/// `taken`: the names of the criteria that hold in every stage.
-pub(super) fn lower(given: raw::Canary, basis: &Basis, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Lowered {
+/// Where the strategy is written.
+pub(super) fn place(given: &raw::Strategy) -> Path {
+    let name = if given.blue_green.is_some() { "blueGreen" } else { "canary" };
+    Path::root().key("spec").key("strategy").key(name)
+}
+
+/// `taken`: the names of the criteria that hold in every stage. `path`: [`place`].
+pub(super) fn lower(given: raw::Strategy, basis: &Basis, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Lowered {
+    match (given.blue_green, given.canary) {
+        (Some(given), _) => blue_green(given, basis, taken, path, cx),
+        (None, Some(given)) => canary(given, basis, taken, path, cx),
+        // Excluded by the schema.
+        (None, None) => Lowered { steps: Vec::new(), holds: Vec::new(), own_criteria: Vec::new(), bake_ms: 0, retain_ms: 0 },
+    }
+}
+
+/// A preview, and then everything at once.
+fn blue_green(given: raw::BlueGreen, basis: &Basis, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Lowered {
+    let mut lowered = Lowered {
+        steps: Vec::new(),
+        holds: Vec::new(),
+        own_criteria: Vec::new(),
+        // A switch that nobody looks at would not be known to have happened.
+        bake_ms: cx.duration(&path.key("bake"), given.bake.as_ref(), 10 * MINUTE, SECOND..=MAX_MS),
+        retain_ms: cx.duration(&path.key("retain"), given.retain.as_ref(), 0, 0..=MAX_MS),
+    };
+    preview::lower(given.preview, basis, taken, &path.key("preview"), &mut lowered, cx);
+    lowered
+}
+
+fn canary(given: raw::Canary, basis: &Basis, taken: &Taken, path: &Path, cx: &mut Context<'_>) -> Lowered {
     let (way, preset_bake_ms);
     let mut lowered = Lowered { steps: Vec::new(), holds: Vec::new(), own_criteria: Vec::new(), bake_ms: 0, retain_ms: 0 };
     match (given.stages, given.preset, given.linear) {
@@ -70,6 +100,9 @@ pub(super) fn lower(given: raw::Canary, basis: &Basis, taken: &Taken, path: &Pat
     }
     lowered.bake_ms = cx.duration(&path.key("bake"), given.bake.as_ref(), preset_bake_ms.unwrap_or(0), 0..=MAX_MS);
     lowered.retain_ms = cx.duration(&path.key("retain"), given.retain.as_ref(), 0, 0..=MAX_MS);
+    if let Some(given) = given.preview {
+        preview::lower(given, basis, taken, &path.key("preview"), &mut lowered, cx);
+    }
     lowered
 }
 
@@ -172,7 +205,7 @@ fn linear(given: &raw::Linear, path: &Path, cx: &mut Context<'_>) -> Vec<Step> {
 }
 
 /// A stage with nothing but defaults.
-fn plain_step(weight: WeightBps, hold_ms: u64) -> Step {
+pub(super) fn plain_step(weight: WeightBps, hold_ms: u64) -> Step {
     Step {
         weights: BTreeMap::from([(EMBEDDED_TARGET.to_owned(), weight)]),
         hold_ms,
@@ -182,6 +215,7 @@ fn plain_step(weight: WeightBps, hold_ms: u64) -> Step {
         min_requests: MIN_REQUESTS,
         gate: Gate::Auto,
         criteria: Vec::<Criterion>::new(),
+        preview: None,
     }
 }
 
@@ -198,7 +232,7 @@ fn hold(given: &raw::Duration, path: &Path, cx: &mut Context<'_>) -> u64 {
     cx.given_duration(path, given, MINUTE, 1..=MAX_MS)
 }
 
-fn gate(given: Option<raw::Gate>) -> Gate {
+pub(super) fn gate(given: Option<raw::Gate>) -> Gate {
     match given {
         None | Some(raw::Gate::Auto) => Gate::Auto,
         Some(raw::Gate::Manual) => Gate::Manual,

@@ -5,6 +5,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
+use serin_core::plan::{Plan, Step};
+
 use super::{
     Context,
     context::{DAY, HOUR, MINUTE, SECOND},
@@ -26,6 +28,7 @@ pub(super) fn lower(given: raw::Embedded, path: &Path, cx: &mut Context<'_>) -> 
     let at_match = path.key("match");
     Embedded {
         listen: listen(&given.listen, &path.key("listen"), cx),
+        preview: given.preview.as_ref().map(|address| listen(address, &path.key("preview"), cx)),
         matches: given
             .matches
             .unwrap_or_default()
@@ -93,6 +96,41 @@ fn cookie_values(cookies: BTreeMap<String, String>, path: &Path, cx: &mut Contex
             KeyValue { name: http::cookie_name(&name, &at, true, cx), value }
         })
         .collect()
+}
+
+/// A plan with a preview needs an address for it, and one without has no use for one.
+pub(super) fn check_preview(plan: &Plan, traffic: &Embedded, path: &Path, strategy: &Path, cx: &mut Context<'_>) {
+    let at = path.key("preview");
+    let is_previewed = plan.steps.iter().any(Step::is_preview);
+    match traffic.preview {
+        None if is_previewed => {
+            let diagnostic = cx.error(&strategy.key("preview"), "no-preview-address", "the preview has no address");
+            cx.push(diagnostic.expected("`traffic.embedded.preview` with an IP address and port, such as `127.0.0.1:8081`"));
+        }
+        Some(_) if !is_previewed => {
+            let diagnostic = cx.warning_at_key(&at, "no-effect", "`preview` has no effect: the strategy has no preview");
+            cx.push(diagnostic.help("leave it out, or give the strategy a `preview`"));
+        }
+        Some(preview) if preview.port() == 0 => {
+            let diagnostic = cx.error(&at, "any-port", "port 0 is another free port at each start, which nobody could know");
+            cx.push(diagnostic.expected("a port from 1 to 65535"));
+        }
+        Some(preview) if preview.port() == traffic.listen.port() => {
+            let diagnostic =
+                cx.error(&at, "same-address", "`preview` has the port of `listen`: clients would come to the canary, or not at all");
+            cx.push(diagnostic.expected("another port"));
+        }
+        Some(preview) if !preview.ip().is_loopback() => {
+            let diagnostic =
+                cx.warning(&at, "open-preview", "everybody who reaches this address can use the canary before it has passed anything");
+            cx.push(diagnostic.help("a loopback address (`127.0.0.1`) keeps the preview to this machine"));
+        }
+        _ => {}
+    }
+    if plan.is_switch() && !traffic.matches.is_empty() {
+        let diagnostic = cx.warning_at_key(&path.key("match"), "no-effect", "`match` has no effect: there is no stage for it");
+        cx.push(diagnostic.help("`blueGreen` sends nobody to the canary before everybody"));
+    }
 }
 
 fn lower_sticky(given: raw::Sticky, path: &Path, cx: &mut Context<'_>) -> Option<Sticky> {

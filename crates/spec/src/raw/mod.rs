@@ -20,7 +20,7 @@ pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, 
 pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, ObjectName, Percentage, Size, TokenName, UrlPath, Weight};
 pub(crate) use server::{Role, ServerDocument, Service, Tcp};
 pub(crate) use sources::{Alert, Arms, Auth, Prometheus, PrometheusMetric, Requests, RequestsOf, SecretReference, Source};
-pub(crate) use strategy::{Canary, Gate, Linear, Preset, Stage, Strategy};
+pub(crate) use strategy::{BlueGreen, Canary, Check, Gate, Linear, Preset, Preview, Stage, Strategy};
 pub(crate) use traffic::{CookieSticky, Embedded, MatchRule, Sticky, Traffic};
 pub(crate) use workload::{EnvReference, EnvValue, External, ExternalArm, ProcessArm, Processes, Ready, Restart, Workload};
 

@@ -24,6 +24,9 @@ pub(crate) struct Traffic {
 pub(crate) struct Embedded {
     /// IP address and port where clients connect.
     pub(crate) listen: Listen,
+    /// IP address and port that lead to the canary while the release is in a preview, and to nobody else at any other time. Who can reach it can use
+    /// the canary, so choose a loopback address (`127.0.0.1:8081`) unless others shall see it. Its requests are counted apart.
+    pub(crate) preview: Option<Listen>,
     /// Requests that go to the canary whatever the weight, while the release is in a stage. Any rule that matches is enough.
     #[serde(rename = "match")]
     #[schemars(length(max = 100))]

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Embedded {
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// What leads to the canary during a preview. There if the plan has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<SocketAddr>,
     /// Requests that go to the canary whatever the weight, while the release is in a stage. Any rule that matches is enough.
     pub matches: Vec<MatchRule>,
     /// How clients keep their version.

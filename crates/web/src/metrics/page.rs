@@ -100,7 +100,10 @@ fn write_releases(page: &mut Page, services: &[ServiceStatus]) {
     for (service, release) in releases() {
         for (arm, report) in ["stable", "canary"].iter().zip(&release.arms) {
             let totals = report.totals;
-            family.series(&[("service", service), ("arm", arm)], count(totals.by_weight.saturating_add(totals.matched)));
+            family.series(
+                &[("service", service), ("arm", arm)],
+                count(totals.by_weight.saturating_add(totals.matched).saturating_add(totals.preview)),
+            );
         }
     }
     let mut family = page.family("serin_release_request_errors", Kind::Gauge, "Errors among them.");

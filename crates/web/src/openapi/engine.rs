@@ -139,6 +139,7 @@ fn status_report() -> Value {
             "journal_backlog": whole("Journal entries that are not durable yet."),
             "effects_running": whole("Effects that are being carried out."),
             "listen": text("Where clients connect."),
+            "preview": maybe(text("The address that leads to the canary, while a preview is open.")),
         }),
     )
 }
@@ -151,6 +152,7 @@ fn stage_report() -> Value {
             "hold_ms": whole("How long it is held."),
             "held_ms": whole("How long it has been held; the current stage only."),
             "manual": {"type": "boolean", "description": "Whether a person must approve."},
+            "preview": {"type": "boolean", "description": "Whether nobody is sent to the canary: a preview."},
             "state": words("Where it is.", &["done", "current", "failed", "open"]),
         }),
     )
@@ -176,7 +178,8 @@ fn arm_totals() -> Value {
         json!({
             "by_weight": whole("Requests that came by weight."),
             "matched": whole("Requests that a declared rule sent."),
-            "errors": whole("Errors among both."),
+            "preview": whole("Requests through the preview address."),
+            "errors": whole("Errors among all of these."),
             "rescues": whole("Requests that it answered in the other's stead."),
         }),
     )

@@ -38,7 +38,8 @@ pub(crate) fn service() -> ServiceStatus {
 }
 
 fn release() -> StatusReport {
-    let stage = |weight, state| StageReport { weight: weight_of(weight), hold_ms: 60_000, held_ms: 1_000, manual: false, state };
+    let stage =
+        |weight, state| StageReport { weight: weight_of(weight), hold_ms: 60_000, held_ms: 1_000, manual: false, preview: false, state };
     StatusReport {
         release: "shop".to_owned(),
         document_hash: "5e1f".to_owned(),
@@ -78,6 +79,7 @@ fn release() -> StatusReport {
         journal_backlog: 3,
         effects_running: 1,
         listen: "127.0.0.1:8080".to_owned(),
+        preview: Some("127.0.0.1:8081".to_owned()),
     }
 }
 
@@ -87,7 +89,7 @@ fn arm() -> ArmReport {
         error_share: Some(0.003),
         p50_ms: Some(28.0),
         p99_ms: Some(182.0),
-        totals: ArmTotals { by_weight: 14_204, matched: 3, errors: 44, rescues: 1 },
+        totals: ArmTotals { by_weight: 14_204, matched: 3, preview: 12, errors: 44, rescues: 1 },
         status: ArmStatus {
             ready: Some(2),
             replicas: 2,

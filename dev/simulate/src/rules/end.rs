@@ -41,7 +41,7 @@ impl Rules {
         };
         let full = if end == End::Succeeded { WeightBps::FULL } else { WeightBps::ZERO };
         for router in ended.routers.iter().filter(|router| router.is_untouched) {
-            let right = router.weight == full && !router.matches;
+            let right = router.weight == full && !router.matches && !router.preview;
             hold!(right, "end", "{end:?} with {} at {} (matches {})", router.target, router.weight, router.matches);
         }
         if !ended.stop_failed {

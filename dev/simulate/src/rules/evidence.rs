@@ -16,6 +16,8 @@ use super::{Broken, hold};
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     looks: Vec<Look>,
+    /// Every answer to a check of a preview: its name, whether it succeeded, and when it was delivered.
+    checks: Vec<(String, bool, Timestamp)>,
 }
 
 /// One observation, as counted here.
@@ -47,7 +49,7 @@ impl Evidence {
             let seen = match cell.assignment {
                 Assignment::Random | Assignment::Sticky => &mut look.compared,
                 Assignment::Forced => &mut look.forced,
-                Assignment::Matched => &mut look.matched,
+                Assignment::Matched | Assignment::Preview => &mut look.matched,
                 Assignment::Mirror | Assignment::Rescue => continue,
             };
             let requests = cell.counts.requests();
@@ -92,6 +94,9 @@ impl Evidence {
         if !restarted {
             self.split(plan, step, &stage, since)?;
         }
+        if stage.is_preview() {
+            return self.preview(step, &stage, since, restarted, now);
+        }
         let blocking = plan.criteria_of(step).filter(|criterion| criterion.on_breach != OnBreach::Warn);
         for criterion in blocking {
             self.criterion(plan, step, stage.weight(), criterion, since)?;
@@ -128,6 +133,26 @@ impl Evidence {
             broken += u32::from(value > max);
         }
         hold!(looks == 0 || broken < looks, "evidence", "stage {step} passed {name} though each of {looks} looks broke it");
+        Ok(())
+    }
+
+    /// An answer to a check of a preview.
+    pub(super) fn checked(&mut self, check: &str, succeeded: bool, at: Timestamp) {
+        self.checks.push((check.to_owned(), succeeded, at));
+    }
+
+    /// A preview passes by checks whose last answers were good, and that were asked lately. Another owner begins to count anew.
+    fn preview(&self, step: usize, stage: &Step, since: Option<Timestamp>, restarted: bool, now: Timestamp) -> Result<(), Broken> {
+        let from = since.filter(|_| !restarted).unwrap_or(Timestamp(0));
+        for check in stage.preview.iter().flat_map(|preview| &preview.checks) {
+            let answers = self.checks.iter().filter(|(name, _, at)| *name == check.name && *at >= from);
+            let last: Vec<_> = answers.rev().take(usize::try_from(check.successes).unwrap_or(usize::MAX)).collect();
+            let name = &check.name;
+            hold!(last.len() == check.successes as usize, "preview", "stage {step} passed with {} answers to {name}", last.len());
+            hold!(last.iter().all(|(_, succeeded, _)| *succeeded), "preview", "stage {step} passed though {name} failed");
+            let age_ms = last.first().map_or(u64::MAX, |(.., at)| now.ms_since(*at));
+            hold!(age_ms <= check.stale_after_ms(), "preview", "stage {step} passed on an answer to {name} that is {age_ms} ms old");
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serin_core::{
     Timestamp, WeightBps,
-    plan::Plan,
+    plan::{Plan, Step},
     release::{CauseKind, Effect, EffectId, Entry, Event, WITHOUT_VERDICT},
 };
 
@@ -29,6 +29,9 @@ pub(crate) enum End {
     RolledBack,
 }
 
+/// The canary's share, and whether matches and the preview lead to it.
+pub(super) type Asked = (WeightBps, bool, bool);
+
 /// What the entries say.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -40,7 +43,7 @@ pub(super) struct Memory {
     /// By whom: `true` if by a person.
     pub(super) paused: Option<bool>,
     /// What every router was last asked for.
-    pub(super) asked: BTreeMap<String, (WeightBps, bool)>,
+    pub(super) asked: BTreeMap<String, Asked>,
     pub(super) requested: BTreeMap<EffectId, Effect>,
     pub(super) outstanding: BTreeSet<EffectId>,
     /// Between this owner and the last one, while the first entries of an owner are taken.
@@ -109,13 +112,19 @@ impl Memory {
         }
     }
 
+    /// A preview may be open in its own stage only.
+    pub(super) fn may_preview(&self, plan: &Plan) -> bool {
+        let is_one = matches!(self.part, Part::Stage(step) if plan.steps.get(step).is_some_and(Step::is_preview));
+        is_one && !self.rolled_back && self.overridden.is_none()
+    }
+
     pub(super) fn may_match(&self) -> bool {
         matches!(self.part, Part::Stage(_)) && !self.rolled_back
     }
 
     /// Whether every router that was ever asked for anything was last asked for nothing.
     pub(super) fn canary_is_out(&self) -> bool {
-        self.asked.values().all(|asked| *asked == (WeightBps::ZERO, false))
+        self.asked.values().all(|asked| *asked == (WeightBps::ZERO, false, false))
     }
 
     pub(super) fn is_away(&self) -> bool {
@@ -230,10 +239,10 @@ impl Memory {
 
     fn request(&mut self, id: EffectId, effect: &Effect) {
         match effect {
-            Effect::Shift { target, weight, matches } => {
+            Effect::Shift { target, weight, matches, preview } => {
                 let (outstanding, requested) = (&mut self.outstanding, &self.requested);
                 outstanding.retain(|old| requested.get(old).and_then(Effect::target) != Some(target));
-                self.asked.insert(target.clone(), (*weight, *matches));
+                self.asked.insert(target.clone(), (*weight, *matches, *preview));
                 self.proven.remove(target);
                 self.shifted.insert(target.clone(), id.0);
             }

@@ -100,6 +100,7 @@ impl Rules {
         };
         match input {
             Input::Observed(observation) => self.evidence.delivered(observation, at),
+            Input::PreviewSeen { check, result } => self.evidence.checked(check, result.is_ok(), at),
             Input::WorkloadSeen(seen) => self.memory.stable_is_gone = seen.stable_ready == Some(0),
             _ => {}
         }

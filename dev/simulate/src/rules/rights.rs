@@ -90,9 +90,16 @@ impl Memory {
             Event::BakeStarted => {
                 hold!(self.part == Part::Everything && !self.rolled_back && self.bake.is_none(), "way", "a bake out of turn: {self:?}");
                 for target in &plan.targets {
-                    let full = self.asked.get(target) == Some(&(WeightBps::FULL, false)) && self.proven.contains(target);
+                    let full = self.asked.get(target) == Some(&(WeightBps::FULL, false, false)) && self.proven.contains(target);
                     hold!(full, "proof", "{target} was not read back at 100 % before the bake");
                 }
+                Ok(())
+            }
+            Event::SwitchSeen { requests } => {
+                let running = matches!(self.bake, Some(Bake::Running | Bake::Waived)) && plan.is_switch();
+                hold!(running && *requests > 0, "evidence", "a switch seen by {requests} requests: {self:?}");
+                let seen = evidence.seen_in(plan, plan.steps.len(), self.counts_from());
+                hold!(seen > 0 || self.was_taken_over, "evidence", "a switch seen, and nothing was delivered");
                 Ok(())
             }
             Event::BakePassed => self.check_bake(plan, entry.at, evidence),
@@ -147,11 +154,13 @@ impl Memory {
         let twice = self.outstanding.iter().any(|id| self.requested.get(id) == Some(effect));
         hold!(!twice, "effects", "{effect:?} was asked for under a second id");
         match effect {
-            Effect::Shift { target, weight, matches } => {
+            Effect::Shift { target, weight, matches, preview } => {
                 let most = self.most(target, plan);
                 // A share that was asked for already may be asked for again while nobody may decide.
-                let again = self.needs_operator && self.asked.get(target) == Some(&(*weight, *matches)) && !self.rolled_back;
+                let again = self.needs_operator && self.asked.get(target) == Some(&(*weight, *matches, *preview)) && !self.rolled_back;
                 hold!(*weight <= most || again, "share", "{target} was asked for {weight}, at most {most} is allowed: {self:?}");
+                hold!(!preview || self.may_preview(plan) || again, "share", "a preview outside of one: {self:?}");
+                hold!(!(*preview && (*matches || !weight.is_zero())), "share", "a preview beside {weight} (matches {matches})");
                 hold!(!matches || self.may_match() || again, "share", "matches outside of a stage: {self:?}");
             }
             Effect::StopCanary => hold!(self.rolled_back && self.canary_is_out(), "workload", "the canary stops with traffic: {self:?}"),

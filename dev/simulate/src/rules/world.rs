@@ -17,6 +17,7 @@ pub(crate) struct RouterSight<'a> {
     pub(crate) target: &'a str,
     pub(crate) weight: WeightBps,
     pub(crate) matches: bool,
+    pub(crate) preview: bool,
     /// What it does could be seen since it was last changed by hand or misread.
     pub(crate) is_seen: bool,
     /// It was not changed by hand, misread or silently disobedient since it last took a change.
@@ -47,11 +48,16 @@ impl Rules {
     }
 
     /// A router is about to take a weight; `most_then` was allowed when it was asked to.
-    pub(crate) fn router_takes(&self, target: &str, weight: WeightBps, matches: bool, most_then: WeightBps) -> Result<(), Broken> {
+    pub(crate) fn router_takes(&self, target: &str, weight: WeightBps, beside: (bool, bool), most_then: WeightBps) -> Result<(), Broken> {
         let memory = &self.memory;
+        let (matches, preview) = beside;
         let most = memory.most(target, &self.plan).max(most_then);
         if memory.rolled_back || memory.is_away() {
-            hold!(weight.is_zero() && !matches, "no return", "{target} takes {weight} (matches {matches}) after traffic was taken back");
+            hold!(
+                weight.is_zero() && !matches && !preview,
+                "no return",
+                "{target} takes {weight} ({beside:?}) after traffic was taken back"
+            );
         }
         hold!(weight <= most, "share", "{target} takes {weight}, at most {most} is allowed");
         hold!(
@@ -68,7 +74,8 @@ impl Rules {
         for (index, router) in routers.iter().enumerate() {
             let most = self.memory.most(router.target, &self.plan);
             // Only weights are read back: a router that silently keeps its matches is beyond any release.
-            let too_much = router.weight > most || (router.matches && router.is_untouched && !self.memory.may_match());
+            let beside = (router.matches && !self.memory.may_match()) || (router.preview && !self.memory.may_preview(&self.plan));
+            let too_much = router.weight > most || (beside && router.is_untouched);
             let slot = &mut self.watch.too_much_since[index];
             let good_since = if most.is_zero() { router.good_since_ms } else { router.stored_since_ms };
             let Some(good_since) = good_since.filter(|_| too_much && router.is_seen && self.memory.asked.contains_key(router.target))
@@ -94,7 +101,7 @@ impl Rules {
     /// The canary is about to be stopped.
     pub(crate) fn canary_stops(&self, routers: &[RouterSight<'_>]) -> Result<(), Broken> {
         for router in routers.iter().filter(|router| router.is_untouched) {
-            let out = router.weight.is_zero() && !router.matches;
+            let out = router.weight.is_zero() && !router.matches && !router.preview;
             hold!(out, "workload", "the canary stops while {} gives it {} (matches {})", router.target, router.weight, router.matches);
         }
         Ok(())

@@ -25,6 +25,8 @@ pub(crate) struct Scenario {
     /// Requests per second by weight, and by declared matches.
     pub(crate) rps: f64,
     pub(crate) matched_rps: f64,
+    /// Requests per second through an open preview.
+    pub(crate) preview_rps: f64,
 }
 
 /// How a scenario is cut down, to see what a failure needs.
@@ -48,6 +50,7 @@ impl Scenario {
         let whole_ms = (planned_ms * random.range(30, 160) / 100).min(MOST_TICKS * tick_ms);
         let rps = random.pick(&[2.0, 20.0, 200.0, 200.0, 2_000.0]) * 1_000.0 / (tick_ms.max(1_000) as f64).sqrt() / 31.6;
         let matched_rps = random.pick(&[0.0, 0.0, rps / 10.0]);
+        let preview_rps = Random::new(seed, 4).pick(&[0.0, 0.1, 1.0, rps / 10.0]);
         let mut episodes = faults::episodes(seed, cut.allowed, whole_ms, tick_ms);
         // Cutting the horizon leaves what comes before it as it was.
         let horizon_ms = whole_ms * cut.horizon_percent / 100;
@@ -55,7 +58,7 @@ impl Scenario {
             episode.to_ms = episode.to_ms.min(horizon_ms);
             episode.from_ms <= horizon_ms
         });
-        Self { seed, plan, tick_ms, horizon_ms, episodes, rps, matched_rps }
+        Self { seed, plan, tick_ms, horizon_ms, episodes, rps, matched_rps, preview_rps }
     }
 
     /// The kinds of faults that it meets.

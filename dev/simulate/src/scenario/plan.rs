@@ -9,7 +9,7 @@ use serin_core::{
     WeightBps,
     plan::{
         Analysis, Combine, Criterion, Expectation, Gate, Guard, JudgeKind, Metric, OUTAGE_GUARD, OnBreach, OnInconclusive, OnNoData, Plan,
-        RatioMode, RetreatEnd, RetreatPolicy, SequentialRules, Severity, Step, VersusStable,
+        Preview, PreviewCheck, RatioMode, RetreatEnd, RetreatPolicy, SequentialRules, Severity, Step, VersusStable,
     },
 };
 
@@ -20,7 +20,8 @@ pub(crate) fn plan(seed: u64) -> (Plan, u64) {
     let mut random = Random::new(seed, 1);
     let tick_ms = random.pick(&[250, 1_000, 1_000, 1_000, 5_000, 60_000, 300_000]);
     let targets: Vec<String> = ["east", "west"][..if random.chance(0.3) { 2 } else { 1 }].iter().map(|name| (*name).to_owned()).collect();
-    let steps = steps(&mut random, &targets, tick_ms);
+    let mut steps = steps(&mut random, &targets, tick_ms);
+    previews(&mut Random::new(seed, 3), &targets, tick_ms, &mut steps);
     let plan = Plan {
         release: "checkout".to_owned(),
         targets,
@@ -57,9 +58,44 @@ fn steps(random: &mut Random, targets: &[String], tick_ms: u64) -> Vec<Step> {
             min_requests: random.pick(&[0, 1, 20, 50, 200]),
             gate: if random.chance(0.2) { Gate::Manual } else { Gate::Auto },
             criteria: if random.chance(0.15) { vec![criterion(random, "own", tick_ms)] } else { Vec::new() },
+            preview: None,
         });
     }
     steps
+}
+
+/// Some plans have a preview before their stages, and some nothing else: everything at once. Of random numbers of its own, so that the other plans
+/// stay what they are.
+fn previews(random: &mut Random, targets: &[String], tick_ms: u64, steps: &mut Vec<Step>) {
+    if !random.chance(0.3) {
+        return;
+    }
+    if random.chance(0.7) {
+        steps.clear();
+    }
+    let hold_ms = ticks(random, 6) * tick_ms;
+    let checks = ["home", "orders"].into_iter().take(random.index(3)).map(|name| PreviewCheck {
+        name: name.to_owned(),
+        path: "/".to_owned(),
+        status: None,
+        every_ms: tick_ms,
+        timeout_ms: 1_000,
+        successes: u32::from(random.pick(&[1_u8, 3])),
+        failures: u32::from(random.pick(&[1_u8, 2, 3])),
+    });
+    let checks: Vec<_> = checks.collect();
+    let preview = Step {
+        weights: targets.iter().map(|target| (target.clone(), WeightBps::ZERO)).collect(),
+        hold_ms,
+        min_hold_ms: random.range(0, hold_ms),
+        max_hold_ms: hold_ms + ticks(random, 10) * tick_ms,
+        early: false,
+        min_requests: random.pick(&[0, 0, 1, 5]),
+        gate: if random.chance(0.2) { Gate::Manual } else { Gate::Auto },
+        criteria: Vec::new(),
+        preview: Some(Preview { checks }),
+    };
+    steps.insert(0, preview);
 }
 
 fn analysis(random: &mut Random, tick_ms: u64) -> Analysis {

@@ -11,7 +11,10 @@ mod shell;
 mod traffic;
 mod versions;
 
-use serin_core::release::{CauseKind, Event as Happened, Input, Release};
+use serin_core::{
+    plan::Plan,
+    release::{CauseKind, Event as Happened, Input, Release},
+};
 
 use crate::{
     random::Random,
@@ -66,7 +69,7 @@ pub(crate) struct Counted {
 }
 
 /// What is worth counting on the way: without these a simulation proves little.
-pub(crate) const MILESTONES: [&str; 10] = [
+pub(crate) const MILESTONES: [&str; 13] = [
     "passed",
     "waived",
     "approved",
@@ -77,10 +80,13 @@ pub(crate) const MILESTONES: [&str; 10] = [
     "retreats",
     "latched",
     "needs an operator",
+    "switches",
+    "switches seen",
+    "checks failed",
 ];
 
 /// The position in [`MILESTONES`] of an entry that is one.
-fn milestone(event: &Happened) -> Option<usize> {
+fn milestone(event: &Happened, plan: &Plan) -> Option<usize> {
     Some(match event {
         Happened::StagePassed { .. } => 0,
         Happened::StageWaived { .. } => 1,
@@ -92,6 +98,9 @@ fn milestone(event: &Happened) -> Option<usize> {
         Happened::Retreated { .. } => 7,
         Happened::RollbackDecided { cause } if cause.kind == CauseKind::Latched => 8,
         Happened::OperatorNeeded { .. } => 9,
+        Happened::PromotionStarted if plan.is_switch() => 10,
+        Happened::SwitchSeen { .. } => 11,
+        Happened::RollbackDecided { cause } if matches!(cause.kind, CauseKind::Check { .. }) => 12,
         _ => return None,
     })
 }
@@ -153,7 +162,7 @@ pub(crate) fn live(scenario: Scenario, in_words: bool) -> Outcome {
     if let Ok(bytes) = serde_json::to_vec(&sim.disk.journal) {
         sim.transcript.mix_bytes(&bytes);
     }
-    for index in sim.disk.journal.iter().filter_map(|entry| milestone(&entry.event)) {
+    for index in sim.disk.journal.iter().filter_map(|entry| milestone(&entry.event, &sim.scenario.plan)) {
         sim.counted.milestones[index] += 1;
     }
     sim.counted.ms = sim.now_ms;
@@ -266,6 +275,9 @@ impl Sim {
             Event::Observe => {
                 self.queue.put(self.now_ms + self.scenario.tick_ms, Event::Observe);
                 for input in self.reports() {
+                    self.tell(input)?;
+                }
+                for input in self.previews() {
                     self.tell(input)?;
                 }
                 Ok(())

@@ -44,6 +44,7 @@ pub(super) struct Change {
     pub(super) version: u64,
     pub(super) weight: WeightBps,
     pub(super) matches: bool,
+    pub(super) preview: bool,
     /// What was allowed when it was asked for.
     pub(super) most: WeightBps,
     /// It is acknowledged and not made.

@@ -24,6 +24,7 @@ pub(super) struct Router {
     pub(super) name: String,
     pub(super) weight: WeightBps,
     pub(super) matches: bool,
+    pub(super) preview: bool,
     /// What it did before.
     before: WeightBps,
     /// The newest change that was asked for.
@@ -44,6 +45,7 @@ impl Router {
             name: name.to_owned(),
             weight: WeightBps::ZERO,
             matches: false,
+            preview: false,
             before: WeightBps::ZERO,
             newest: 0,
             is_unseen: false,
@@ -56,7 +58,7 @@ impl Router {
 
 impl Sim {
     /// A router is asked for a weight.
-    pub(super) fn shift(&mut self, epoch: u64, id: EffectId, target: &str, weight: WeightBps, matches: bool) {
+    pub(super) fn shift(&mut self, epoch: u64, id: EffectId, target: &str, weight: WeightBps, (matches, preview): (bool, bool)) {
         let Some(index) = self.router(target) else { return };
         let version = self.overtake(index);
         if self.is_down(index) {
@@ -66,7 +68,7 @@ impl Sim {
         let is_swallowed = self.has(Kind::RouterDeaf) && self.is_hit(Kind::RouterDeaf, index);
         let (there_ms, back_ms, fate) = (self.latency(), self.latency(), self.fate());
         let most = self.rules.most(target);
-        let change = Change { epoch, target: index, version, weight, matches, most, is_swallowed };
+        let change = Change { epoch, target: index, version, weight, matches, preview, most, is_swallowed };
         self.queue.put(self.now_ms + there_ms, Event::Takes(change));
         self.answer(epoch, id, Input::Done(id), there_ms + back_ms, fate);
     }
@@ -79,20 +81,25 @@ impl Sim {
         let name = self.routers[change.target].name.clone();
         if change.is_swallowed {
             let router = &mut self.routers[change.target];
-            // Nobody reads matches back.
-            router.is_meddled |= router.matches != change.matches;
+            // Nobody reads matches and previews back.
+            router.is_meddled |= (router.matches, router.preview) != (change.matches, change.preview);
             self.say(|| format!("world     {name} says yes to {} and does nothing", change.weight));
             return Ok(());
         }
-        self.rules.router_takes(&name, change.weight, change.matches, change.most)?;
+        self.rules.router_takes(&name, change.weight, (change.matches, change.preview), change.most)?;
         let router = &mut self.routers[change.target];
         if router.weight != change.weight {
             router.before = router.weight;
         }
-        (router.weight, router.matches) = (change.weight, change.matches);
+        (router.weight, router.matches, router.preview) = (change.weight, change.matches, change.preview);
         (router.is_unseen, router.is_meddled, router.is_orphaned) = (false, false, false);
         self.transcript.mix(u64::from(change.weight.canary_bps()));
-        self.say(|| format!("world     {name} gives the canary {}{}", change.weight, if change.matches { " and matches" } else { "" }));
+        let beside = match (change.matches, change.preview) {
+            (true, _) => " and matches",
+            (_, true) => " and the preview",
+            _ => "",
+        };
+        self.say(|| format!("world     {name} gives the canary {}{beside}", change.weight));
         Ok(())
     }
 
@@ -154,6 +161,7 @@ impl Sim {
                 target: if router.name == "east" { "east" } else { "west" },
                 weight: router.weight,
                 matches: router.matches,
+                preview: router.preview,
                 is_seen: !router.is_unseen && !router.is_orphaned,
                 is_untouched: !router.is_meddled && !router.is_orphaned,
                 good_since_ms: if router.is_meddled { stored } else { asked },

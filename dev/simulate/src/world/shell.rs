@@ -253,7 +253,7 @@ impl Sim {
         }
         let after_ms = self.latency();
         match effect {
-            Effect::Shift { target, weight, matches } => self.shift(epoch, id, target, *weight, *matches),
+            Effect::Shift { target, weight, matches, preview } => self.shift(epoch, id, target, *weight, (*matches, *preview)),
             Effect::ReadBack { target } => self.read_back(epoch, id, target),
             Effect::Preflight => {
                 let status = if self.has(Kind::PreflightFails) { CheckStatus::Fail } else { CheckStatus::Pass };
@@ -328,6 +328,7 @@ fn number(input: &Input) -> u64 {
         Input::RouterSeen { weight, .. } => 7 ^ (u64::from(weight.canary_bps()) << 8),
         Input::AlertFired { .. } => 8,
         Input::WorkloadSeen(seen) => 9 ^ (u64::from(seen.stable_ready.unwrap_or(99)) << 8),
+        Input::PreviewSeen { result, .. } => 10 ^ (u64::from(result.is_ok()) << 8),
     }
 }
 

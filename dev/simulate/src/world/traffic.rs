@@ -6,7 +6,7 @@ use serin_core::{
     traffic::{Arm, Assignment, Counts, Observation, Outcome, Sessions, TrafficCell},
 };
 
-use super::Sim;
+use super::{Sim, routers::Router};
 use crate::{random::Random, scenario::Kind};
 
 /// Traffic as far as it goes on between looks.
@@ -25,6 +25,23 @@ impl Traffic {
 }
 
 impl Sim {
+    /// What the checks of a preview show, as long as anybody asks.
+    pub(super) fn previews(&mut self) -> Vec<Input> {
+        let Some(process) = &self.process else { return Vec::new() };
+        let checks: Vec<_> = process.release.preview_checks().iter().map(|check| check.name.clone()).collect();
+        let is_open = self.routers.iter().any(|router| router.preview);
+        let [.., errors] = self.error_rates();
+        let mut inputs = Vec::new();
+        for check in checks {
+            let fails = !is_open || self.traffic.random.chance(errors);
+            let result = if fails { Err("answered 500".to_owned()) } else { Ok(()) };
+            if !self.has(Kind::SourceSilent) {
+                inputs.push(Input::PreviewSeen { check, result });
+            }
+        }
+        inputs
+    }
+
     /// What there is to report now, in the order in which it arrives.
     pub(super) fn reports(&mut self) -> Vec<Input> {
         let observation = self.observation();
@@ -56,7 +73,7 @@ impl Sim {
         let jump = if self.has(Kind::SourceJumps) && self.traffic.random.chance(0.3) { 50.0 } else { 1.0 };
         let mut cells = Vec::new();
         for index in 0..self.routers.len() {
-            let (weight, matches) = (self.routers[index].weight, self.routers[index].matches);
+            let Router { weight, matches, preview, .. } = self.routers[index];
             let mut share = weight.share();
             if self.has(Kind::SplitWrong) && share > 0.0 && share < 1.0 {
                 share = if share < 0.5 { share + 0.3 } else { share - 0.3 };
@@ -81,6 +98,9 @@ impl Sim {
             if matches {
                 cell(Arm::Canary, Assignment::Matched, self.scenario.matched_rps * seconds * quiet, matched);
             }
+            if preview {
+                cell(Arm::Canary, Assignment::Preview, self.scenario.preview_rps * seconds * quiet, matched);
+            }
         }
         let at = self.clock.read(self.now_ms);
         // The source has a clock of its own.
@@ -98,7 +118,7 @@ impl Sim {
             Some(_) => 1.0,
             None => base,
         };
-        if self.has(Kind::SharedHarm) && self.routers.iter().any(|router| router.matches || !router.weight.is_zero()) {
+        if self.has(Kind::SharedHarm) && self.routers.iter().any(|router| router.matches || router.preview || !router.weight.is_zero()) {
             (stable, canary) = (0.3, canary.max(0.3));
         }
         if !self.versions.stable_serves(self.has(Kind::StableGone)) {

@@ -90,6 +90,8 @@ impl Sim {
         // Every new failure is told once.
         self.rules.allow(u64::from(failure.is_some()));
         let canary_failure = (self.has(Kind::CanaryCrashes) && self.versions.canary_runs).then(|| "crash loop".to_owned());
-        WorkloadSeen { stable_ready: Some(if gone { 0 } else { 2 }), stable_failure: failure, canary_failure }
+        let canary_gone = self.has(Kind::CanaryCrashes) || !self.versions.canary_runs;
+        let canary_ready = Some(if canary_gone { 0 } else { 2 });
+        WorkloadSeen { stable_ready: Some(if gone { 0 } else { 2 }), canary_ready, stable_failure: failure, canary_failure }
     }
 }

@@ -32,8 +32,8 @@ pub(super) const PLANTED: &[Planted] = &[
         what: "once traffic is back, routers are asked for everything",
         edits: &[edit(
             "routers.rs",
-            "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false)),",
-            "Phase::RollingBack { traffic_back: true } => Some((WeightBps::FULL, false)),\n            Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false)),",
+            "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false, false)),",
+            "Phase::RollingBack { traffic_back: true } => Some((WeightBps::FULL, false, false)),\n            Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false, false)),",
         )],
     },
     Planted {
@@ -42,8 +42,8 @@ pub(super) const PLANTED: &[Planted] = &[
         edits: &[
             edit(
                 "routers.rs",
-                "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false)),",
-                "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((self.state.override_weight.unwrap_or_default(), false)),",
+                "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false, false)),",
+                "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((self.state.override_weight.unwrap_or_default(), false, false)),",
             ),
             edit("state.rs", "self.override_weight = None;\n                // A move to stable", "// A move to stable"),
         ],
@@ -53,8 +53,8 @@ pub(super) const PLANTED: &[Planted] = &[
         what: "a rollback takes the weight and leaves the declared matches",
         edits: &[edit(
             "routers.rs",
-            "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false)),",
-            "Phase::Retreated { .. } | Phase::RollingBack { .. } => {\n                Some((WeightBps::ZERO, self.state.targets.get(target).is_some_and(|state| state.matches)))\n            }",
+            "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false, false)),",
+            "Phase::Retreated { .. } | Phase::RollingBack { .. } => {\n                Some((WeightBps::ZERO, self.state.targets.get(target).is_some_and(|state| state.matches), false))\n            }",
         )],
     },
     Planted {
@@ -247,6 +247,47 @@ pub(super) const PLANTED: &[Planted] = &[
             ),
             edit("advance.rs", "Phase::Retiring if self.state.all_proven() => self", "Phase::Retiring => self"),
         ],
+    },
+    Planted {
+        name: "switch-without-preview",
+        what: "a canary that is ready gets everything without the preview that comes first",
+        edits: &[edit(
+            "advance.rs",
+            "(true, None) if self.state.paused.is_none() => self.record(Event::StageEntered { step: 0 }),",
+            "(true, None) if self.state.paused.is_none() && self.plan.is_switch() => self.record(Event::PromotionStarted),\n            (true, None) if self.state.paused.is_none() => self.record(Event::StageEntered { step: 0 }),",
+        )],
+    },
+    Planted {
+        name: "preview-unchecked",
+        what: "a preview passes by its time, whatever its checks show",
+        edits: &[edit(
+            "advance.rs",
+            "if let Some((what, no_data)) = self.preview_lacks(step) {",
+            "if let Some((what, no_data)) = self.preview_lacks(step).filter(|_| !step.is_preview()) {",
+        )],
+    },
+    Planted {
+        name: "one-success-suffices",
+        what: "a check of a preview passes by its last answer, not by several in a row",
+        edits: &[edit("preview.rs", "(seen < needed).then(", "(seen < needed.min(1)).then(")],
+    },
+    Planted {
+        name: "preview-gives-traffic",
+        what: "a preview opens the canary to one request in a hundred",
+        edits: &[edit(
+            "routers.rs",
+            "return Some((WeightBps::ZERO, false, true));",
+            "return Some((WeightBps::new(100).unwrap_or_default(), false, true));",
+        )],
+    },
+    Planted {
+        name: "preview-stays",
+        what: "a rollback takes the weight and leaves the preview open",
+        edits: &[edit(
+            "routers.rs",
+            "Phase::Retreated { .. } | Phase::RollingBack { .. } => Some((WeightBps::ZERO, false, false)),",
+            "Phase::Retreated { .. } | Phase::RollingBack { .. } => {\n                Some((WeightBps::ZERO, false, self.state.targets.get(target).is_some_and(|state| state.preview)))\n            }",
+        )],
     },
 ];
 

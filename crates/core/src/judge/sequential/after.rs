@@ -70,6 +70,11 @@ impl AfterTest {
         self.limit = LimitE::above(share.clamp(LEAST_LIMIT, HIGHEST_RATE)).ok().map(|test| Limit { test, edge_us });
     }
 
+    /// Whether stable was seen too little to say what it was like.
+    pub(super) fn is_blind(&self) -> bool {
+        self.limit.is_none()
+    }
+
     /// Evidence against the canary begins anew; the limit stays.
     pub(super) fn acknowledge(&mut self) {
         if let Some(limit) = &mut self.limit {

@@ -4,7 +4,7 @@
 //!   sticky traffic it is clients that count, with their first request at each weight and their first error in the release:
 //!   what one client sends is not independent.
 //! - *By weight*: everything that the weights sent to an arm; what absolute limits look at.
-//! - *Matched*: what declared rules sent to the canary; another population, for absolute limits of its own.
+//! - *Matched*: what declared rules, or the preview, sent to the canary; another population, for absolute limits of its own.
 //!
 //! A request is slow as soon as it is older than the edge that is looked at, whether it has ended or not. The difference
 //! between two looks at "ended slow or failed, or open and older" counts every request once for a fixed edge. A request that
@@ -37,7 +37,7 @@ pub(super) struct RateBatch {
 pub(super) enum Population {
     /// Sent by the weights.
     ByWeight(Arm),
-    /// Sent to the canary by a declared rule.
+    /// Sent to the canary by a declared rule or through the preview address.
     Matched,
 }
 
@@ -231,7 +231,7 @@ impl Population {
     fn has(self, arm: Arm, assignment: Assignment) -> bool {
         match self {
             Self::ByWeight(wanted) => arm == wanted && (assignment.is_compared() || assignment == Assignment::Forced),
-            Self::Matched => arm == Arm::Canary && assignment == Assignment::Matched,
+            Self::Matched => arm == Arm::Canary && assignment.is_by_choice(),
         }
     }
 }

@@ -21,7 +21,12 @@ use super::{
     recent::Recent,
     words,
 };
-use crate::{Unit, WeightBps, format_value, judge::Verdict, plan::Metric, traffic::Arm};
+use crate::{
+    Unit, WeightBps, format_value,
+    judge::{Verdict, slices::choice},
+    plan::Metric,
+    traffic::{Arm, Assignment},
+};
 
 /// What has to be shown of stable: it only has to be likely, since nothing happens to stable.
 const STABLE_EVIDENCE: f64 = 20.0;
@@ -50,6 +55,9 @@ pub(super) struct LimitTest {
     recovery: Option<LimitE<3>>,
     /// How often the test started anew after trouble that both arms had.
     restarts: u32,
+    /// The matched requests came through the preview.
+    #[serde(default)]
+    is_preview: bool,
 }
 
 /// What counts against the limit.
@@ -106,6 +114,7 @@ impl LimitTest {
             stable_recent: Recent::default(),
             recovery: None,
             restarts: 0,
+            is_preview: false,
         })
     }
 
@@ -143,6 +152,9 @@ impl LimitTest {
         let by_weight = self.seen(feed, Population::ByWeight(Arm::Canary));
         self.by_weight.add(by_weight, stable.counts, in_stage, ln_pass);
         let matched = self.seen(feed, Population::Matched);
+        if let Some(cell) = feed.observation.cells.iter().find(|cell| cell.assignment.is_by_choice()) {
+            self.is_preview = cell.assignment == Assignment::Preview;
+        }
         self.matched.add(matched, stable.counts, in_stage, ln_pass);
     }
 
@@ -199,7 +211,7 @@ impl LimitTest {
             false if weight.is_zero() => &self.matched,
             false => &self.by_weight,
         };
-        let who = if std::ptr::eq(side, &raw const self.matched) { "matched requests: " } else { "" };
+        let who = if std::ptr::eq(side, &raw const self.matched) { format!("{}: ", choice(self.is_preview)) } else { String::new() };
         let limit = format!("limit {}", format_value(self.max, self.metric.unit()));
         if verdict == Verdict::Unknown {
             return "no request in this stage".to_owned();

@@ -135,6 +135,11 @@ impl SequentialJudge {
             .next()
     }
 
+    /// See [`super::Trial::blind`].
+    pub(super) fn blind(&self) -> Vec<String> {
+        self.memory.criteria.iter().filter(|rule| rule.is_blind()).map(|rule| rule.criterion.name.clone()).collect()
+    }
+
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices) {
         self.plain.observe(observation, slices);
         self.memory.observe(observation);

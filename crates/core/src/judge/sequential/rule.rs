@@ -222,6 +222,11 @@ impl Rule {
         })
     }
 
+    /// Whether stable was seen too little for what is left of the criterion once stable has no traffic.
+    pub(super) fn is_blind(&self) -> bool {
+        self.tests.iter().any(|test| matches!(&test.kind, Kind::After(after) if after.is_blind()))
+    }
+
     /// What each test is, for the alarm's default shares.
     pub(super) fn families(&self) -> impl Iterator<Item = Family> + '_ {
         let is_external = self.criterion.metric.external().is_some();

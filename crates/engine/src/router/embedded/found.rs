@@ -63,6 +63,7 @@ pub async fn take_back(socket: &Path) {
             table.version += 1;
             table.weight = WeightBps::ZERO;
             table.matches.clear();
+            table.preview = None;
             if let Err(error) = link.apply(table).await {
                 tracing::error!(%error, "the running proxy did not take traffic back from the canary");
             }

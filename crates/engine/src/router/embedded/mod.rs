@@ -14,6 +14,7 @@ pub use keeper::{LinkWatch, ProxyKeeper, ProxyLaunch};
 
 use std::{
     fs,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -26,7 +27,7 @@ use serin_proxy::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::{Router, RouterError};
+use super::{Router, RouterError, Split};
 use crate::Pending;
 
 /// How long a change waits for a proxy that is being started.
@@ -42,6 +43,8 @@ pub struct EmbeddedRouter {
     order: Mutex<EffectId>,
     /// The wish for matches, kept apart from the table: without a canary pool there is nothing to match to.
     matches: Vec<serin_proxy::table::MatchRule>,
+    /// Likewise.
+    preview: Option<SocketAddr>,
     kept: KeptTable,
     link: watch::Receiver<Option<Arc<ProxyLink>>>,
 }
@@ -64,7 +67,14 @@ impl EmbeddedRouter {
         link: watch::Receiver<Option<Arc<ProxyLink>>>,
     ) -> Self {
         let (table, matches) = table::initial(release, epoch, stable);
-        Self { table: Mutex::new(table), order: Mutex::new(EffectId(0)), matches, kept: KeptTable { file, newest: Mutex::default() }, link }
+        Self {
+            table: Mutex::new(table),
+            order: Mutex::new(EffectId(0)),
+            matches,
+            preview: release.traffic.preview,
+            kept: KeptTable { file, newest: Mutex::default() },
+            link,
+        }
     }
 
     /// Says which servers the canary has, without giving them traffic; `None`: there is no canary any more.
@@ -76,6 +86,7 @@ impl EmbeddedRouter {
             if pool.is_none() {
                 table.weight = WeightBps::ZERO;
                 table.matches.clear();
+                table.preview = None;
             }
             table.canary = pool;
         });
@@ -84,12 +95,10 @@ impl EmbeddedRouter {
 
     /// Sets the table to begin with, before a proxy is there to be told: a new proxy reads it from the file, a running one
     /// gets it as soon as the link stands.
-    pub fn prepare(&self, canary: Option<Pool>, weight: WeightBps, matches: bool) {
-        let rules = if matches && canary.is_some() { self.matches.clone() } else { Vec::new() };
+    pub fn prepare(&self, canary: Option<Pool>, split: Split) {
         let table = self.change(|table| {
-            table.weight = if canary.is_some() { weight } else { WeightBps::ZERO };
             table.canary = canary;
-            table.matches = rules;
+            self.apply_split(table, split);
         });
         self.kept.keep(&table);
     }
@@ -112,6 +121,7 @@ impl EmbeddedRouter {
             }
             table.weight = WeightBps::ZERO;
             table.matches.clear();
+            table.preview = None;
         });
         self.send(table).await
     }
@@ -123,6 +133,14 @@ impl EmbeddedRouter {
     pub async fn resend(&self) -> Result<(), RouterError> {
         let table = self.lock().clone();
         self.send(table).await
+    }
+
+    /// Without a canary everything goes to stable.
+    fn apply_split(&self, table: &mut RouteTable, split: Split) {
+        let Split { weight, matches, preview } = if table.canary.is_some() { split } else { Split::default() };
+        table.weight = weight;
+        table.matches = if matches { self.matches.clone() } else { Vec::new() };
+        table.preview = self.preview.filter(|_| preview);
     }
 
     fn change(&self, change: impl FnOnce(&mut RouteTable)) -> RouteTable {
@@ -159,10 +177,15 @@ impl EmbeddedRouter {
         linked.ok_or_else(|| RouterError::Unreachable("the proxy is being started".to_owned()))
     }
 
-    /// The weight that the proxy serves, if it serves the newest table.
+    /// The weight that the proxy serves, if it serves the newest table. One that does not know previews serves another than it was told.
     async fn served(&self) -> Result<Option<WeightBps>, RouterError> {
         let served = self.link().await?.current_table().await.map_err(|error| table::router_error(&error))?;
-        Ok(served.filter(|served| (served.epoch, served.version) >= self.version()).map(|served| served.weight))
+        let wanted = self.lock().clone();
+        let is_newest = |served: &RouteTable| {
+            let (theirs, ours) = ((served.epoch, served.version), (wanted.epoch, wanted.version));
+            theirs > ours || (theirs == ours && served.preview == wanted.preview)
+        };
+        Ok(served.filter(is_newest).map(|served| served.weight))
     }
 
     fn lock(&self) -> MutexGuard<'_, RouteTable> {
@@ -172,23 +195,22 @@ impl EmbeddedRouter {
 }
 
 impl Router for EmbeddedRouter {
-    fn shift(&self, order: EffectId, weight: WeightBps, matches: bool) -> Pending<'_, Result<(), RouterError>> {
+    fn shift(&self, order: EffectId, split: Split) -> Pending<'_, Result<(), RouterError>> {
         Box::pin(async move {
-            let rules = if matches { self.matches.clone() } else { Vec::new() };
             let table = {
                 // Held until the table is changed: two moves take their versions in their order.
                 let mut newest = self.order.lock().unwrap_or_else(PoisonError::into_inner);
                 if order < *newest {
                     return Ok(());
                 }
-                if self.lock().canary.is_none() && !weight.is_zero() {
+                if self.lock().canary.is_none() && (!split.weight.is_zero() || split.preview) {
                     return Err(RouterError::Refused("the canary has no servers".to_owned()));
                 }
+                if split.preview && self.preview.is_none() {
+                    return Err(RouterError::Refused("the document has no preview address".to_owned()));
+                }
                 *newest = order;
-                self.change(|table| {
-                    table.weight = weight;
-                    table.matches = if table.canary.is_some() { rules } else { Vec::new() };
-                })
+                self.change(|table| self.apply_split(table, split))
             };
             self.send(table).await
         })

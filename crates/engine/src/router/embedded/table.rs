@@ -32,6 +32,7 @@ pub(super) fn initial(release: &Release, epoch: u64, stable: Pool) -> (RouteTabl
             idle_ms: traffic.timeouts.idle_ms,
         },
         access_log: traffic.access_log.as_ref().map(|log| AccessLog { path: log.path.clone(), max_bytes: log.max_bytes }),
+        preview: None,
     };
     let pairs = |list: &[KeyValue]| list.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
     let matches = traffic.matches.iter().map(|rule| MatchRule { headers: pairs(&rule.headers), cookies: pairs(&rule.cookies) }).collect();

@@ -41,6 +41,7 @@ pub(super) fn plan(criteria: Vec<Criterion>, guards: Vec<Guard>) -> Plan {
         min_requests: 0,
         gate: Gate::Auto,
         criteria: vec![],
+        preview: None,
     };
     Plan {
         release: "r".to_owned(),
