@@ -25,6 +25,8 @@ use crate::{
 const ROUTER_PATIENCE: Duration = Duration::from_secs(3);
 /// Each waits for a link.
 const RESEND_ATTEMPTS: u32 = 5;
+/// For the proxy's own health checks to find what was just found ready.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
 /// What effects act on.
@@ -133,7 +135,23 @@ impl World {
             let _ = self.workload.stop(Arm::Canary).await;
             return Err(Fault { text: "the canary is no longer wanted".to_owned(), retryable: false });
         }
-        self.router.set_canary(self.workload.pool(Arm::Canary)).await.map_err(|error| error.fault())
+        self.router.set_canary(self.workload.pool(Arm::Canary)).await.map_err(|error| error.fault())?;
+        self.healthy(Arm::Canary).await;
+        Ok(())
+    }
+
+    /// Waits for a while until the proxy thinks so too. One that knew the servers while they were still starting asks them in times of its own, and
+    /// would carry out by stable what it should send to them.
+    async fn healthy(&self, arm: Arm) {
+        let table = self.router.version();
+        let is_healthy = |stats: &Option<Arc<Stats>>| {
+            stats.as_ref().is_some_and(|stats| {
+                let mut servers = stats.endpoints.iter().filter(|endpoint| endpoint.arm == arm);
+                (stats.epoch, stats.version) >= table && servers.all(|endpoint| endpoint.healthy)
+            })
+        };
+        let mut stats = self.stats.clone();
+        let _ = timeout(HEALTH_PATIENCE, stats.wait_for(is_healthy)).await;
     }
 
     /// The old version, which has had no traffic since the promotion, drains; the canary takes its place in the route table.
