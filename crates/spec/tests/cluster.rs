@@ -117,3 +117,14 @@ fn what_is_judged_in_a_cluster_is_measured_by_sources() {
     let places = [("not-measured", "spec.analysis.criteria[0].metric".to_owned()), ("not-measured", "spec.analysis.guards".to_owned())];
     assert_eq!(refused(&builtin), places);
 }
+
+#[test]
+fn a_controllers_own_secrets_are_not_sent_anywhere() {
+    for (given, field) in [
+        ("auth: {bearer: {file: /var/run/secrets/kubernetes.io/serviceaccount/token}}", "auth"),
+        ("headers: {x-key: {env: HOME}}", "headers"),
+    ] {
+        let source = SOURCE.replace(r#"{url: "http://127.0.0.1:9090"}"#, &format!(r#"{{url: "http://127.0.0.1:9090", {given}}}"#));
+        assert_eq!(refused(&format!("{CLUSTER}{source}")), [("not-built", format!("spec.analysis.sources.prom.prometheus.{field}"))]);
+    }
+}
