@@ -202,3 +202,36 @@ fn what_cannot_begin_says_why_and_touches_nothing() {
     assert_eq!(shop.route()["metadata"]["generation"], before["metadata"]["generation"]);
     assert_eq!(shop.get("apps/v1", "Deployment", "shop-canary")["spec"]["replicas"], 0);
 }
+
+#[test]
+fn what_prometheus_measures_decides() {
+    let Some(shop) = Shop::open_measured("what_prometheus_measures_decides") else { return };
+    shop.controller();
+    let traffic = shop.traffic();
+    shop.until("scraped counters of stable", |shop| {
+        (!shop.cluster.prometheus().query("http_requests_total{app=\"shop\"}").is_empty()).then_some(())
+    });
+    // A third of the canary's answers are errors: it is found out and gets nothing more, without a crash.
+    shop.change_canary(|container| container["args"] = json!(["--error-rate=33%"]));
+    shop.judged_release("{weight: 30, hold: 60s, minRequests: 50}", "");
+    let status = shop.until_phase("RolledBack");
+    assert!(status["reason"].as_str().unwrap().starts_with("failures"), "{status:#}");
+    assert_eq!(shop.canary_weight(), (0, 1));
+    assert!(traffic.counts().contains_key("500"), "{:?}", traffic.counts());
+
+    // A version that is as good as stable passes on its evidence, through a bake that needs it as well.
+    shop.change_canary(|container| {
+        container.as_object_mut().unwrap().remove("args");
+        container["image"] = json!("registry.example/sample-app:v3");
+    });
+    shop.judged_release("{weight: 50, hold: 5s, minRequests: 50}", ", bake: 3s");
+    let status = shop.until("the good version to be promoted", |shop| {
+        let status = shop.status();
+        (status["phase"] == "Succeeded").then_some(status)
+    });
+    let passed = status["timeline"].as_array().unwrap().iter().find(|line| line["head"] == "stage 1 passed").unwrap();
+    assert!(passed["detail"].as_str().unwrap().contains("failures"), "{status:#}");
+    traffic.forget();
+    shop.until("some more requests", |_| (traffic.counts().values().sum::<u64>() > 50).then_some(()));
+    assert_eq!(traffic.stop().keys().map(String::as_str).collect::<Vec<_>>(), ["v3"]);
+}

@@ -12,8 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::schema;
 
-/// Fields of unions that are for one machine.
-const NOT_IN_A_CLUSTER: [(&str, &[&str]); 2] = [("Workload", &["processes", "external"]), ("Traffic", &["embedded"])];
+/// Fields that are for one machine, by the names of their types. Secrets of sources are variables and files of the machine that Serin runs on: the
+/// controller's own, which are nobody's who may write a release.
+const NOT_IN_A_CLUSTER: [(&str, &[&str]); 3] =
+    [("Workload", &["processes", "external"]), ("Traffic", &["embedded"]), ("Prometheus", &["auth", "ca"])];
 
 /// Keywords that a structural schema knows and that mean the same there.
 const KEPT: [&str; 11] =
@@ -85,14 +87,20 @@ fn object(given: &Value, whole: &Value, name: Option<&str>, made: &mut Map<Strin
         .filter(|(name, _)| !left_out.contains(&name.as_str()))
         .map(|(name, field)| (name.clone(), structural(field, whole, None)))
         .collect();
-    let names: Vec<&str> = if given.get("maxProperties").and_then(Value::as_u64) == Some(1) {
-        fields.keys().map(String::as_str).collect()
-    } else {
-        let branches = given.get("oneOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        branches.iter().filter_map(|branch| branch.get("required")?.get(0)?.as_str()).collect()
-    };
-    if !names.is_empty() {
-        made.insert("x-kubernetes-validations".to_owned(), json!([exactly_one(&names)]));
+    if given.get("maxProperties").and_then(Value::as_u64) == Some(1) {
+        // Rules in CEL cost by how often they may run; within lists and maps these two keywords say the same for nothing.
+        match fields.keys().collect::<Vec<_>>().as_slice() {
+            [only] => made.insert("required".to_owned(), json!([only])),
+            _ => {
+                made.insert("minProperties".to_owned(), json!(1));
+                made.insert("maxProperties".to_owned(), json!(1))
+            }
+        };
+    }
+    let branches = given.get("oneOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let ways: Vec<&str> = branches.iter().filter_map(|branch| branch.get("required")?.get(0)?.as_str()).collect();
+    if !ways.is_empty() {
+        made.insert("x-kubernetes-validations".to_owned(), json!([exactly_one(&ways)]));
     }
     if !fields.is_empty() {
         made.insert("properties".to_owned(), Value::Object(fields));
@@ -101,10 +109,7 @@ fn object(given: &Value, whole: &Value, name: Option<&str>, made: &mut Map<Strin
 
 fn exactly_one(names: &[&str]) -> Value {
     let given: Vec<String> = names.iter().map(|name| format!("has(self.{name})")).collect();
-    let rule = match given.as_slice() {
-        [only] => only.clone(),
-        given => format!("[{}].filter(given, given).size() == 1", given.join(", ")),
-    };
+    let rule = format!("[{}].filter(given, given).size() == 1", given.join(", "));
     json!({"rule": rule, "message": format!("exactly one of {} must be given", names.join(", "))})
 }
 
@@ -168,7 +173,7 @@ mod tests {
         let fields = |at: &str| schema.pointer(at).unwrap().as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(fields("/properties/workload/properties"), ["kubernetes"]);
         assert_eq!(fields("/properties/traffic/properties"), ["gatewayApi"]);
-        assert_eq!(schema["properties"]["workload"]["x-kubernetes-validations"][0]["rule"], "has(self.kubernetes)");
+        assert_eq!(schema["properties"]["workload"]["required"], json!(["kubernetes"]));
         let ways = &schema.pointer("/properties/strategy/properties/canary/x-kubernetes-validations").unwrap()[0]["rule"];
         assert_eq!(ways, "[has(self.stages), has(self.preset), has(self.linear)].filter(given, given).size() == 1");
     }

@@ -126,3 +126,14 @@ fn previews_are_for_one_machine_so_far() {
     let before = CLUSTER.replace("canary: {stages", "canary: {preview: {gate: manual}, stages");
     assert_eq!(refused(&before), [("not-built", "spec.strategy.canary.preview".to_owned())]);
 }
+
+#[test]
+fn a_controllers_own_secrets_are_not_sent_anywhere() {
+    for (given, field) in [
+        ("auth: {bearer: {file: /var/run/secrets/kubernetes.io/serviceaccount/token}}", "auth"),
+        ("headers: {x-key: {env: HOME}}", "headers"),
+    ] {
+        let source = SOURCE.replace(r#"{url: "http://127.0.0.1:9090"}"#, &format!(r#"{{url: "http://127.0.0.1:9090", {given}}}"#));
+        assert_eq!(refused(&format!("{CLUSTER}{source}")), [("not-built", format!("spec.analysis.sources.prom.prometheus.{field}"))]);
+    }
+}

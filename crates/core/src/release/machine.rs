@@ -10,7 +10,9 @@ use crate::{
     Timestamp, WeightBps,
     judge::{Checkpoint, Trial},
     plan::Plan,
+    traffic::{Arm, Observation, Reading},
 };
+use serin_stats::ArmCounts;
 
 /// The least time between two warnings of stable's failures.
 const STABLE_NEWS_MS: u64 = 60_000;
@@ -51,6 +53,16 @@ pub struct Output {
     pub entries: Vec<Entry>,
     /// Everything else, only after the entries are durable.
     pub effects: Vec<(EffectId, Effect)>,
+}
+
+/// What a source counted of a canary that this release has given no traffic yet is not of this release: it may be the rest of the run before,
+/// which had its processes under the same name.
+fn forget_canary(observation: &mut Observation) {
+    for measured in &mut observation.measured {
+        if let Reading::Counts(counts) = &mut measured.reading {
+            counts[Arm::Canary.index()] = ArmCounts::default();
+        }
+    }
 }
 
 impl Output {
@@ -148,6 +160,9 @@ impl Release {
             Input::Observed(mut observation) => {
                 // A foreign clock that is ahead would stop the evaluations until the release's own catches up.
                 observation.at = observation.at.min(self.now);
+                if matches!(self.state.phase, Phase::Pending | Phase::Preflight | Phase::Deploying { .. }) {
+                    forget_canary(&mut observation);
+                }
                 self.trial.observe(&observation);
                 self.judge();
             }

@@ -47,7 +47,16 @@ struct Controller {
 
 impl Shop {
     pub(crate) fn open(test: &str) -> Option<Self> {
-        let cluster = Cluster::start_or_leave_out(test, &Options::default().sample_app(SERIN))?;
+        Self::open_with(test, Options::default())
+    }
+
+    /// With a Prometheus that scrapes both versions twice a second.
+    pub(crate) fn open_measured(test: &str) -> Option<Self> {
+        Self::open_with(test, Options { scrape_interval: Some(Duration::from_millis(500)), ..Options::default() })
+    }
+
+    fn open_with(test: &str, options: Options) -> Option<Self> {
+        let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
         cluster.apply(CRD);
         cluster.until("the resource", || {
             let crd = cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "releases.serin.dev")?;
@@ -146,6 +155,33 @@ spec:
   traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary, match: [{{header: {{x-canary: 'true'}}}}]}}}}
   strategy: {{canary: {{stages: [{stages}]{more}}}}}
   analysis: {{onNoData: continue, onInconclusive: advance}}
+"
+        ));
+    }
+
+    /// Applies a release that is judged by what the pods count.
+    pub(crate) fn judged_release(&self, stages: &str, more: &str) {
+        let url = self.cluster.prometheus().url();
+        self.cluster.apply(&format!(
+            "
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {{name: shop, namespace: shop}}
+spec:
+  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
+  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary}}}}
+  strategy: {{canary: {{stages: [{stages}]{more}}}}}
+  analysis:
+    interval: 1s
+    sources: {{prom: {{prometheus: {{url: '{url}', timeout: 3s}}}}}}
+    arms: {{stable: shop, canary: shop-canary}}
+    metrics:
+    - name: failures
+      prometheus:
+        source: prom
+        numerator: 'http_requests_total{{app=\"{{{{arm}}}}\",code=\"500\"}}'
+        denominator: 'http_requests_total{{app=\"{{{{arm}}}}\"}}'
+    criteria: [{{metric: failures, max: 20%, versusStable: {{ratio: 2, increase: 10pp}}}}]
 "
         ));
     }
@@ -303,7 +339,7 @@ spec:
   replicas: {replicas}
   selector: {{matchLabels: {{app: {name}}}}}
   template:
-    metadata: {{labels: {{app: {name}, team: shop}}}}
+    metadata: {{labels: {{app: {name}, team: shop}}, annotations: {{prometheus.io/scrape: 'true'}}}}
     spec:
       terminationGracePeriodSeconds: 10
       containers:

@@ -13,7 +13,7 @@ use crate::{
     diagnostic::quote,
     raw::{self, Document},
     tree::Path,
-    validated::{ClusterRelease, HttpRoute, Pair},
+    validated::{ClusterRelease, EnvValue, HttpRoute, Measures, Pair},
 };
 
 /// The name of the router that the HTTPRoute is in plans.
@@ -37,6 +37,10 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     };
     let name = document.metadata.name.0;
     let (plan, measures) = super::plan(&name, strategy, analysis, &shape, cx)?;
+    refuse_secrets(&measures, cx);
+    if cx.has_errors() {
+        return None;
+    }
     Some(ClusterRelease { name, document_hash, plan, workload: workload?, traffic: traffic?, measures })
 }
 
@@ -125,6 +129,22 @@ fn refuse_previews(strategy: &raw::Strategy, cx: &mut Context<'_>) {
     };
     let diagnostic = cx.error_at_key(&place, "not-built", format!("`{name}` is not built yet for a cluster"));
     cx.push(diagnostic.expected("`canary` without a `preview`").help("on one machine `traffic.embedded` has previews"));
+}
+
+/// Variables and files of a controller are its own: whoever may write a release must not be able to send them anywhere.
+fn refuse_secrets(measures: &Measures, cx: &mut Context<'_>) {
+    for (name, source) in &measures.sources {
+        let at = Path::root().key("spec").key("analysis").key("sources").key(name).key("prometheus");
+        let has_reference = source.headers.values().any(|value| !matches!(value, EnvValue::Literal(_)));
+        for (field, is_given) in [("auth", source.auth.is_some()), ("ca", source.ca.is_some()), ("headers", has_reference)] {
+            if is_given {
+                let message =
+                    format!("secrets of sources are not built yet in a cluster: `{field}` would be read from the controller's own");
+                let diagnostic = cx.error_at_key(&at.key(field), "not-built", message);
+                cx.push(diagnostic.help("name a source that may be asked without, such as one beside the controller that adds the secret"));
+            }
+        }
+    }
 }
 
 pub(super) fn pair(given: raw::Kubernetes, path: &Path, cx: &mut Context<'_>) -> Pair {
