@@ -129,8 +129,7 @@ fn everyone_may_do_what_their_token_says_and_stands_in_the_journal() {
     assert_eq!(api.ask(None, "GET", "/healthz", "").status, 200);
     let _ = api.say("root", &["delete", "shop"]).expect_code(0);
     let _ = load.stop();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(api.site.place().path());
+    api.site.stopped(server);
 }
 
 /// What Alertmanager 0.27 sends, field by field.
@@ -336,7 +335,7 @@ fn a_token_that_is_taken_away_opens_nothing_any_more() {
     server.signal(rustix::process::Signal::HUP);
     wait::until("the token to be let in again", || (asks("ann") == 200).then_some(()));
     assert!(failed(0).is_some());
-    assert_eq!(server.stop().code, Some(0));
+    api.site.stopped(server);
 }
 
 #[test]

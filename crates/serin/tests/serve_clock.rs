@@ -137,8 +137,7 @@ fn steps_while_a_release_is_under_way() {
     stable_alone(&document, "v2");
     history_makes_sense(&site, 3);
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
@@ -162,15 +161,12 @@ fn a_process_that_died_after_a_step_did_not_run_for_a_year() {
     let text = status["last"]["end"]["cause"]["text"].as_str().unwrap();
     let ran_for = text.split_once(" after ").unwrap().1.split(" (").next().unwrap();
     assert!(ran_for.ends_with('s') && !ran_for.contains('d') && !ran_for.contains('h'), "{text}");
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 /// The next release of the same service.
 fn document_of_next(first: &Document, stable: &str, canary: &str) -> Document {
-    let mut next = document([4, 3], 3).versions(stable, canary).set("traffic.embedded.listen", json!(first.listen.to_string()));
-    next.listen = first.listen;
-    next
+    document([4, 3], 3).versions(stable, canary).at(first.listen)
 }
 
 #[track_caller]
@@ -253,8 +249,7 @@ fn stepped_without_an_owner(offset_s: i64) {
     assert!(journal[0]["at"].as_u64().unwrap() + SLACK_MS >= before && at(&journal, "rolled-back") <= now_ms() + SLACK_MS, "{journal:#?}");
     stable_alone(&document, "v2");
     let _ = site.say(&["store", "check"]).expect_code(0);
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 /// When the newest checkpoint was made, by the server's clock.

@@ -13,16 +13,25 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
-use serin_testkit::{Document, Load, Site, http, processes, wait};
+use serin_testkit::{Disk, Document, Load, Server, Site, http, processes, wait};
 
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 /// More than a release wants to be free, and little enough to be filled at once.
-const DISK_BYTES: usize = 96 << 20;
+const DISK_MIB: u32 = 96;
 
 /// A stage that nothing but a person ends. Requests with `x-canary: true` go to the canary as long as it may have any.
 fn document(name: &str) -> Document {
     let document = Document::sample_apps(name, &[], &[]).set("strategy.canary.stages", json!([{"weight": 20, "hold": "10m"}]));
     document.set("traffic.embedded.match", json!([{"header": {"x-canary": "true"}}]))
+}
+
+/// A server whose state is on a small disk. `None`, said loudly, where that is not allowed; under `cargo xtask test` it must be.
+#[track_caller]
+fn on_a_small_disk() -> Option<(Site, Disk, Server)> {
+    let site = Site::new(SERIN);
+    let disk = Disk::mount(&site.place().state(), DISK_MIB).map_err(|why| left_out(&why)).ok()?;
+    let server = site.serve();
+    Some((site, disk, server))
 }
 
 fn load(site: &Site, document: &Document) -> Load {
@@ -117,8 +126,7 @@ fn stores_that_cannot_be_used_stop_their_services_alone_and_heal() {
     wait::until("the service to be gone", || site.say(&["get", "newer"]).stderr.contains("there is no service called newer").then_some(()));
     assert!(TcpStream::connect(newer.listen).is_err(), "somebody still listens");
     assert_eq!(http::get(good.listen, "/", &[]).unwrap().version(), "v1");
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 /// Says that a store is of another version, or (0) of the one that it was.
@@ -149,9 +157,7 @@ fn a_state_folder_that_another_server_has_is_refused() {
 
 #[test]
 fn a_full_disk_holds_releases_up_and_nothing_else() {
-    let site = Site::new(SERIN);
-    let Some(disk) = Disk::mount(&site.place().state()) else { return };
-    let server = site.serve();
+    let Some((site, disk, server)) = on_a_small_disk() else { return };
     let document = document("shop");
     let load = load(&site, &document);
     in_a_stage(&site, &document);
@@ -179,15 +185,12 @@ fn a_full_disk_holds_releases_up_and_nothing_else() {
     assert!(status["last"]["end"]["cause"]["text"].as_str().unwrap().contains("no space"), "{status:#}");
     assert!(site.serving("shop")["fault"].is_null());
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
 fn what_cannot_be_recorded_is_not_deleted() {
-    let site = Site::new(SERIN);
-    let Some(disk) = Disk::mount(&site.place().state()) else { return };
-    let server = site.serve();
+    let Some((site, disk, server)) = on_a_small_disk() else { return };
     let document = document("shop");
     in_a_stage(&site, &document);
     let _ = site.say(&["abort", "shop"]).expect_code(0);
@@ -201,15 +204,12 @@ fn what_cannot_be_recorded_is_not_deleted() {
     disk.free();
     let _ = site.say(&["delete", "shop"]).expect_code(0);
     wait::until("the service to be gone", || site.say(&["get", "shop"]).stderr.contains("there is no service called shop").then_some(()));
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
 fn a_server_that_starts_on_a_full_disk_goes_on_when_there_is_space() {
-    let site = Site::new(SERIN);
-    let Some(disk) = Disk::mount(&site.place().state()) else { return };
-    let server = site.serve();
+    let Some((site, disk, server)) = on_a_small_disk() else { return };
     let document = document("shop");
     let load = load(&site, &document);
     in_a_stage(&site, &document);
@@ -229,8 +229,7 @@ fn a_server_that_starts_on_a_full_disk_goes_on_when_there_is_space() {
     let _ = site.say(&["promote", "shop"]).expect_code(0);
     assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "succeeded");
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
@@ -254,25 +253,14 @@ fn a_folder_that_becomes_read_only_does_not_keep_traffic_from_going_back() {
     let server = site.serve();
     assert_eq!(site.serving("shop")["last"]["end"]["result"], "rolled-back");
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
 fn a_server_without_file_descriptors_loses_no_state_and_recovers() {
     let site = Site::new(SERIN);
-    let mut command = Command::new("sh");
-    let prepared = site.command(&["--output", "json", "serve"]);
-    command.args(["-c", "ulimit -n 80; exec \"$0\" \"$@\"", SERIN]).args(prepared.get_args());
-    command.current_dir(site.place().path()).stdin(std::process::Stdio::null());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    for (name, value) in prepared.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let server = site.serve_by(command);
+    let limited = ["-c", "ulimit -n 80; exec \"$0\" \"$@\"", SERIN, "--output", "json", "serve"];
+    let server = site.serve_by(site.command_of(Path::new("sh"), &limited));
     let document = document("shop");
     let load = site.place().load(&document, 100, &["--connections", "4"]);
     in_a_stage(&site, &document);
@@ -307,54 +295,7 @@ fn a_server_without_file_descriptors_loses_no_state_and_recovers() {
     let report = load.stop();
     assert_eq!(report.count("lost.connect"), 0, "connections were refused: {:#}", report.value);
     assert!(report.count("lost_total") <= 8, "more than what was in flight when the proxy was killed: {:#}", report.value);
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
-}
-
-/// A small disk of its own for the state folder.
-struct Disk {
-    place: PathBuf,
-}
-
-impl Disk {
-    /// `None`, said loudly, where that is not allowed; under `cargo xtask test` it must be.
-    fn mount(place: &Path) -> Option<Self> {
-        fs::create_dir_all(place).unwrap();
-        let size = format!("size={DISK_BYTES}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(place).output();
-        let why = match mounted {
-            Ok(output) if output.status.success() => return Some(Self { place: place.to_owned() }),
-            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-            Err(error) => error.to_string(),
-        };
-        left_out(&why);
-        None
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.place.join("ballast")
-    }
-
-    /// Until not a byte is free.
-    fn fill(&self) {
-        let mut file = File::create(self.ballast()).unwrap();
-        let block = vec![1; 64 << 10];
-        for size in [block.len(), 4096] {
-            while file.write_all(&block[..size]).is_ok() {}
-        }
-        assert_eq!(rustix::fs::statvfs(&self.place).unwrap().f_bavail, 0, "the disk is not full");
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.ballast()).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: what still uses it is killed with the place.
-        let _ = Command::new("umount").arg("-l").arg(&self.place).output();
-    }
+    site.stopped(server);
 }
 
 /// A folder through which nothing can be written any more, for whoever comes by its path; files that are open stay so.

@@ -187,8 +187,7 @@ impl Scene {
 
     fn end(self) -> serin_testkit::LoadReport {
         let report = self.load.stop();
-        assert_eq!(self.server.stop().code, Some(0));
-        processes::assert_none_left(self.site.place().path());
+        self.site.stopped(self.server);
         report
     }
 }
@@ -255,8 +254,7 @@ fn a_canary_whose_process_dies_whenever_it_is_there_is_rolled_back() {
     assert!(kind.contains("workload") && killed >= 3, "{kind} {text}, after {killed} kills");
     wait::until("no process of the canary", || (!processes::mentioning(site.place().path()).iter().any(is_canary)).then_some(()));
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]

@@ -142,8 +142,7 @@ fn long_streams_on_a_promoted_canary_do_not_hold_up_the_next_release() {
     assert_eq!(status["last"]["end"]["result"], "succeeded", "{status:#}");
     drop(streams);
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 /// A request that takes as long as the connection is held.
@@ -262,8 +261,7 @@ fn a_newer_document_takes_the_place_of_a_release_in_a_stage() {
     let _ = applied(&site, &first);
     site.stage("shop", 1);
     let stable = site.place().pids("v0");
-    let second = document("shop").versions("v1", "v3");
-    let second = Document { listen: first.listen, ..second }.set("traffic.embedded.listen", json!(first.listen.to_string()));
+    let second = document("shop").versions("v1", "v3").at(first.listen);
     let could = site.apply_with(&second, &["--dry-run"]).expect_code(0).json();
     assert!(could["result"] == "checked" && could["supersedes"].as_str().is_some_and(|what| what.contains("shop run 1")), "{could}");
     let superseding = site.apply_with(&second, &["--reason", "v2 is old"]).expect_code(0).json();
@@ -306,8 +304,7 @@ fn a_newer_document_is_refused_in_the_bake_and_ends_the_retention() {
     let _ = site.say(&["rollback", "shop"]).expect_code(0);
     site.over("shop", 1);
 
-    let second = document("shop").set("strategy.canary.retain", json!("10m"));
-    let second = second.set("traffic.embedded.listen", json!(first.listen.to_string()));
+    let second = document("shop").at(first.listen).set("strategy.canary.retain", json!("10m"));
     let _ = applied(&site, &second);
     site.until("shop", "the old version to be kept", |status| status["release"]["phase"] == "retained");
     let third = second.versions("v2", "v3");
@@ -434,8 +431,7 @@ fn services_of_the_configuration_serve_from_the_start() {
     assert!(status["serving"].as_str().unwrap().starts_with("canary of first "), "{status:#}");
     assert_eq!(version(&first), "v2");
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 
     let broken =
         site.write("broken.yaml", &json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Server", "spec": {"service": []}}).to_string());
@@ -497,6 +493,5 @@ fn a_service_that_fails_disturbs_no_other_and_heals() {
     let _ = site.say(&["abort", "good"]).expect_code(0);
     site.over("good", 1);
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, thread};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use serin_testkit::{
-    Document, Knocking, Load, Site, http,
+    Document, Knocking, Load, Server, Site, http,
     processes::{self, holds_listener},
     prompt::me,
     wait,
@@ -31,6 +31,23 @@ fn version(document: &Document) -> String {
 #[track_caller]
 fn apply(site: &Site, document: &Document) -> Value {
     site.apply(document).expect_code(0).json()
+}
+
+/// A server whose service is in the first stage of its first release, under load.
+#[track_caller]
+fn in_first_stage(document: &Document) -> (Site, Server, Load) {
+    let site = Site::new(SERIN);
+    let server = site.serve();
+    let load = load(&site, document);
+    let _ = apply(&site, document);
+    site.stage("shop", 1);
+    (site, server, load)
+}
+
+/// Waits until the release has another owner than the one that began it.
+#[track_caller]
+fn taken_over(site: &Site) {
+    site.entry("shop", "a new owner", |entry| entry["event"]["type"] == "taken-over");
 }
 
 /// What must be the same before and after.
@@ -77,8 +94,7 @@ fn killed_between_releases_and_in_a_stage() {
     let status = site.serving("shop");
     assert_eq!((&status["last"]["number"], running(&site)), (&json!(1), before), "adopted, not started anew: {status:#}");
 
-    let listen = first.listen;
-    let second = document("shop").versions("v2", "v3").set("traffic.embedded.listen", json!(listen.to_string()));
+    let second = document("shop").versions("v2", "v3").at(first.listen);
     assert_eq!(apply(&site, &second)["result"], "begun");
     site.stage("shop", 1);
     let before = running(&site);
@@ -86,7 +102,7 @@ fn killed_between_releases_and_in_a_stage() {
     wait::until("an answer of each version", || (version(&first) == "v3").then_some(()));
     assert_eq!(running(&site), before, "something died with the server");
     let _server = site.serve();
-    site.entry("shop", "a new owner", |entry| entry["event"]["type"] == "taken-over");
+    taken_over(&site);
     assert_eq!(running(&site), before, "adopted, not started anew");
     // Whoever applies it once more meanwhile changes nothing.
     assert_eq!(apply(&site, &second)["result"], "unchanged");
@@ -102,12 +118,8 @@ fn killed_between_releases_and_in_a_stage() {
 
 #[test]
 fn killed_again_and_again() {
-    let site = Site::new(SERIN);
-    let mut server = site.serve();
     let document = document("shop").set("strategy.canary.stages", json!([{"weight": 20, "hold": "10m"}]));
-    let load = load(&site, &document);
-    let _ = apply(&site, &document);
-    site.stage("shop", 1);
+    let (site, mut server, load) = in_first_stage(&document);
     let before = running(&site);
     for round in 1..=4 {
         server.kill();
@@ -119,18 +131,13 @@ fn killed_again_and_again() {
     succeeded(&site, 1);
     whole(&site.journal("shop"));
     load.stop().assert_nothing_lost();
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
 fn asked_to_end_and_started_again() {
-    let site = Site::new(SERIN);
-    let server = site.serve();
     let document = document("shop");
-    let load = load(&site, &document);
-    let _ = apply(&site, &document);
-    site.stage("shop", 1);
+    let (site, server, load) = in_first_stage(&document);
     let before = running(&site);
     let ended = server.leave();
     assert_eq!((ended.code, running(&site)), (Some(0), before), "{}", ended.stderr);
@@ -139,24 +146,19 @@ fn asked_to_end_and_started_again() {
     let nobody = site.say(&["get", "shop"]).expect_code(1);
     assert!(nobody.stderr.contains("is `serin serve` running"), "{}", nobody.stderr);
     let server = site.serve();
-    site.entry("shop", "a new owner", |entry| entry["event"]["type"] == "taken-over");
+    taken_over(&site);
     assert_eq!(running(&site), before);
     succeeded(&site, 1);
     let report = load.stop();
     report.assert_nothing_lost();
     assert!(report.count("by_version.v2") > 0);
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
 fn interrupted_everything_stops_and_the_next_start_goes_on() {
-    let site = Site::new(SERIN);
-    let server = site.serve();
     let document = document("shop");
-    let first = load(&site, &document);
-    let _ = apply(&site, &document);
-    site.stage("shop", 1);
+    let (site, server, first) = in_first_stage(&document);
     let before = site.journal("shop").len();
     let ended = server.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -166,7 +168,7 @@ fn interrupted_everything_stops_and_the_next_start_goes_on() {
 
     let server = site.serve();
     let load = load(&site, &document);
-    site.entry("shop", "a new owner", |entry| entry["event"]["type"] == "taken-over");
+    taken_over(&site);
     succeeded(&site, 1);
     let journal = site.journal("shop");
     whole(&journal);
@@ -175,13 +177,11 @@ fn interrupted_everything_stops_and_the_next_start_goes_on() {
     assert_eq!(version(&document), "v2");
     load.stop().assert_nothing_lost();
     // Between releases it is the same.
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
     let server = site.serve();
     site.serving("shop");
     assert_eq!(version(&document), "v2");
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
@@ -191,8 +191,7 @@ fn interrupted_while_a_version_starts() {
     let document = Document::sample_apps("shop", &["--start-delay=3s"], &[]).stage(50.0, "300ms", 20);
     let _ = apply(&site, &document);
     wait::until("the process of the version", || (!site.place().pids("v0").is_empty()).then_some(()));
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
     // What was asked for is not forgotten.
     let _server = site.serve();
     let load = load(&site, &document);
@@ -202,19 +201,15 @@ fn interrupted_while_a_version_starts() {
 
 #[test]
 fn a_killed_proxy_is_replaced_and_nobody_is_refused() {
-    let site = Site::new(SERIN);
-    let server = site.serve();
     let document = document("shop").set("strategy.canary.stages", json!([{"weight": 50, "hold": "10m"}]));
-    let load = load(&site, &document);
-    let _ = apply(&site, &document);
-    site.stage("shop", 1);
+    let (site, server, load) = in_first_stage(&document);
     let replicas = site.place().replicas();
     let knocking = Knocking::at(document.listen);
     kill_proxy(&site);
     // Also one that outlived the server which started it, and between releases.
     server.kill();
     let server = site.serve();
-    site.entry("shop", "a new owner", |entry| entry["event"]["type"] == "taken-over");
+    taken_over(&site);
     wait::until("the listening socket to be handed out", || holds_listener(server.pid(), document.listen).then_some(()));
     kill_proxy(&site);
     assert_eq!(site.place().replicas(), replicas);
@@ -265,8 +260,7 @@ fn a_dead_proxy_is_not_given_time_to_drain() {
     fs::remove_file(&binary).unwrap();
     processes::signal(proxy, Signal::KILL);
     wait::until("the proxy to be missed", || server.stderr().contains("the proxy does not start").then_some(()));
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 fn busy(site: &Site, replica: &str) -> bool {
@@ -276,12 +270,8 @@ fn busy(site: &Site, replica: &str) -> bool {
 
 #[test]
 fn killed_together_with_the_proxy() {
-    let site = Site::new(SERIN);
-    let server = site.serve();
     let document = document("shop");
-    let first = load(&site, &document);
-    let _ = apply(&site, &document);
-    site.stage("shop", 1);
+    let (site, server, first) = in_first_stage(&document);
     let replicas = site.place().replicas();
     let proxy = processes::proxy(site.place().path()).unwrap();
     server.kill();
@@ -290,7 +280,7 @@ fn killed_together_with_the_proxy() {
     drop(first);
     let _server = site.serve();
     let load = load(&site, &document);
-    site.entry("shop", "a new owner", |entry| entry["event"]["type"] == "taken-over");
+    taken_over(&site);
     assert_eq!(site.place().replicas(), replicas);
     succeeded(&site, 1);
     load.stop().assert_nothing_lost();
@@ -316,12 +306,8 @@ fn slow_to_roll_back() -> Document {
 
 #[test]
 fn killed_between_abort_and_its_end() {
-    let site = Site::new(SERIN);
-    let server = site.serve();
     let document = slow_to_roll_back();
-    let load = load(&site, &document);
-    let _ = apply(&site, &document);
-    site.stage("shop", 1);
+    let (site, server, load) = in_first_stage(&document);
     let slow = slow_requests(&site, document.listen);
     let _ = site.say(&["abort", "shop", "--reason", "test"]).expect_code(0);
     server.kill();
@@ -347,14 +333,10 @@ fn killed_between_abort_and_its_end() {
 
 #[test]
 fn a_document_that_waits_begins_after_the_server_was_killed() {
-    let site = Site::new(SERIN);
-    let server = site.serve();
     let first = slow_to_roll_back();
-    let load = load(&site, &first);
-    let _ = apply(&site, &first);
-    site.stage("shop", 1);
+    let (site, server, load) = in_first_stage(&first);
     let slow = slow_requests(&site, first.listen);
-    let second = document("shop").versions("v1", "v3").set("traffic.embedded.listen", json!(first.listen.to_string()));
+    let second = document("shop").versions("v1", "v3").at(first.listen);
     let superseding = site.apply_with(&second, &["--reason", "better"]).expect_code(0).json();
     assert_eq!(superseding["result"], "supersedes", "{superseding}");
     server.kill();
@@ -407,8 +389,7 @@ fn killed_while_a_service_is_deleted() {
     let load = self::load(&site, &document);
     succeeded(&site, 1);
     drop(load);
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 #[test]
@@ -431,7 +412,7 @@ fn upgraded_with_a_release_in_flight() {
     fs::remove_file(&old).unwrap();
     let new = binary("serin-new");
     let server = site.serve_by(site.command_of(&new, &args));
-    site.entry("shop", "a new owner", |entry| entry["event"]["type"] == "taken-over");
+    taken_over(&site);
     assert_eq!(running(&site), before);
     succeeded(&site, 1);
     // The next release, and the next proxy, are of the new binary.
@@ -447,19 +428,14 @@ fn upgraded_with_a_release_in_flight() {
     let report = load.stop();
     assert_eq!(report.count("lost.connect"), 0, "{:#}", report.value);
     assert!(report.count("lost_total") <= 8, "more than what was in flight when the proxy was killed: {:#}", report.value);
-    assert_eq!(server.stop().code, Some(0));
-    processes::assert_none_left(site.place().path());
+    site.stopped(server);
 }
 
 /// As by a debugger, or by a machine that is short of memory: clients notice nothing, and the release goes on.
 #[test]
 fn stopped_and_continued_in_a_stage() {
-    let site = Site::new(SERIN);
-    let server = site.serve();
     let shop = document("shop");
-    let load = load(&site, &shop);
-    let _ = apply(&site, &shop);
-    site.stage("shop", 1);
+    let (site, server, load) = in_first_stage(&shop);
     let proxy = processes::proxy(&site.service_dir("shop"));
     server.signal(Signal::STOP);
     for _ in 0..300 {
@@ -471,5 +447,5 @@ fn stopped_and_continued_in_a_stage() {
     assert!(proxy.is_some());
     assert_eq!(processes::proxy(&site.service_dir("shop")), proxy, "the proxy was touched");
     whole(&site.journal("shop"));
-    let _ = server.stop();
+    site.stopped(server);
 }

@@ -56,6 +56,13 @@ impl Document {
         Self { listen, value }
     }
 
+    /// Lets clients connect here: where the service's releases before were, or where a test wants it.
+    #[must_use]
+    pub fn at(mut self, listen: SocketAddr) -> Self {
+        self.listen = listen;
+        self.set("traffic.embedded.listen", json!(listen.to_string()))
+    }
+
     /// Adds a stage.
     #[must_use]
     pub fn stage(self, weight_percent: f64, hold: &str, min_requests: u64) -> Self {
@@ -115,7 +122,8 @@ impl Document {
     }
 }
 
-fn sample_app(version: &str, arguments: &[&str]) -> Value {
+/// A version as the document says it.
+pub(crate) fn sample_app(version: &str, arguments: &[&str]) -> Value {
     let mut command = vec!["{{serin}}".to_owned(), "sample-app".to_owned(), format!("--version={version}"), "--port={{port}}".to_owned()];
     command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     json!({"command": command, "ready": {"path": "/ready", "interval": "100ms"}, "stopGrace": "3s"})

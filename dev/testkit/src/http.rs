@@ -97,7 +97,8 @@ pub fn behave(app: SocketAddr, changes: &serde_json::Value) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
+/// A complete answer: with as much of a body as it says that there is, if it says that.
+fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");
@@ -108,7 +109,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
     if answer.header("transfer-encoding") == Some("chunked") {
         answer.body = dechunked(&answer.body)?;
     }
-    Some(answer)
+    let is_whole = answer.header("content-length").is_none_or(|length| length.parse() == Ok(answer.body.len()));
+    is_whole.then_some(answer)
 }
 
 /// A body in chunks; nothing if its end is missing.
@@ -136,5 +138,15 @@ mod tests {
         let whole = parse(format!("{head}3\r\nabc\r\n1;x\r\nd\r\n0\r\n\r\n").as_bytes()).unwrap();
         assert_eq!(whole.text(), "abcd");
         assert!(parse(format!("{head}3\r\nabc\r\n").as_bytes()).is_none());
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_none() {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(parse(format!("{head}whole").as_bytes()).unwrap().text(), "whole");
+        for cut in ["HTTP/1.1 200 OK\r\nContent-Le", head, &format!("{head}part")] {
+            assert!(parse(cut.as_bytes()).is_none(), "{cut}");
+        }
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n\r\nuntil it is closed").unwrap().text(), "until it is closed");
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! A test makes a [`Place`], writes a [`Document`] into it and starts `serin run` there; or a [`Site`] for a [`Server`]. Every process that comes of it, however
 //! far removed, is found by the place's folder in its environment, and dropping the place kills what is left, also after a
-//! panic. Waiting is for conditions, in [`wait`] alone. [`cluster`] is a whole Kubernetes cluster.
+//! panic. Tests wait for conditions, in [`wait`] alone; campaigns also pause at random. [`cluster`] is a whole Kubernetes cluster.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests: what goes wrong ends the test")]
 
 pub mod cluster;
+mod disk;
 mod document;
 mod held;
 pub mod http;
@@ -17,6 +18,7 @@ pub mod processes;
 pub mod prometheus;
 pub mod prompt;
 mod release;
+mod said;
 pub mod schema;
 mod server;
 pub mod terminal;
@@ -24,6 +26,7 @@ pub mod torture;
 pub mod wait;
 mod wall_clock;
 
+pub use disk::Disk;
 pub use document::Document;
 pub use held::Held;
 pub use knocking::Knocking;

@@ -51,19 +51,29 @@ pub fn proxy(folder: &Path) -> Option<u32> {
     mentioning(folder).into_iter().find(|process| process.command.split(' ').nth(1) == Some("proxy")).map(|process| process.pid)
 }
 
-/// Whether a process holds the socket that listens at this address of IPv4.
+/// The inode of the socket that listens at this address of IPv4; `None` if nothing does.
 ///
 /// # Panics
-/// If the address is of IPv6.
+/// If the address is of IPv6, or the system does not say.
 #[must_use]
-pub fn holds_listener(pid: u32, address: SocketAddr) -> bool {
+pub fn listening_inode(address: SocketAddr) -> Option<u64> {
     let SocketAddr::V4(v4) = address else { panic!("{address} is not of IPv4") };
     let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
     // Local address, state (0A: listening) and inode.
-    let Some(row) = rows.find(|row| row.get(1) == Some(&local.as_str()) && row.get(3) == Some(&"0A")) else { return false };
-    let socket = format!("socket:[{}]", row[9]);
+    let row = rows.find(|row| row.get(1) == Some(&local.as_str()) && row.get(3) == Some(&"0A"))?;
+    Some(row[9].parse().unwrap())
+}
+
+/// Whether a process holds the socket that listens at this address of IPv4.
+///
+/// # Panics
+/// If the address is of IPv6, or the system does not say who listens.
+#[must_use]
+pub fn holds_listener(pid: u32, address: SocketAddr) -> bool {
+    let Some(inode) = listening_inode(address) else { return false };
+    let socket = format!("socket:[{inode}]");
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     descriptors.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == socket.as_str()))
 }

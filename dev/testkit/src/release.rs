@@ -1,17 +1,19 @@
 //! A running `serin run --output json` and what it says.
 
 use std::{
-    io::{BufRead, BufReader, Read},
     process::{Child, Command},
-    sync::{Arc, Mutex, PoisonError},
-    thread,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Load, processes, wait};
+use crate::{
+    Load, processes,
+    said::{Said, hold, story},
+    wait,
+};
 
 /// See the module. Dropping it kills the process, and nothing that it started: that is the place's part.
 #[derive(Debug)]
@@ -33,13 +35,6 @@ pub struct Ended {
     pub stderr: String,
 }
 
-#[derive(Debug, Default)]
-struct Said {
-    lines: Vec<Value>,
-    stderr: String,
-    closed: u8,
-}
-
 impl Release {
     /// Starts a prepared `serin run`.
     ///
@@ -48,24 +43,7 @@ impl Release {
     #[must_use]
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let said = Arc::new(Mutex::new(Said::default()));
-        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let to = Arc::clone(&said);
-        thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                hold(&to).lines.push(value);
-            }
-            hold(&to).closed += 1;
-        });
-        let to = Arc::clone(&said);
-        thread::spawn(move || {
-            let mut text = String::new();
-            let _ = BufReader::new(err).read_to_string(&mut text);
-            let mut said = hold(&to);
-            said.stderr = text;
-            said.closed += 1;
-        });
+        let said = Said::listen(&mut child);
         Self { child, said }
     }
 
@@ -109,8 +87,8 @@ impl Release {
             wait::PATIENCE,
             || {
                 let said = hold(&self.said);
-                let closed = said.closed > 0;
-                said.lines.iter().find(|line| fits(line)).map(|line| Some(line.clone())).or_else(|| closed.then_some(None))
+                let is_all = said.is_all();
+                said.lines.iter().find(|line| fits(line)).map(|line| Some(line.clone())).or_else(|| is_all.then_some(None))
             },
             || self.story(),
         );
@@ -126,7 +104,7 @@ impl Release {
             patience + wait::PATIENCE,
             || {
                 let said = hold(&self.said);
-                let gave_up = said.closed > 0 || Instant::now() >= end;
+                let gave_up = said.is_all() || Instant::now() >= end;
                 said.lines.iter().find(|line| is_over(line)).map(|line| Some(line.clone())).or_else(|| gave_up.then_some(None))
             },
             String::new,
@@ -175,7 +153,7 @@ impl Release {
     pub fn end(mut self) -> Ended {
         let status = wait::until_or("the end of the run", wait::PATIENCE, || self.child.try_wait().unwrap(), String::new);
         // Processes that were left running do not hold these pipes open, so both end with the run.
-        wait::until_or("the end of its output", wait::PATIENCE, || (hold(&self.said).closed == 2).then_some(()), || self.story());
+        wait::until_or("the end of its output", wait::PATIENCE, || hold(&self.said).is_all().then_some(()), || self.story());
         let said = hold(&self.said);
         let last = said.lines.last().cloned().unwrap_or_default();
         Ended { code: status.code(), last, lines: said.lines.clone(), stderr: said.stderr.clone() }
@@ -198,8 +176,7 @@ impl Release {
     #[must_use]
     pub fn story(&self) -> String {
         let said = hold(&self.said);
-        let lines: Vec<String> = said.lines.iter().map(ToString::to_string).collect();
-        format!("{}\nstderr: {}", lines.join("\n"), said.stderr)
+        story(&said.lines, &said.stderr)
     }
 }
 
@@ -269,8 +246,7 @@ impl Ended {
     /// What it said, for messages.
     #[must_use]
     pub fn story(&self) -> String {
-        let lines: Vec<String> = self.lines.iter().map(ToString::to_string).collect();
-        format!("{}\nstderr: {}", lines.join("\n"), self.stderr)
+        story(&self.lines, &self.stderr)
     }
 }
 
@@ -287,8 +263,4 @@ fn is_over(line: &Value) -> bool {
 
 fn is(line: &Value, kind: &str) -> bool {
     line["type"] == "event" && line["event"]["type"] == kind
-}
-
-fn hold(said: &Mutex<Said>) -> std::sync::MutexGuard<'_, Said> {
-    said.lock().unwrap_or_else(PoisonError::into_inner)
 }

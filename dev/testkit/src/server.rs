@@ -2,12 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    thread,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,6 +15,7 @@ use serde_json::Value;
 use crate::{
     Document, Place, http, processes,
     prompt::{self, Finished},
+    said::{Said, hold, story},
     wait,
 };
 
@@ -46,13 +45,6 @@ pub struct ServerEnd {
     pub events: Vec<Value>,
     /// Standard error.
     pub stderr: String,
-}
-
-#[derive(Debug, Default)]
-struct Said {
-    events: Vec<Value>,
-    stderr: String,
-    closed: u8,
 }
 
 impl Site {
@@ -95,7 +87,7 @@ impl Site {
         command
     }
 
-    /// The same with another binary.
+    /// The same with another program.
     #[must_use]
     pub fn command_of(&self, binary: &Path, args: &[&str]) -> Command {
         let like = self.command(args);
@@ -137,6 +129,17 @@ impl Site {
         });
         assert!(answers.is_some(), "the server does not answer: {}", server.story());
         server
+    }
+
+    /// Asks a server to stop everything and end, and looks that it does.
+    ///
+    /// # Panics
+    /// If it ends with another code than 0, or if anything of it still runs after a while.
+    #[track_caller]
+    pub fn stopped(&self, server: Server) {
+        let ended = server.stop();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        processes::assert_none_left(self.place.path());
     }
 
     /// Runs a verb to its end.
@@ -262,25 +265,7 @@ impl Server {
     #[must_use]
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let said = Arc::new(Mutex::new(Said::default()));
-        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let to = Arc::clone(&said);
-        thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                hold(&to).events.push(value);
-            }
-            hold(&to).closed += 1;
-        });
-        let to = Arc::clone(&said);
-        thread::spawn(move || {
-            let mut from = BufReader::new(err);
-            let mut bytes = [0; 4096];
-            while let Ok(length @ 1..) = from.read(&mut bytes) {
-                hold(&to).stderr.push_str(&String::from_utf8_lossy(&bytes[..length]));
-            }
-            hold(&to).closed += 1;
-        });
+        let said = Said::listen(&mut child);
         Self { child, said }
     }
 
@@ -294,8 +279,7 @@ impl Server {
     #[must_use]
     pub fn story(&self) -> String {
         let said = hold(&self.said);
-        let lines: Vec<String> = said.events.iter().map(ToString::to_string).collect();
-        format!("{}\nstderr: {}", lines.join("\n"), said.stderr)
+        story(&said.lines, &said.stderr)
     }
 
     /// What it wrote to stderr so far.
@@ -307,7 +291,7 @@ impl Server {
     /// Every event so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        hold(&self.said).events.clone()
+        hold(&self.said).lines.clone()
     }
 
     /// Waits until it has said something about a service with this in its text.
@@ -353,14 +337,14 @@ impl Server {
     pub fn end(mut self) -> ServerEnd {
         let status = wait::until_or("the end of the server", wait::PATIENCE, || self.child.try_wait().unwrap(), String::new);
         // Processes that were left running do not hold these pipes open, so both end with the server.
-        wait::until_or("the end of its output", wait::PATIENCE, || (hold(&self.said).closed == 2).then_some(()), || self.story());
+        wait::until_or("the end of its output", wait::PATIENCE, || hold(&self.said).is_all().then_some(()), || self.story());
         let said = hold(&self.said);
-        ServerEnd { code: status.code(), events: said.events.clone(), stderr: said.stderr.clone() }
+        ServerEnd { code: status.code(), events: said.lines.clone(), stderr: said.stderr.clone() }
     }
 
     /// What it said until its end, which has come.
     fn said_at_end(&self) -> String {
-        wait::until_or("the end of its output", wait::PATIENCE, || (hold(&self.said).closed == 2).then_some(()), || self.story());
+        wait::until_or("the end of its output", wait::PATIENCE, || hold(&self.said).is_all().then_some(()), || self.story());
         self.story()
     }
 }
@@ -370,8 +354,4 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn hold(said: &Mutex<Said>) -> std::sync::MutexGuard<'_, Said> {
-    said.lock().unwrap_or_else(PoisonError::into_inner)
 }

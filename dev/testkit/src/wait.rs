@@ -1,4 +1,4 @@
-//! Waiting for conditions, with deadlines. Nothing else here sleeps.
+//! Waiting for conditions, with deadlines.
 
 use std::{
     thread,

@@ -7,7 +7,7 @@
 use anyhow::Result;
 
 use crate::cargo::{self, HandedOn, cargo, lock_flag};
-use crate::{metadata, tree};
+use crate::tree;
 
 /// The benchmark that is not one of `serin-bench`.
 const RELEASE: &str = "release";
@@ -20,11 +20,8 @@ pub(crate) fn run(args: &HandedOn) -> Result<()> {
     let root = tree::root()?;
     let mut command = match args.what.split_first() {
         Some((what, options)) if what == RELEASE => {
-            // What is measured is built beside the tool that measures.
-            cargo::run(cargo(&root, &["build", "--release", "-q", "-p", "serin"]).args(lock_flag()), "the build of serin")?;
-            let serin = metadata::target_folder(&root)?.join("release").join("serin");
-            let mut command = cargo(&root, &["run", "--release", "-q", "-p", "serin-testkit", "--bin", "measure-release"]);
-            command.args(lock_flag()).arg("--").arg("--serin").arg(serin).args(options);
+            let mut command = cargo::tool(&root, "measure-release")?;
+            command.args(options);
             command
         }
         _ => {

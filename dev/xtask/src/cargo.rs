@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::metadata;
+
 /// Arguments for another program, which declares (and refuses) them.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
@@ -40,6 +42,19 @@ pub(crate) fn cargo(root: &Path, args: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// `cargo run` of a tool of the test kit, from a release build and with `--serin`: the binary that it measures or tortures is built first.
+/// The tool's own arguments are to be added.
+///
+/// # Errors
+/// If `serin` cannot be built.
+pub(crate) fn tool(root: &Path, bin: &str) -> Result<Command> {
+    run(cargo(root, &["build", "--release", "-q", "-p", "serin"]).args(lock_flag()), "the build of serin")?;
+    let serin = metadata::target_folder(root)?.join("release").join("serin");
+    let mut command = cargo(root, &["run", "--release", "-q", "-p", "serin-testkit", "--bin", bin]);
+    command.args(lock_flag()).arg("--").arg("--serin").arg(serin);
+    Ok(command)
 }
 
 /// The flag for commands that read the lock file: in CI a lock file that does not fit the manifests is an error, not a thing to repair.

@@ -59,7 +59,7 @@ impl Rules {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^53")]
         let by_time = (hours * ENTRIES_OF_AN_HOUR) as u64;
         let most = ENTRIES_OF_A_RELEASE + ENTRIES_OF_A_STAGE * stages + by_time + self.budget;
-        hold!(memory.taken <= most, "journal size", "{} entries in {hours:.2} h, at most {most} have a reason", memory.taken);
+        hold!(memory.seq <= most, "journal size", "{} entries in {hours:.2} h, at most {most} have a reason", memory.seq);
         Ok(())
     }
 }

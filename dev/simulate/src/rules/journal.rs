@@ -45,7 +45,6 @@ pub(super) struct Memory {
     pub(super) outstanding: BTreeSet<EffectId>,
     /// Between this owner and the last one, while the first entries of an owner are taken.
     pub(super) gap_ms: Option<u64>,
-    pub(super) taken: u64,
     pub(super) began_at: Option<Timestamp>,
     pub(super) stops: u32,
     pub(super) deployed: bool,
@@ -68,6 +67,7 @@ pub(super) struct Memory {
     /// When the current stage or the promotion was entered, and whether another owner took over since.
     pub(super) entered_at: Option<Timestamp>,
     pub(super) was_taken_over: bool,
+    /// The newest entry's number, and so how many there are.
     pub(super) seq: u64,
     pub(super) at: Timestamp,
 }
@@ -150,7 +150,7 @@ impl Memory {
     fn apply(&mut self, entry: &Entry, plan: &Plan) {
         let gap_ms = if let Event::TakenOver { unobserved_ms } = entry.event { unobserved_ms } else { 0 };
         self.time.move_on(entry.at, gap_ms);
-        (self.seq, self.at, self.taken) = (entry.seq, entry.at, self.taken + 1);
+        (self.seq, self.at) = (entry.seq, entry.at);
         self.began_at.get_or_insert(entry.at);
         match &entry.event {
             Event::Requested { effect } => self.request(EffectId(entry.seq), effect),

@@ -5,12 +5,12 @@
 //! the canary nothing; and by requests, from the decision to the beginning of the last request that the canary answered.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
+    process::{Child, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -20,12 +20,14 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{
-    Clock, Daemon, Findings, Traffic,
+    Findings,
     app::App,
-    daemon::{self, PATIENCE},
-    quantile,
+    daemon::{self, Daemon, PATIENCE},
+    findings::quantile,
+    over::Over,
+    traffic::{Clock, Traffic},
 };
-use crate::{Document, Place, free_address, processes};
+use crate::{Disk, Document, Place, free_address, processes, wait};
 
 /// How to torture.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +83,8 @@ struct Bench<'a> {
     listen: SocketAddr,
     apps: [SocketAddr; 2],
     traffic: &'a Traffic,
-    disk: &'a Disk,
+    /// Of the state folder, where one could be mounted.
+    disk: Option<&'a Disk>,
 }
 
 /// Runs the campaign.
@@ -92,12 +95,17 @@ struct Bench<'a> {
 pub fn run(serin: &str, options: Options) -> Findings {
     let place = Place::new(serin);
     let mut findings = Findings::default();
-    let disk = Disk::mount(&place.path().join("disk"));
-    findings.tell("the full disk", disk.words());
+    let state = place.path().join("disk");
+    let disk = Disk::mount(&state, DISK_MIB);
+    let words = match &disk {
+        Ok(_) => format!("tmpfs of {DISK_MIB} MiB that a file fills"),
+        Err(why) => format!("none, because nothing can be mounted here: {why}"),
+    };
+    findings.tell("the full disk", words);
     let apps = ["v1", "v2"].map(|version| App::start(&place, version));
     let tcp = free_address();
     let (config, token) = configuration(&place, tcp);
-    let mut daemon = Daemon::start(&place, &disk.folder, Some(&config));
+    let mut daemon = Daemon::start(&place, &state, Some(&config));
     daemon.wait_for_api();
     let listen = free_address();
     // The service is there before the requests are.
@@ -110,12 +118,12 @@ pub fn run(serin: &str, options: Options) -> Findings {
         listen,
         apps: [apps[0].address, apps[1].address],
         traffic: &traffic,
-        disk: &disk,
+        disk: disk.as_ref().ok(),
     };
     let mut healthy = None;
     let mut number = 0;
     for (trouble, name) in TROUBLES {
-        if trouble == Trouble::DiskFull && !disk.is_mounted {
+        if trouble == Trouble::DiskFull && bench.disk.is_none() {
             findings.tell(name, "not measured: no small disk could be mounted here");
             continue;
         }
@@ -123,6 +131,7 @@ pub fn run(serin: &str, options: Options) -> Findings {
         let is_over = AtomicBool::new(false);
         let (start, flooded) = (Instant::now(), AtomicU64::new(0));
         thread::scope(|scope| {
+            let over = Over(&is_over);
             let nuisances = bench.begin(trouble, scope, &is_over, &flooded);
             for _ in 0..options.aborts {
                 number += 1;
@@ -134,8 +143,7 @@ pub fn run(serin: &str, options: Options) -> Findings {
                     }
                 }
             }
-            is_over.store(true, Relaxed);
-            drop(nuisances);
+            drop((over, nuisances));
         });
         if trouble == Trouble::Flood {
             let per_s = flooded.into_inner() as f64 / start.elapsed().as_secs_f64();
@@ -189,13 +197,15 @@ impl Bench<'_> {
             daemon::apply(&socket, self.place.path(), &self.document(service, *listen, number))?;
         }
         for (service, _) in &services {
-            self.entries_until(service, "weight-proven", |entry| entry["event"]["weight"] != 0)?;
+            let has_weight = |event: &Value| event["type"] == "weight-proven" && event["weight"] != 0;
+            daemon::journal_until(&socket, service, "the weight", has_weight)?;
         }
         // The canary has answered somebody, so that its last request is seen.
         let position = self.traffic.count();
         self.canary_answers(position)?;
-        if trouble == Trouble::DiskFull {
-            self.disk.fill();
+        let full = self.disk.filter(|_| trouble == Trouble::DiskFull);
+        if let Some(disk) = full {
+            disk.fill();
         }
         let answers: Vec<Result<(), String>> = thread::scope(|scope| {
             let ask = |service: &str| {
@@ -210,14 +220,16 @@ impl Bench<'_> {
             asked.into_iter().map(|one| one.join().unwrap()).collect()
         });
         answers.into_iter().collect::<Result<(), String>>()?;
-        if trouble == Trouble::DiskFull {
+        if let Some(disk) = full {
             // The proof must not wait for the disk: the requests tell. Only then the journal may be written.
-            self.canary_is_silent()?;
-            self.disk.make_room();
+            let silent = self.canary_is_silent();
+            disk.free();
+            silent?;
         }
-        let entries = self.entries_until(SERVICE, "rolled-back", |_| true)?;
+        let end_of = |service: &str| daemon::journal_until(&socket, service, "the end", |event| event["type"] == "rolled-back");
+        let entries = end_of(SERVICE)?;
         for (service, _) in &services {
-            self.entries_until(service, "rolled-back", |_| true)?;
+            end_of(service)?;
         }
         let at = |kind: &str| {
             let entry = entries.iter().find(|entry| entry["event"]["type"] == kind);
@@ -230,26 +242,7 @@ impl Bench<'_> {
     }
 
     fn document(&self, service: &str, listen: SocketAddr, number: u32) -> Document {
-        let mut document = Document::external(service, self.apps[0], self.apps[1]).stage(50.0, &format!("{}m", 60 + number), 1_000_000);
-        document.listen = listen;
-        document.set("traffic.embedded.listen", json!(listen.to_string()))
-    }
-
-    /// The journal of the newest run, once something stands in it.
-    fn entries_until(&self, service: &str, kind: &str, fits: impl Fn(&Value) -> bool) -> Result<Vec<Value>, String> {
-        let (socket, end) = (self.daemon.socket(), Instant::now() + PATIENCE);
-        let path = format!("/v1/services/{service}/runs/latest/journal?limit=5000");
-        loop {
-            let (_, body) = daemon::insist(&socket, "GET", &path, &Value::Null)?;
-            let entries = body["entries"].as_array().cloned().unwrap_or_default();
-            if entries.iter().any(|entry| entry["event"]["type"] == kind && fits(entry)) {
-                return Ok(entries);
-            }
-            if Instant::now() >= end {
-                return Err(format!("waited in vain for {kind} of {service}, the last is {:?}", entries.last()));
-            }
-            thread::sleep(Duration::from_millis(60));
-        }
+        Document::external(service, self.apps[0], self.apps[1]).at(listen).stage(50.0, &format!("{}m", 60 + number), 1_000_000)
     }
 
     fn canary_answers(&self, position: usize) -> Result<(), String> {
@@ -264,18 +257,12 @@ impl Bench<'_> {
     }
 
     fn shots_until(&self, what: &str, position: usize, fits: impl Fn(&[&str]) -> bool) -> Result<(), String> {
-        let end = Instant::now() + PATIENCE;
-        loop {
+        let look = || {
             let shots = self.traffic.since(position);
             let versions: Vec<&str> = shots.iter().filter_map(|shot| shot.outcome.version()).collect();
-            if fits(&versions) {
-                return Ok(());
-            }
-            if Instant::now() >= end {
-                return Err(format!("waited in vain for {what}"));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+            fits(&versions).then_some(())
+        };
+        wait::paced(Duration::from_millis(10), PATIENCE, look).ok_or_else(|| format!("waited in vain for {what}"))
     }
 
     /// Begins a trouble, which goes on until it is over and what is returned is dropped.
@@ -313,17 +300,16 @@ impl Bench<'_> {
             }
             Trouble::Deaf => {
                 let socket = self.daemon.socket();
-                let streams = (0..DEAF).filter_map(|_| {
-                    let mut stream = UnixStream::connect(&socket).ok()?;
-                    stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: serin\r\n\r\n").ok()?;
-                    Some(stream)
+                let streams = (0..DEAF).map(|_| {
+                    let mut stream = UnixStream::connect(&socket).unwrap();
+                    stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: serin\r\n\r\n").unwrap();
+                    stream
                 });
                 nuisances.streams = streams.collect();
-                let state = self.disk.folder.to_string_lossy().into_owned();
+                let state = socket.parent().unwrap().to_str().unwrap();
                 for _ in 0..4 {
-                    let mut command = self.place.command(&["watch", "--state", &state]);
-                    let Ok(child) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else { continue };
-                    nuisances.children.push(child);
+                    let mut command = self.place.command(&["watch", "--state", state]);
+                    nuisances.children.push(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
                 }
                 // They are to have begun to read before they are stopped.
                 thread::sleep(Duration::from_secs(1));
@@ -385,44 +371,4 @@ fn configuration(place: &Place, tcp: SocketAddr) -> (PathBuf, String) {
     let path = place.path().join("server.yaml");
     fs::write(&path, config.to_string()).unwrap();
     (path, made["token"].as_str().unwrap().to_owned())
-}
-
-/// A small disk of its own for the state folder, where this process may mount one.
-struct Disk {
-    folder: PathBuf,
-    is_mounted: bool,
-}
-
-impl Disk {
-    fn mount(folder: &Path) -> Self {
-        fs::create_dir_all(folder).unwrap();
-        let options = format!("size={DISK_MIB}m,mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder).stderr(Stdio::null()).status();
-        Self { folder: folder.to_owned(), is_mounted: mounted.is_ok_and(|status| status.success()) }
-    }
-
-    fn words(&self) -> String {
-        if self.is_mounted { format!("tmpfs of {DISK_MIB} MiB that a file fills") } else { "none: mounting is not allowed here".to_owned() }
-    }
-
-    fn fill(&self) {
-        let Ok(mut file) = File::create(self.folder.join("ballast")) else { return };
-        for size in [1024 * 1024, 4096, 1] {
-            let block = vec![0; size];
-            while file.write_all(&block).is_ok() {}
-        }
-    }
-
-    fn make_room(&self) {
-        let _ = fs::remove_file(self.folder.join("ballast"));
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if self.is_mounted {
-            // Processes may hold files on it still; the mount goes away with the last of them.
-            let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
-        }
-    }
 }

@@ -2,8 +2,6 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::Duration,
@@ -12,28 +10,31 @@ use std::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{api, usage};
+use super::api;
 use crate::{Document, Held, Place, processes, wait};
 
 /// Longest wait for something that a starved machine may hold up for many seconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// See the module. Dropping it kills the process; what it started belongs to the place.
 #[derive(Debug)]
-pub struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     state: PathBuf,
     folder: PathBuf,
 }
 
 impl Daemon {
-    /// Starts a server in the place with a state folder, which a killed one may have left. Events go to `events.ndjson` in the place,
-    /// messages to `serve.log`.
+    /// Starts a server in the place with a state folder, which a killed one may have left. What it says on stderr goes
+    /// to `serve.log` in the place.
     ///
     /// # Panics
     /// If it cannot be started.
     #[must_use]
-    pub fn start(place: &Place, state: &Path, config: Option<&Path>) -> Self {
+    pub(super) fn start(place: &Place, state: &Path, config: Option<&Path>) -> Self {
         Self::start_with(place, state, config, None)
     }
 
@@ -42,17 +43,17 @@ impl Daemon {
     /// # Panics
     /// If it cannot be started.
     #[must_use]
-    pub fn start_with(place: &Place, state: &Path, config: Option<&Path>, held: Option<&Held>) -> Self {
+    pub(super) fn start_with(place: &Place, state: &Path, config: Option<&Path>, held: Option<&Held>) -> Self {
         let mut args = vec!["--output", "json", "serve", "--state", state.to_str().unwrap()];
         if let Some(config) = config {
             args.extend(["--config", config.to_str().unwrap()]);
         }
         let mut command = place.command(&args);
-        let append = |name| OpenOptions::new().create(true).append(true).open(place.path().join(name)).unwrap();
+        let log = OpenOptions::new().create(true).append(true).open(place.path().join("serve.log")).unwrap();
         if let Some(held) = held {
             command = held.handed_to(&command);
         }
-        command.stdin(Stdio::null()).stdout(append("events.ndjson")).stderr(append("serve.log"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = match held {
             Some(held) => held.spawn(&mut command).unwrap(),
             None => command.spawn().unwrap(),
@@ -62,13 +63,13 @@ impl Daemon {
 
     /// Its process.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The socket of its API.
     #[must_use]
-    pub fn socket(&self) -> PathBuf {
+    pub(super) fn socket(&self) -> PathBuf {
         self.state.join("api.sock")
     }
 
@@ -76,7 +77,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If the system does not say.
-    pub fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
@@ -86,7 +87,7 @@ impl Daemon {
     /// # Panics
     /// If the system does not say.
     #[must_use]
-    pub fn ended(&mut self) -> Option<String> {
+    pub(super) fn ended(&mut self) -> Option<String> {
         self.child.try_wait().unwrap().map(|status| format!("serin serve ended: {status}\n{}", self.log()))
     }
 
@@ -94,7 +95,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If it does not end in time.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         processes::signal(self.pid(), Signal::INT);
         wait::until_or("the end of serin serve", PATIENCE, || self.child.try_wait().unwrap(), String::new);
     }
@@ -103,7 +104,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If it does not in time.
-    pub fn wait_for_api(&mut self) {
+    pub(super) fn wait_for_api(&mut self) {
         let socket = self.socket();
         wait::until_or(
             "the API",
@@ -115,17 +116,10 @@ impl Daemon {
 
     /// The end of what it said on stderr.
     #[must_use]
-    pub fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         let text = fs::read_to_string(self.folder.join("serve.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
-    }
-
-    /// Every event that it and its predecessors in the place told so far.
-    #[must_use]
-    pub fn events(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.folder.join("events.ndjson")).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
@@ -154,33 +148,44 @@ pub(super) fn apply(socket: &Path, dir: &Path, document: &Document) -> Result<St
 /// # Errors
 /// If there is none in [`PATIENCE`].
 pub(super) fn insist(socket: &Path, method: &str, path: &str, body: &Value) -> Result<(u16, Value), String> {
-    let end = std::time::Instant::now() + PATIENCE;
-    loop {
-        let last = match api::call(socket, method, path, body) {
+    let mut last = String::new();
+    let ask = || {
+        last = match api::call(socket, method, path, body) {
             // Too many requests, or a service that is being found again after a restart.
             Ok((status @ (429 | 500..=599), body)) => format!("{status} {body}"),
             Ok((409, body)) if is_passing(&body) => body.to_string(),
             // A server that was just started knows its services from the moment it answers at all.
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return Some(answer),
             Err(error) => error.to_string(),
         };
-        if std::time::Instant::now() >= end {
-            return Err(format!("{method} {path}: no answer in {} s, the last was: {last}", PATIENCE.as_secs()));
+        None
+    };
+    let answer = wait::paced(LOOK, PATIENCE, ask);
+    answer.ok_or_else(|| format!("{method} {path}: no answer in {} s, the last was: {last}", PATIENCE.as_secs()))
+}
+
+/// The newest journal of a service, once one of its events fits.
+///
+/// # Errors
+/// If none does in [`PATIENCE`], or the server does not tell.
+pub(super) fn journal_until(socket: &Path, service: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Vec<Value>, String> {
+    let path = format!("/v1/services/{service}/runs/latest/journal?limit=5000");
+    let mut last = Vec::new();
+    let look = || {
+        let entries = insist(socket, "GET", &path, &Value::Null).map(|(_, body)| body["entries"].as_array().cloned().unwrap_or_default());
+        match entries {
+            Ok(entries) if entries.iter().any(|entry| fits(&entry["event"])) => Some(Ok(entries)),
+            Ok(entries) => {
+                last = entries;
+                None
+            }
+            Err(why) => Some(Err(why)),
         }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// The pid of a service's proxy.
-pub(super) fn proxy(folder: &Path, service: &str) -> Option<u32> {
-    let name = format!("/services/{service}/");
-    let is_proxy = |command: &str| command.split(' ').nth(1) == Some("proxy") && command.contains(&name);
-    processes::mentioning(folder).into_iter().find(|process| is_proxy(&process.command)).map(|process| process.pid)
-}
-
-/// Whether a process holds the socket that listens on an address.
-pub(super) fn holds(pid: u32, listen: SocketAddr) -> io::Result<bool> {
-    Ok(usage::listening_inode(listen)?.is_some_and(|inode| usage::holds_socket(pid, inode)))
+    };
+    wait::paced(LOOK, PATIENCE, look).unwrap_or_else(|| {
+        let told: Vec<&str> = last.iter().filter_map(|entry| entry["text"].as_str()).collect();
+        Err(format!("waited in vain for {what} of {service}: {told:?}"))
+    })
 }
 
 fn is_passing(body: &Value) -> bool {

@@ -39,12 +39,6 @@ impl Findings {
         self.broken.push(what.into());
     }
 
-    /// Everything that must not happen and did.
-    #[must_use]
-    pub fn all_broken(&self) -> &[String] {
-        &self.broken
-    }
-
     /// Whether no rule was broken, and every target reached.
     #[must_use]
     pub fn is_ok(&self) -> bool {
@@ -88,7 +82,7 @@ impl Findings {
 
 /// The value that a share `q` of all values is not above; `None` without values.
 #[must_use]
-pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+pub(super) fn quantile(values: &[f64], q: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     // The smallest one that enough of them do not exceed: by counting, which needs no rounding.

@@ -16,24 +16,33 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    panic::resume_unwind,
     path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{
-    Clock, Daemon, Dice, Findings, Outcome, Shot, Traffic,
-    daemon::{self, PATIENCE},
+    Findings,
+    daemon::{self, Daemon, PATIENCE},
+    dice::Dice,
+    over::Over,
+    traffic::{self, Clock, Outcome, Shot, Traffic},
     usage,
 };
-use crate::{Document, Held, Place, processes, wait};
+use crate::{
+    Document, Held, Place,
+    document::sample_app,
+    processes::{self, holds_listener, listening_inode},
+    wait,
+};
 
 /// How to torture.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +61,9 @@ pub struct Options {
 
 /// Errors of a bad canary.
 const BAD: &str = "--error-rate=60%";
+/// Between two looks at the API, and at processes.
 const LOOK: Duration = Duration::from_millis(400);
+const TURN: Duration = Duration::from_millis(5);
 
 /// A version that was released.
 #[derive(Debug)]
@@ -121,11 +132,12 @@ pub fn run(serin: &str, options: Options) -> Findings {
     let broken = Mutex::new(Vec::new());
     let (mut deaths, mut shots) = (Vec::new(), Vec::new());
     let released: Vec<Vec<Release>> = thread::scope(|scope| {
+        let over = Over(&is_over);
         let drivers: Vec<_> = services.into_iter().map(|service| scope.spawn(|| service.release_on(&is_over, &broken))).collect();
         // Requests begin when every service has begun to serve; the releases go on meanwhile.
         for target in &targets {
             let context = || format!("{broken:?}\n{}", daemon.log());
-            wait::until_or("the services", PATIENCE, || super::traffic::one(*target).is_answered().then_some(()), context);
+            wait::until_or("the services", PATIENCE, || traffic::one(*target).is_answered().then_some(()), context);
         }
         let traffic = Traffic::start(clock, &targets, options.rps / u32::try_from(targets.len()).unwrap());
         for number in 0..options.kills {
@@ -146,8 +158,8 @@ pub fn run(serin: &str, options: Options) -> Findings {
                 }
             }
         }
-        is_over.store(true, Relaxed);
-        let released = drivers.into_iter().map(|driver| driver.join().unwrap_or_default()).collect();
+        drop(over);
+        let released = drivers.into_iter().map(|driver| driver.join().unwrap_or_else(|panic| resume_unwind(panic))).collect();
         shots = traffic.stop();
         released
     });
@@ -209,7 +221,7 @@ impl Grim<'_> {
         match victim {
             Victim::Control => {
                 // A proxy that is being started dies with control, as it were: there is only its socket, which control holds.
-                self.everyone("a proxy", |_, target| self.proxy_of(target).is_some())?;
+                self.every_proxy()?;
                 let sockets = self.sockets();
                 let begun_us = self.clock.now_us();
                 daemon.kill();
@@ -220,7 +232,7 @@ impl Grim<'_> {
             }
             Victim::Proxy => {
                 let control = daemon.pid();
-                let held = || daemon::holds(control, self.targets[target]).unwrap_or(false);
+                let held = || holds_listener(control, self.targets[target]);
                 let pid = self.until("control to hold the socket", || self.proxy_of(target).filter(|_| held()), daemon)?;
                 let sockets = self.sockets();
                 let begun_us = self.clock.now_us();
@@ -231,7 +243,7 @@ impl Grim<'_> {
                 Ok(vec![dead])
             }
             Victim::BothHeld | Victim::Both => {
-                self.everyone("a proxy", |_, target| self.proxy_of(target).is_some())?;
+                self.every_proxy()?;
                 let Some(pid) = self.proxy_of(target) else { return Ok(Vec::new()) };
                 let sockets = self.sockets();
                 processes::signal(pid, Signal::KILL);
@@ -247,7 +259,7 @@ impl Grim<'_> {
                 self.revive(daemon, dice);
                 // The socket is gone too: until somebody listens again, clients are refused.
                 let listen = self.targets[target];
-                self.until("somebody to listen again", || usage::listening_inode(listen).ok().flatten(), daemon)?;
+                self.until("somebody to listen again", || listening_inode(listen), daemon)?;
                 Ok(vec![death(Some(target), begun_us)])
             }
         }
@@ -255,14 +267,14 @@ impl Grim<'_> {
 
     /// The listening sockets by their inodes.
     fn sockets(&self) -> Vec<Option<u64>> {
-        self.targets.iter().map(|target| usage::listening_inode(*target).ok().flatten()).collect()
+        self.targets.iter().map(|target| listening_inode(*target)).collect()
     }
 
     /// Nobody can be refused as long as the sockets are the same ones: few requests would notice a moment without.
     fn must_be(&self, before: &[Option<u64>], died: &str) {
         let now = self.sockets();
-        if now != before {
-            let what = format!("listening sockets were given up when {died} died: {before:?}, then {now:?}");
+        if now != before || now.contains(&None) {
+            let what = format!("listening sockets were given up when {died} died, or before: {before:?}, then {now:?}");
             self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(what);
         }
     }
@@ -277,48 +289,28 @@ impl Grim<'_> {
 
     /// The proxy that serves a service.
     fn proxy_of(&self, target: usize) -> Option<u32> {
-        let pid = daemon::proxy(self.place.path(), &self.names[target])?;
-        daemon::holds(pid, self.targets[target]).unwrap_or(false).then_some(pid)
+        // With a slash at its end, so that it is not the beginning of another's name.
+        let folder = self.place.state().join("services").join(&self.names[target]).join("");
+        processes::proxy(&folder).filter(|pid| holds_listener(*pid, self.targets[target]))
     }
 
     /// Kills a process and returns when it is gone, with its sockets.
     fn end(&self, pid: u32) -> Result<(), String> {
         processes::signal(pid, Signal::KILL);
-        let end = Instant::now() + PATIENCE;
-        while usage::runs(pid) {
-            if Instant::now() >= end {
-                return Err(format!("the proxy {pid} outlives SIGKILL"));
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        let gone = wait::paced(Duration::from_millis(1), PATIENCE, || (!usage::runs(pid)).then_some(()));
+        gone.ok_or_else(|| format!("the proxy {pid} outlives SIGKILL"))
     }
 
-    fn everyone(&self, what: &str, holds: impl Fn(&str, usize) -> bool) -> Result<(), String> {
-        let end = Instant::now() + PATIENCE;
-        while !self.names.iter().enumerate().all(|(target, name)| holds(name, target)) {
-            if Instant::now() >= end {
-                return Err(format!("waited in vain for every service to have {what}"));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
+    /// Waits until every service has a proxy.
+    fn every_proxy(&self) -> Result<(), String> {
+        let all = || (0..self.targets.len()).all(|target| self.proxy_of(target).is_some()).then_some(());
+        wait::paced(TURN, PATIENCE, all).ok_or_else(|| "waited in vain for every service to have a proxy".to_owned())
     }
 
+    /// Waits for something, as long as the server runs.
     fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>, daemon: &mut Daemon) -> Result<T, String> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(value) = condition() {
-                return Ok(value);
-            }
-            if let Some(how) = daemon.ended() {
-                return Err(how);
-            }
-            if Instant::now() >= end {
-                return Err(format!("waited in vain for {what}\n{}", daemon.log()));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        let found = wait::paced(TURN, PATIENCE, || condition().map(Ok).or_else(|| daemon.ended().map(Err)));
+        found.unwrap_or_else(|| Err(format!("waited in vain for {what}\n{}", daemon.log())))
     }
 }
 
@@ -326,7 +318,7 @@ impl<'a> Service<'a> {
     fn new(index: usize, listen: SocketAddr, socket: &'a Path, folder: &'a Path, seed: u64) -> Self {
         let name = format!("s{index}");
         let version = format!("{name}.0");
-        let serving = (version.clone(), arm(&version, &[]));
+        let serving = (version.clone(), sample_app(&version, &[]));
         Self { listen, socket, folder, serving, dice: Dice::new(seed), name }
     }
 
@@ -348,7 +340,7 @@ impl<'a> Service<'a> {
     fn release(&mut self, number: usize) -> Result<Release, String> {
         let is_bad = self.dice.below(3) == 0;
         let version = format!("{}.{number}", self.name);
-        let canary = arm(&version, if is_bad { &[BAD] } else { &[] });
+        let canary = sample_app(&version, if is_bad { &[BAD] } else { &[] });
         let document = self.document(&canary);
         let before = self.last().map_or(0, |last| last["number"].as_i64().unwrap_or_default());
         daemon::apply(self.socket, self.folder, &document)?;
@@ -365,10 +357,8 @@ impl<'a> Service<'a> {
     }
 
     fn document(&self, canary: &Value) -> Document {
-        let mut document = Document::sample_apps(&self.name, &[], &[]);
-        document.listen = self.listen;
-        document
-            .set("traffic.embedded.listen", json!(self.listen.to_string()))
+        Document::sample_apps(&self.name, &[], &[])
+            .at(self.listen)
             .set("workload.processes", json!({"stable": self.serving.1, "canary": canary}))
             .stage(20.0, "1s", 5)
             .stage(50.0, "2s", 10)
@@ -382,45 +372,51 @@ impl<'a> Service<'a> {
 
     /// The run that ended after the one with this number.
     fn end_of_release(&self, before: i64) -> Result<Value, String> {
-        let end = Instant::now() + PATIENCE;
-        let mut idle = 0;
-        loop {
-            let path = format!("/v1/services/{}", self.name);
-            let (status, body) = daemon::insist(self.socket, "GET", &path, &Value::Null)?;
+        let path = format!("/v1/services/{}", self.name);
+        let (mut idle, mut told) = (0, Value::Null);
+        let look = || {
+            let (status, body) = match daemon::insist(self.socket, "GET", &path, &Value::Null) {
+                Ok(answer) => answer,
+                Err(why) => return Some(Err(why)),
+            };
             let rests = status == 200 && body["state"] == "serving" && body["release"].is_null() && body["queued"].is_null();
             if rests && body["last"]["number"].as_i64() > Some(before) {
-                return Ok(body["last"].clone());
+                return Some(Ok(body["last"].clone()));
             }
             idle = if rests { idle + 1 } else { 0 };
             // What is told may be a moment old.
             if idle >= 10 {
-                return Err(format!("a release that was accepted did not begin, or was forgotten: {body}"));
+                return Some(Err(format!("a release that was accepted did not begin, or was forgotten: {body}")));
             }
-            if Instant::now() >= end || body["release"]["wait"]["operator"] == true {
-                return Err(format!("a release does not end: {status} {body}"));
+            if body["release"]["wait"]["operator"] == true {
+                return Some(Err(format!("a release waits for a person: {status} {body}")));
             }
-            thread::sleep(LOOK);
-        }
+            told = body;
+            None
+        };
+        wait::paced(LOOK, PATIENCE, look).unwrap_or_else(|| Err(format!("a release does not end: {told}")))
     }
 
     /// Nothing but the serving version and a proxy is there between two releases.
     fn rests(&self) -> Result<(), String> {
-        let end = Instant::now() + PATIENCE;
-        let prefix = format!("--version={}.", self.name);
-        loop {
+        let (prefix, folder) = (format!("--version={}.", self.name), format!("/services/{}/", self.name));
+        let look = || {
             let all = processes::mentioning(self.folder);
-            let versions: Vec<&str> =
-                all.iter().filter_map(|process| process.command.split(' ').find(|part| part.starts_with(&prefix))).collect();
-            let name = format!("/services/{}/", self.name);
-            let proxies = all.iter().filter(|process| process.command.contains(" proxy ") && process.command.contains(&name)).count();
-            if versions == [format!("--version={}", self.serving.0)] && proxies == 1 {
-                return Ok(());
-            }
-            if Instant::now() >= end {
-                return Err(format!("{} serves and has {proxies} proxies, but these run: {versions:?}", self.serving.0));
-            }
-            thread::sleep(LOOK);
-        }
+            let version =
+                |process: &processes::Process| process.command.split(' ').find(|part| part.starts_with(&prefix)).map(str::to_owned);
+            let versions: Vec<String> = all.iter().filter_map(version).collect();
+            let proxies = all.iter().filter(|process| process.command.contains(" proxy ") && process.command.contains(&folder)).count();
+            (versions, proxies)
+        };
+        let wanted = [format!("--version={}", self.serving.0)];
+        let is_so = || {
+            let (versions, proxies) = look();
+            (versions == wanted && proxies == 1).then_some(())
+        };
+        wait::paced(LOOK, PATIENCE, is_so).ok_or_else(|| {
+            let (versions, proxies) = look();
+            format!("{} serves and has {proxies} proxies, but these run: {versions:?}", self.serving.0)
+        })
     }
 }
 
@@ -489,11 +485,4 @@ fn judge_releases(target: usize, releases: &[Release], shots: &[Shot], findings:
 /// Whether a service's socket is held from outside.
 fn is_held(target: usize) -> bool {
     target.is_multiple_of(2)
-}
-
-/// A version as the document says it.
-fn arm(version: &str, arguments: &[&str]) -> Value {
-    let mut command = vec!["{{serin}}".to_owned(), "sample-app".to_owned(), format!("--version={version}"), "--port={{port}}".to_owned()];
-    command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-    json!({"command": command, "ready": {"path": "/ready", "interval": "100ms"}, "stopGrace": "3s"})
 }

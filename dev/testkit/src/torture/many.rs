@@ -14,12 +14,14 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    Clock, Daemon, Findings, Outcome, Shot,
+    Findings,
     app::App,
-    daemon::{self, PATIENCE},
-    quantile, traffic, usage,
+    daemon::{self, Daemon, PATIENCE},
+    findings::quantile,
+    traffic::{self, Clock, Outcome, Shot},
+    usage,
 };
-use crate::{Document, Place, free_address, http, processes};
+use crate::{Document, Place, free_address, http, processes, wait};
 
 /// How many, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -109,29 +111,27 @@ pub fn run(serin: &str, options: Options) -> Findings {
 
 /// Waits until every release observes its first stage.
 fn all_hold(socket: &Path, services: usize) -> Result<(), String> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let (_, body) = daemon::insist(socket, "GET", "/v1/services", &Value::Null)?;
-        let all = body["services"].as_array().cloned().unwrap_or_default();
-        let in_stage = |one: &&Value| one["service"] != FAULTY && one["release"]["stage"] == 1 && one["release"]["weight"] != 0;
-        let holding = all.iter().filter(in_stage).count();
-        if holding == services {
-            return Ok(());
-        }
-        if Instant::now() >= end {
-            let odd: Vec<String> = all.iter().filter(|one| !in_stage(one)).take(3).map(ToString::to_string).collect();
-            return Err(format!("{holding} of {services} releases are in their stage; others: {odd:?}"));
-        }
-        thread::sleep(Duration::from_millis(250));
-    }
+    let in_stage = |one: &&Value| one["service"] != FAULTY && one["release"]["stage"] == 1 && one["release"]["weight"] != 0;
+    let mut all = Vec::new();
+    let look = || {
+        all = match daemon::insist(socket, "GET", "/v1/services", &Value::Null) {
+            Ok((_, body)) => body["services"].as_array().cloned().unwrap_or_default(),
+            Err(why) => return Some(Err(why)),
+        };
+        (all.iter().filter(in_stage).count() == services).then_some(Ok(()))
+    };
+    wait::paced(Duration::from_millis(250), PATIENCE, look).unwrap_or_else(|| {
+        let odd: Vec<String> = all.iter().filter(|one| !in_stage(one)).take(3).map(ToString::to_string).collect();
+        Err(format!("{} of {services} releases are in their stage; others: {odd:?}", all.iter().filter(in_stage).count()))
+    })
 }
 
 fn document(name: &str, listen: SocketAddr, stable: SocketAddr, canary: SocketAddr, hold: &str) -> Document {
-    let mut document = Document::external(name, stable, canary).judge("sequential").stage(50.0, hold, 1_000);
-    document.listen = listen;
     let arm = |server: SocketAddr| json!({"urls": [format!("http://{server}")], "health": {"path": "/health", "interval": "10s"}});
-    document
-        .set("traffic.embedded.listen", json!(listen.to_string()))
+    Document::external(name, stable, canary)
+        .at(listen)
+        .judge("sequential")
+        .stage(50.0, hold, 1_000)
         .set("workload.external", json!({"stable": arm(stable), "canary": arm(canary)}))
 }
 
@@ -242,38 +242,22 @@ impl Faulty<'_> {
     }
 
     fn weight_is_proven(&self) -> Result<(), String> {
-        self.until("the weight of the faulty service", |entries| {
-            entries.iter().any(|entry| entry["event"]["type"] == "weight-proven" && entry["event"]["weight"] != 0)
-        })
-        .map(drop)
+        self.until("the weight", |event| event["type"] == "weight-proven" && event["weight"] != 0).map(drop)
     }
 
     fn traffic_is_gone(&self) -> Result<Vec<Value>, String> {
-        self.until("the faulty service to lose its traffic", |entries| entries.iter().any(|entry| is_gone(&entry["event"])))
+        self.until("the loss of traffic", is_gone)
     }
 
     /// Ends what is left of the release. So few requests may leave it open whether stable is to blame as well: then traffic goes back all
     /// the same, and it waits for more requests than there are.
     fn end(&self) -> Result<(), String> {
         daemon::insist(&self.daemon.socket(), "POST", &format!("/v1/services/{FAULTY}/abort"), &json!({}))?;
-        self.until("the end of the faulty release", |entries| entries.iter().any(|entry| entry["event"]["type"] == "rolled-back")).map(drop)
+        self.until("the end", |event| event["type"] == "rolled-back").map(drop)
     }
 
-    fn until(&self, what: &str, fits: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>, String> {
-        let (socket, end) = (self.daemon.socket(), Instant::now() + PATIENCE);
-        let path = format!("/v1/services/{FAULTY}/runs/latest/journal?limit=5000");
-        loop {
-            let (_, body) = daemon::insist(&socket, "GET", &path, &Value::Null)?;
-            let entries = body["entries"].as_array().cloned().unwrap_or_default();
-            if fits(&entries) {
-                return Ok(entries);
-            }
-            if Instant::now() >= end {
-                let told: Vec<&str> = entries.iter().filter_map(|entry| entry["text"].as_str()).collect();
-                return Err(format!("waited in vain for {what}: {told:?}"));
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
+    fn until(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Vec<Value>, String> {
+        daemon::journal_until(&self.daemon.socket(), FAULTY, what, fits)
     }
 }
 

@@ -3,22 +3,20 @@
 //!
 //! - `daemon`: the server, which may be killed and started again, and what it is asked. `api`: HTTP over its unix socket.
 //! - `traffic`: requests of which each is remembered on its own, because a rule about single requests cannot be told from sums.
-//! - `usage`: what processes use, and which of them hold a listening socket.
-//! - `kills`, `aborts`, `many`: the campaigns. `findings`: what came of one. `app`: a version that Serin does not start.
+//! - `usage`: what processes use.
+//! - `kills`, `aborts`, `many`: the campaigns. `findings`: what came of one. `app`: a version that Serin does not start. `over`: when threads end.
 #![allow(clippy::print_stderr, reason = "long campaigns tell terminals and CI logs how far they are")]
 
 pub mod aborts;
-pub mod api;
+mod api;
 mod app;
 mod daemon;
 mod dice;
 mod findings;
 pub mod kills;
 pub mod many;
+mod over;
 mod traffic;
 pub mod usage;
 
-pub use daemon::Daemon;
-pub use dice::Dice;
-pub use findings::{Findings, quantile};
-pub use traffic::{Clock, Outcome, Shot, Traffic};
+pub use findings::Findings;

@@ -21,7 +21,7 @@ const LANES: u32 = 16;
 
 /// The clock of shots and journals: wall time in microseconds, which never jumps.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(super) struct Clock {
     start: Instant,
     wall_us: u64,
 }
@@ -36,27 +36,27 @@ impl Default for Clock {
 impl Clock {
     /// Now.
     #[must_use]
-    pub fn now_us(&self) -> u64 {
+    pub(super) fn now_us(&self) -> u64 {
         self.wall_us + us(self.start.elapsed())
     }
 }
 
 /// One request.
 #[derive(Debug, Clone)]
-pub struct Shot {
+pub(super) struct Shot {
     /// Which target, by its position.
-    pub target: usize,
+    pub(super) target: usize,
     /// When it began: before the connection was made or used.
-    pub begun_us: u64,
+    pub(super) begun_us: u64,
     /// When its end was known.
-    pub ended_us: u64,
+    pub(super) ended_us: u64,
     /// How it ended.
-    pub outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// With a complete answer.
     Answered {
         /// Status code.
@@ -76,7 +76,7 @@ pub enum Outcome {
 
 /// Requests on their way. Dropping it lets them end.
 #[derive(Debug)]
-pub struct Traffic {
+pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
     shots: Arc<Mutex<Vec<Shot>>>,
     lanes: Vec<JoinHandle<()>>,
@@ -85,7 +85,7 @@ pub struct Traffic {
 impl Traffic {
     /// Sends `rps` requests per second to each of the targets until stopped.
     #[must_use]
-    pub fn start(clock: Clock, targets: &[SocketAddr], rps: u32) -> Self {
+    pub(super) fn start(clock: Clock, targets: &[SocketAddr], rps: u32) -> Self {
         let (stop, shots) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let lanes = targets.iter().enumerate().flat_map(|(target, address)| (0..LANES).map(move |lane| (target, *address, lane)));
         let lanes = lanes
@@ -113,14 +113,14 @@ impl Traffic {
 
     /// What was shot since a position in the list.
     #[must_use]
-    pub fn since(&self, position: usize) -> Vec<Shot> {
+    pub(super) fn since(&self, position: usize) -> Vec<Shot> {
         let shots = self.shots.lock().unwrap_or_else(PoisonError::into_inner);
         shots.get(position..).unwrap_or_default().to_vec()
     }
 
     /// How many were shot.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.shots.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
@@ -129,7 +129,7 @@ impl Traffic {
     /// # Panics
     /// If a lane panicked.
     #[must_use]
-    pub fn stop(mut self) -> Vec<Shot> {
+    pub(super) fn stop(mut self) -> Vec<Shot> {
         self.stop.store(true, Relaxed);
         for lane in self.lanes.drain(..) {
             lane.join().unwrap();
@@ -147,13 +147,13 @@ impl Drop for Traffic {
 impl Outcome {
     /// Whether it was answered by an app.
     #[must_use]
-    pub fn is_answered(&self) -> bool {
+    pub(super) fn is_answered(&self) -> bool {
         matches!(self, Self::Answered { made_by_proxy: false, .. })
     }
 
     /// The app's version that answered.
     #[must_use]
-    pub fn version(&self) -> Option<&str> {
+    pub(super) fn version(&self) -> Option<&str> {
         match self {
             Self::Answered { version, .. } => Some(version),
             _ => None,

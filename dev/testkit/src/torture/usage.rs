@@ -1,6 +1,6 @@
-//! What processes use, and which of them hold a listening socket, as `/proc` tells.
+//! What processes use, and how busy the machine is, as `/proc` tells.
 
-use std::{fs, io, net::SocketAddr};
+use std::fs;
 
 /// Memory and processor time of a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -46,28 +46,6 @@ pub fn runs(pid: u32) -> bool {
     // Fields 3 and 20 of proc(5).
     let threads: u64 = fields.get(17).and_then(|threads| threads.parse().ok()).unwrap_or(0);
     fields.first().is_some_and(|state| !matches!(*state, "Z" | "X") || threads > 1)
-}
-
-/// The inode of the socket that listens on an IPv4 address; `None` if nothing does.
-///
-/// # Errors
-/// If the system does not say.
-pub fn listening_inode(listen: SocketAddr) -> io::Result<Option<u64>> {
-    let table = fs::read_to_string("/proc/net/tcp")?;
-    let port = format!(":{:04X}", listen.port());
-    Ok(table.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        // 0A: listening.
-        (fields.get(1)?.ends_with(&port) && *fields.get(3)? == "0A").then(|| fields.get(9)?.parse().ok())?
-    }))
-}
-
-/// Whether a process has a socket among its descriptors.
-#[must_use]
-pub fn holds_socket(pid: u32, inode: u64) -> bool {
-    let wanted = format!("socket:[{inode}]");
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    entries.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy() == wanted))
 }
 
 /// How busy the machine is: processes that wanted to run in the last minute, and how late short sleeps end, in milliseconds (the median
