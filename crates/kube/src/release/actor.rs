@@ -116,6 +116,8 @@ pub struct Actor {
     write_after: Option<Instant>,
     refreshed: Instant,
     has_news: bool,
+    /// That the judge's memory does not fit was said.
+    is_told_of_memory: bool,
 }
 
 struct Written {
@@ -178,6 +180,7 @@ impl Actor {
             write_after: None,
             refreshed: Instant::now(),
             has_news: false,
+            is_told_of_memory: false,
         }
     }
 
@@ -372,7 +375,14 @@ impl Actor {
             return;
         }
         (self.writing, self.has_news, self.refreshed) = (true, false, Instant::now());
-        let (journal, known, status) = (self.journal.clone(), self.known.clone(), self.status());
+        let mut status = self.status();
+        if !self.is_told_of_memory && status.engine.as_ref().is_some_and(crate::api::Engine::lacks_memory) {
+            self.is_told_of_memory = true;
+            let text = "the judge remembers more than a status can hold: should another controller take over, it judges anew from there";
+            self.say("memory", text);
+            status = self.status();
+        }
+        let (journal, known) = (self.journal.clone(), self.known.clone());
         let (seq, written) = (self.engine.state().seq, self.written.0.clone());
         tokio::spawn(async move {
             let outcome = journal.write(&known, status).await.map(Box::new);

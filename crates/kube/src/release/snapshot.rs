@@ -1,7 +1,8 @@
 //! What the status holds of the engine: enough for the next leader to go on exactly, in at most [`MAX_ENGINE_BYTES`].
 //!
-//! The state is small whatever the plan: it holds positions, not history. What the judge remembers grows with the number of criteria; if both
-//! together are too large, the judge's part is left out, and a new leader judges anew from there, which it says.
+//! The state is small whatever the plan: it holds positions, not history. What the judge remembers grows with the number of criteria, by about
+//! 8 KiB for each that has both kinds of limit; if both together are too large, the judge's part is left out. Then a new leader has only what it
+//! measures itself, and the timeline says so while there is time to do something about it.
 
 use serde::{Deserialize, Serialize};
 use serin_core::{
@@ -96,6 +97,12 @@ impl Engine {
         })
     }
 
+    /// Whether the judge's memory was too large to be stored with a run that is under way.
+    #[must_use]
+    pub fn lacks_memory(&self) -> bool {
+        self.checkpoint.is_none() && !self.is_over()
+    }
+
     /// Whether the run is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -106,5 +113,141 @@ impl Engine {
     #[must_use]
     pub fn end(&self) -> Option<Phase> {
         serde_json::from_str::<State>(&self.state).ok().filter(State::is_final).map(|state| state.phase)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_core::{
+        WeightBps,
+        plan::Plan,
+        release::{Action, CheckStatus, Command, Effect, Input, Release},
+        traffic::{Measured, Observation, Reading},
+    };
+    use serin_spec::load_cluster;
+
+    use super::*;
+
+    /// A document with this many criteria about metrics of a source, and 100 stages.
+    fn document(criteria: usize) -> String {
+        let metrics: Vec<String> = (0..criteria)
+            .map(|index| {
+                let name = format!("metric-{index:02}-{}", "x".repeat(50));
+                format!("{{name: {name}, prometheus: {{source: prom, numerator: 'bad{{v=\"{{{{arm}}}}\"}}', denominator: 'all{{v=\"{{{{arm}}}}\"}}'}}}}")
+            })
+            .collect();
+        let rules: Vec<String> = (0..criteria)
+            .map(|index| {
+                format!("{{metric: metric-{index:02}-{}, max: 5%, versusStable: {{ratio: 1.5, increase: 0.5pp}}}}", "x".repeat(50))
+            })
+            .collect();
+        let long = |start: &str| format!("{start}{}", "x".repeat(63 - start.len()));
+        format!(
+            "
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {{name: {name}}}
+spec:
+  workload: {{kubernetes: {{stable: {{deployment: {stable}}}, canary: {{deployment: {canary}}}}}}}
+  traffic: {{gatewayApi: {{route: {stable}, stableService: {stable}, canaryService: {canary}}}}}
+  strategy: {{canary: {{linear: {{from: 1, step: 1, to: 100, every: 1m}}}}}}
+  analysis:
+    sources: {{prom: {{prometheus: {{url: 'http://127.0.0.1:9090'}}}}}}
+    arms: {{stable: a, canary: b}}
+    metrics: [{metrics}]
+    criteria: [{rules}]
+",
+            name = long("release"),
+            stable = long("stable"),
+            canary = long("canary"),
+            metrics = metrics.join(", "),
+            rules = rules.join(", "),
+        )
+    }
+
+    /// A release in a stage, after this much was measured.
+    fn under_way(plan: &Plan) -> Release {
+        let mut release = Release::new(plan.clone(), 1, Timestamp(1_000));
+        let mut now = Timestamp(1_000);
+        for _ in 0..40 {
+            now = now.plus_ms(500);
+            let output = release.take_output();
+            let effects: Vec<_> = output.urgent.into_iter().chain(output.effects).collect();
+            for (id, effect) in effects {
+                let input = match effect {
+                    Effect::Preflight => Input::PreflightChecked(id, vec![]),
+                    Effect::ReadBack { .. } => Input::ReadBack(id, WeightBps::new(100).unwrap()),
+                    _ => Input::Done(id),
+                };
+                release.handle(input, now);
+            }
+            let counts = [5_000, 50].map(|requests| serin_stats::ArmCounts { requests, events: requests / 25 });
+            let queries = plan.analysis.criteria.iter().filter_map(|one| one.metric.external());
+            let measured = queries.map(|metric| Measured { metric: metric.name, reading: Reading::Counts(counts) }).collect();
+            release.handle(Input::Observed(Observation { at: now, measured, ..Observation::default() }), now);
+        }
+        release
+    }
+
+    fn stored(document: &str) -> (Engine, Release, Place) {
+        let loaded = load_cluster("release", document).unwrap_or_else(|errors| panic!("{errors:?}")).release;
+        let (place, release) = (Place::of(&loaded), under_way(&loaded.plan));
+        let checkpoint = release.trial().checkpoint();
+        let snapshot = Snapshot {
+            epoch: 1,
+            document_hash: &loaded.document_hash,
+            template_hash: "0123456789abcdef",
+            place: &place,
+            canary_replicas: 0,
+            state: release.state(),
+            checkpoint: Some(&checkpoint),
+            seen: release.now(),
+        };
+        (snapshot.store(), release, place)
+    }
+
+    #[test]
+    fn the_state_of_the_largest_release_is_small_and_the_memory_of_a_usual_one_fits() {
+        let (engine, release, _) = stored(&document(3));
+        assert!(matches!(release.state().phase, Phase::Stage { .. }), "{:?}", release.state().phase);
+        let memory = engine.checkpoint.as_ref().map(String::len).expect("the judge's memory");
+        assert!(engine.state.len() < 4_096 && engine.state.len() + memory <= MAX_ENGINE_BYTES);
+        assert!(!engine.lacks_memory());
+        let (engine, ..) = stored(&document(50));
+        assert!(engine.state.len() < 4_096 && engine.place.len() < 4_096);
+        assert!(engine.checkpoint.is_none() && engine.lacks_memory(), "and it is known that it is missing");
+    }
+
+    #[test]
+    fn what_is_stored_is_what_is_gone_on_from() {
+        let (engine, release, place) = stored(&document(2));
+        let resumed = engine.resumed().unwrap();
+        assert_eq!((&resumed.state, &resumed.place), (release.state(), &place));
+        assert_eq!(serde_json::to_string(&resumed.checkpoint).ok(), serde_json::to_string(&Some(release.trial().checkpoint())).ok());
+        assert!(!engine.is_over() && engine.end().is_none());
+    }
+
+    #[test]
+    fn the_judges_memory_goes_when_all_is_over() {
+        let loaded = load_cluster("release", &document(2)).unwrap().release;
+        let mut release = Release::new(loaded.plan, 1, Timestamp(1_000));
+        let checks = vec![serin_core::release::Check { name: "a".into(), status: CheckStatus::Fail, detail: "b".into(), hint: None }];
+        let preflight = release.take_output().effects[0].0;
+        release.handle(Input::PreflightChecked(preflight, checks), Timestamp(2_000));
+        assert!(release.command(Command { action: Action::Abort, by: "a".into(), reason: None }, Timestamp(3_000)).is_err());
+        let checkpoint = release.trial().checkpoint();
+        let place = Place { workload: loaded.workload, traffic: loaded.traffic };
+        let snapshot = Snapshot {
+            epoch: 1,
+            document_hash: "",
+            template_hash: "",
+            place: &place,
+            canary_replicas: 0,
+            state: release.state(),
+            checkpoint: Some(&checkpoint),
+            seen: release.now(),
+        };
+        let engine = snapshot.store();
+        assert_eq!((engine.checkpoint.is_none(), engine.end()), (true, Some(Phase::Refused)));
     }
 }

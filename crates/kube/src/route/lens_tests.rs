@@ -1,3 +1,5 @@
+//! The lens on rules as people write them, and on such that others changed.
+
 use serin_spec::validated::KeyValue;
 
 use super::*;
