@@ -3,10 +3,11 @@
 mod world;
 
 use serin_core::{
-    plan::{JudgeKind, OnInconclusive, Plan, SequentialRules},
-    release::Event,
-    traffic::Arm,
+    plan::{ExternalKind, ExternalMetric, JudgeKind, Metric, MetricName, OnInconclusive, Plan, SequentialRules},
+    release::{Event, Input},
+    traffic::{Arm, Measured, Observation, Reading},
 };
+use serin_stats::ArmCounts;
 use world::{
     Answers, World,
     plans::{outage_guard, plan},
@@ -154,4 +155,29 @@ fn trouble_that_stays_without_the_canary_is_not_its_fault() {
     world.until("paused", |world| world.release.state().paused.is_some());
     assert_eq!(world.phase(), "retreated");
     assert!(world.wait().why.contains("the cause lies outside"), "{}", world.wait().why);
+}
+
+/// The run before had its canary under the same name, and what it counted last arrives late.
+#[test]
+fn what_a_source_counted_of_a_canary_before_it_got_traffic_counts_for_nothing() {
+    let name = MetricName::new("orders").unwrap();
+    let mut plan = sequential();
+    plan.analysis.criteria[0].metric = Metric::External(ExternalMetric { name, kind: ExternalKind::Ratio });
+    plan.analysis.poll_ms = Some(1_000);
+    let mut world = busy(plan);
+    let see = |world: &mut World, requests: u64, events: u64| {
+        let reading = Reading::Counts([ArmCounts { requests: 1_000, events: 0 }, ArmCounts { requests, events }]);
+        let at = world.release.now();
+        let measured = vec![Measured { metric: name, reading }];
+        world.release.handle(Input::Observed(Observation { at, measured, ..Observation::default() }), at);
+    };
+    assert_eq!(world.phase(), "preflight");
+    see(&mut world, 1_000, 900);
+    world.until_observing(0);
+    see(&mut world, 100, 0);
+    world.run_for(1_000);
+    assert_eq!((world.phase(), world.rollback_cause()), ("in a stage", String::new()));
+    // The same counts of a canary with traffic are evidence at once.
+    see(&mut world, 1_000, 900);
+    assert!(world.rollback_cause().contains("errors"), "{}", world.rollback_cause());
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use serin_engine::run::Document;
-use serin_spec::{Diagnostics, MAX_DOCUMENT_BYTES, validated::Server};
+use serin_spec::{
+    Diagnostics, LoadedAny, MAX_DOCUMENT_BYTES,
+    validated::{ClusterRelease, Server},
+};
 
 use crate::{
     exit,
@@ -42,6 +45,38 @@ pub(crate) fn read(path: &Path, output: Output) -> Result<Document, Rejected> {
             report(&diagnostics, &name, &text, output);
             Err(Rejected)
         }
+    }
+}
+
+/// A document of either kind.
+pub(crate) enum Any {
+    /// For this machine.
+    Machine(Box<Document>),
+    /// For a cluster, with the name that it is called by.
+    Cluster(String, Box<ClusterRelease>),
+}
+
+/// Reads a document that may be for a cluster, for those who only look at it.
+pub(crate) fn read_any(path: &Path, output: Output) -> Result<Any, Rejected> {
+    // Standard input cannot be read twice.
+    if path == Path::new("-") {
+        return read(path, output).map(|document| Any::Machine(Box::new(document)));
+    }
+    let name = path.display().to_string();
+    // What cannot be read is said by the other way.
+    let text = bytes(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    match serin_spec::load_any(&name, &text) {
+        Ok(LoadedAny::Cluster(loaded)) => {
+            if !loaded.warnings.is_empty() && output == Output::Text {
+                show(&loaded.warnings, &name, &text);
+            }
+            Ok(Any::Cluster(name, Box::new(loaded.release)))
+        }
+        Err(diagnostics) if !text.is_empty() => {
+            report(&diagnostics, &name, &text, output);
+            Err(Rejected)
+        }
+        Ok(LoadedAny::Machine(_)) | Err(_) => read(path, output).map(|document| Any::Machine(Box::new(document))),
     }
 }
 

@@ -333,3 +333,22 @@ fn what_the_plan_says_is_free_stays_free() {
         drop(TcpListener::bind(&address).unwrap_or_else(|error| panic!("{verb} left {address} bound: {error}")));
     }
 }
+
+#[test]
+fn a_document_for_a_cluster_is_checked_and_not_run() {
+    let prompt = prompt();
+    let text = "apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {name: checkout}
+spec:
+  workload: {kubernetes: {stable: {deployment: a}, canary: {deployment: b}}}
+  traffic: {gatewayApi: {route: a, stableService: a, canaryService: b}}
+  strategy: {canary: {stages: [{weight: 5, hold: 10m}], bake: 5m}}
+";
+    fs::write(prompt.folder().join("release.yaml"), text).unwrap();
+    let finished = prompt.run(&["check", "release.yaml"]).expect_code(0);
+    assert!(finished.stdout.contains("for a cluster: `serin controller` runs it there"), "{finished:?}");
+    assert!(finished.stderr.contains("nothing judges this release"), "{finished:?}");
+    let finished = prompt.run(&["run", "release.yaml"]).expect_code(2);
+    assert!(finished.stderr.contains("`workload.kubernetes` is for a cluster"), "{finished:?}");
+}

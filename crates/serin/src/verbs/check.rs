@@ -4,18 +4,23 @@ use std::{path::PathBuf, process::ExitCode};
 
 use serin_core::{
     forecast::warnings,
+    plan::Plan,
     release::{Check, CheckStatus},
 };
 use serin_engine::preflight::static_checks;
+use serin_spec::validated::ClusterRelease;
 
 use super::StateArg;
 use crate::{
-    document, exit,
+    document::{self, Any},
+    exit,
     output::{self, Output},
     render,
 };
 
 /// Checks a release document and whether this machine could run it. Starts nothing.
+///
+/// Of a document for a cluster only what needs no cluster is checked: what is there is looked at before the release begins.
 ///
 /// With `analysis.expect.rps` in the document it also warns of criteria that so much traffic cannot decide.
 ///
@@ -33,14 +38,13 @@ pub(crate) struct Args {
 /// # Errors
 /// If stdout cannot be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
-    let Ok(document) = document::read(&args.file, output) else { return Ok(exit::code(exit::USAGE)) };
+    let document = match document::read_any(&args.file, output) {
+        Ok(Any::Machine(document)) => document,
+        Ok(Any::Cluster(name, release)) => return cluster(&name, &release, output),
+        Err(document::Rejected) => return Ok(exit::code(exit::USAGE)),
+    };
     let mut checks = static_checks(&document.release, &document.dir, &args.state.state, false);
-    checks.extend(warnings(&document.release.plan).into_iter().map(|warning| Check {
-        name: "forecast".to_owned(),
-        status: CheckStatus::Warn,
-        detail: warning.text,
-        hint: Some(warning.help),
-    }));
+    checks.extend(forecast(&document.release.plan));
     let failed = checks.iter().any(|check| check.status == CheckStatus::Fail);
     match output {
         Output::Json => {
@@ -52,4 +56,30 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(exit::code(if failed { exit::PREFLIGHT } else { exit::SUCCEEDED }))
+}
+
+/// A document for a cluster: what can be said without asking one.
+fn cluster(name: &str, release: &ClusterRelease, output: Output) -> anyhow::Result<ExitCode> {
+    let checks: Vec<Check> = forecast(&release.plan).collect();
+    match output {
+        Output::Json => {
+            output::data(&serde_json::json!({"document": name, "valid": true, "cluster": true, "checks": checks}).to_string())?;
+        }
+        Output::Text => {
+            let shown = render::end::checks(&checks, true).join("\n");
+            output::data(format!("{} is valid, for a cluster: `serin controller` runs it there\n{shown}", render::plain(name)).trim_end())?;
+        }
+    }
+    Ok(exit::code(exit::SUCCEEDED))
+}
+
+/// What so much traffic as is expected cannot decide.
+fn forecast(plan: &Plan) -> impl Iterator<Item = Check> {
+    let warning = |warning: serin_core::forecast::Warning| Check {
+        name: "forecast".to_owned(),
+        status: CheckStatus::Warn,
+        detail: warning.text,
+        hint: Some(warning.help),
+    };
+    warnings(plan).into_iter().map(warning)
 }
