@@ -1,7 +1,7 @@
 //! A copy of objects that keeps itself up to date.
 //!
 //! Each kind has a stream of its own with a back-off of its own: one kind that cannot be read holds up no other. A stream ends by itself after
-//! [`STREAM_FOR`] at the latest, so that a connection that hangs silently is noticed, and the age of the last sign of life can be asked for.
+//! a little more than three minutes at the latest, so that a connection that hangs silently is noticed, and the age of the last sign of life can be asked for.
 //! A gap in the events (`410 Gone`) leads to a new list; every other break goes on where it was.
 
 use std::{

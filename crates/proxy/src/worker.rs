@@ -29,6 +29,8 @@ use crate::{
 /// Bounds of a request's head; larger ones are answered with 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
+/// Few people look at a preview at a time, and none of them may take a client's place.
+const MAX_PREVIEW_CONNECTIONS: usize = 256;
 /// How often kept connections are looked through.
 const PRUNE_EVERY: Duration = Duration::from_secs(5);
 /// How long a connection without a request is kept once the proxy stops. Its next request may be under way already, and clients do
@@ -75,7 +77,10 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: TcpListener, connection
         _ = accepting.wait_for(|accepting| *accepting) => {}
         () = shutting_down(&mut shutdown) => {}
     }
-    let preview = worker.has_preview.then(|| tokio::spawn(preview::serve(worker.clone(), connections.clone(), alive.clone())));
+    let preview = worker.has_preview.then(|| {
+        let own = Arc::new(Semaphore::new(MAX_PREVIEW_CONNECTIONS));
+        tokio::spawn(preview::serve(worker.clone(), own, alive.clone()))
+    });
     tokio::select! {
         () = shutting_down(&mut shutdown) => {}
         () = accept_all(&worker, &listener, &connections, &alive, Entry::Clients) => {}

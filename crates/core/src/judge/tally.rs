@@ -31,6 +31,9 @@ pub struct Tally {
     /// something: they may count the same requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<(MetricName, u64)>,
+    /// Somebody here counts requests, if only none so far.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_here: bool,
 }
 
 /// Whether the data plane really splits as it was asked to.
@@ -60,6 +63,7 @@ impl Tally {
             add(&mut self.abandoned[arm.index()], slices.compared(arm).of(Outcome::ClientAborted));
         }
         add(&mut self.matched, slices.matched(Arm::Canary).requests());
+        self.counts_here |= observation.measured.is_empty();
         for measured in &observation.measured {
             let Reading::Counts(counts) = &measured.reading else { continue };
             let more = counts[Arm::Canary.index()].requests;
@@ -80,12 +84,11 @@ impl Tally {
     }
 
     /// Canary requests that count towards a stage's `min_requests`: compared ones; where there is nothing to compare with,
-    /// all by weight; and in a stage without weight the matched ones, or those of the preview. Where none is counted here, what another source
-    /// counted.
+    /// all by weight; and in a stage without weight the matched ones, or those of the preview. Where nobody here counts, what another
+    /// source counted.
     #[must_use]
     pub fn canary_requests(&self, weight: WeightBps) -> u64 {
-        let counted_here = self.open.iter().chain(&self.compared).any(|count| *count > 0) || self.matched > 0;
-        if let (false, Some((_, elsewhere))) = (counted_here, self.elsewhere) {
+        if let (false, Some((_, elsewhere))) = (self.counts_here, self.elsewhere) {
             return elsewhere;
         }
         match weight {

@@ -86,7 +86,8 @@ impl Release {
             return Progress::Missing { what, no_data: false };
         }
         if let Some(evaluated_at) = assessment.evaluated_at {
-            let age_ms = self.now().ms_since(evaluated_at);
+            let heard_at = self.counted_at.map_or(evaluated_at, |counted_at| counted_at.min(evaluated_at));
+            let age_ms = self.now().ms_since(heard_at);
             if age_ms > self.plan.analysis.stale_after_ms() {
                 let what = format!("nothing was measured for {}", crate::human_duration(age_ms));
                 return Progress::Missing { what, no_data: true };

@@ -29,6 +29,8 @@ pub struct Release {
     stable_news: StableNews,
     /// What the checks of the running preview showed. Not journaled: a restarted shell checks anew.
     pub(super) previewed: Previewed,
+    /// When the data plane was last heard of, where it is. What other sources say must not hide that it fell silent.
+    pub(super) counted_at: Option<Timestamp>,
     /// When outstanding effects are asked for again. Not journaled: a restarted shell asks for all of them at once.
     pub(super) due: BTreeMap<EffectId, Due>,
     epoch: u64,
@@ -163,6 +165,9 @@ impl Release {
                 if matches!(self.state.phase, Phase::Pending | Phase::Preflight | Phase::Deploying { .. }) {
                     forget_canary(&mut observation);
                 }
+                if observation.measured.is_empty() {
+                    self.counted_at = Some(self.now);
+                }
                 self.trial.observe(&observation);
                 self.judge();
             }
@@ -278,6 +283,7 @@ impl Release {
             told: BTreeSet::new(),
             stable_news: StableNews::default(),
             previewed: Previewed::default(),
+            counted_at: None,
             due: BTreeMap::new(),
             epoch,
             now,

@@ -38,6 +38,8 @@ struct Reign<'a> {
     eyes: &'a Eyes,
     setting: Setting,
     actors: JoinSet<(Key, ActorEnd)>,
+    /// Whose task it is.
+    tasks: HashMap<tokio::task::Id, Key>,
     /// The tasks that run; whose object they are for.
     running: HashMap<Key, String>,
     stamps: HashMap<Key, Stamp>,
@@ -57,8 +59,16 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         epoch: leads.epoch,
         recorder: Recorder::start(client.clone()),
     };
-    let mut reign =
-        Reign { client, eyes, setting, actors: JoinSet::new(), running: HashMap::new(), stamps: HashMap::new(), later: HashMap::new() };
+    let mut reign = Reign {
+        client,
+        eyes,
+        setting,
+        actors: JoinSet::new(),
+        tasks: HashMap::new(),
+        running: HashMap::new(),
+        stamps: HashMap::new(),
+        later: HashMap::new(),
+    };
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
     let mut services = eyes.memory.services.changes();
     loop {
@@ -82,6 +92,7 @@ impl Reign<'_> {
     fn ended(&mut self, ended: Result<(Key, ActorEnd), tokio::task::JoinError>) {
         match ended {
             Ok((key, end)) => {
+                self.tasks.retain(|_, of| *of != key);
                 self.running.remove(&key);
                 self.stamps.remove(&key);
                 if end != ActorEnd::Over {
@@ -89,12 +100,13 @@ impl Reign<'_> {
                     self.later.insert(key, Instant::now() + AGAIN);
                 }
             }
-            // Which one it was is not known: those whose task is gone are found again by a look at everything.
+            // The release needs a judge: another task goes on with it.
             Err(error) => {
                 tracing::error!(%error, "a task of a release broke");
-                if self.actors.is_empty() {
-                    self.running.clear();
-                    self.stamps.clear();
+                if let Some(key) = self.tasks.remove(&error.id()) {
+                    self.running.remove(&key);
+                    self.stamps.remove(&key);
+                    self.later.insert(key, Instant::now() + AGAIN);
                 }
             }
         }
@@ -233,7 +245,11 @@ impl Reign<'_> {
         tracing::info!(release = known.name(), run = run.number, epoch = run.epoch, "under way");
         self.running.insert(key.clone(), known.uid().to_owned());
         let actor = Actor::new(self.setting.clone(), known, run, core, pair, loaded);
-        self.actors.spawn(async move { (key, actor.drive().await) });
+        let task = self.actors.spawn({
+            let key = key.clone();
+            async move { (key, actor.drive().await) }
+        });
+        self.tasks.insert(task.id(), key);
     }
 
     fn pair(&self, release: &Release, place: &Place) -> Pair {

@@ -118,6 +118,8 @@ pub struct Actor {
     has_news: bool,
     /// That the judge's memory does not fit was said.
     is_told_of_memory: bool,
+    /// That the release is being deleted was said to the engine.
+    is_told_of_deletion: bool,
 }
 
 struct Written {
@@ -181,6 +183,7 @@ impl Actor {
             refreshed: Instant::now(),
             has_news: false,
             is_told_of_memory: false,
+            is_told_of_deletion: false,
         }
     }
 
@@ -247,7 +250,8 @@ impl Actor {
                 self.look_at_workload();
             }
         }
-        if release.metadata.deletion_timestamp.is_some() && self.known.metadata.deletion_timestamp.is_none() {
+        // Also one that was deleted while nobody led.
+        if release.metadata.deletion_timestamp.is_some() && !std::mem::replace(&mut self.is_told_of_deletion, true) {
             self.known.metadata.deletion_timestamp.clone_from(&release.metadata.deletion_timestamp);
             let reason = Some("the release is being deleted".to_owned());
             let _ = self.command(&Command { action: Action::Abort, by: "serin".to_owned(), reason });

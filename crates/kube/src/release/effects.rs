@@ -34,6 +34,8 @@ use crate::{
 /// The engine asks again after five seconds; an answer must come before.
 const ROUTER_PATIENCE: Duration = Duration::from_millis(4_800);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Until it is said what stable still lacks; then it goes on waiting.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// After gateways have said that they took the route, requests that they had already sent on are still on their way.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -161,7 +163,9 @@ impl World {
         }
         self.pair.promote(&self.judged).await.map_err(|error| error.to_string())?;
         self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
-        self.pair.stable_settled(&self.judged).await;
+        if timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)).await.is_err() {
+            return Err(self.unsettled());
+        }
         self.set_note(Some("the route to send everything to stable, which is the judged version now".to_owned()));
         self.router.hand_over(id).await.map_err(|error| error.to_string())?;
         let share = self.router.accepted_share().await.map_err(|error| error.to_string())?;
@@ -172,6 +176,16 @@ impl World {
         self.set_note(Some("the canary to be scaled back".to_owned()));
         self.pair.scale_canary(self.canary_replicas).await.map_err(|error| error.to_string())?;
         self.let_go(id).await.map_err(|fault| fault.text)
+    }
+
+    /// Why stable cannot take over yet.
+    fn unsettled(&self) -> String {
+        match self.pair.stable() {
+            None => "stable's Deployment is gone".to_owned(),
+            Some(stable) if stable.wanted == 0 => "stable's Deployment is asked to have no replicas: scale it up".to_owned(),
+            Some(stable) if stable.version != self.judged => "stable's template was changed back by somebody else".to_owned(),
+            Some(stable) => format!("{} of {} replicas of stable run what was judged and are ready", stable.ready, stable.wanted),
+        }
     }
 
     /// The route is nobody's from here on. One that was never touched is left as it is.

@@ -180,11 +180,11 @@ impl Pair {
         .await
     }
 
-    /// Returns once stable runs this version on all its replicas, and nothing else. Ends by being dropped.
+    /// Returns once stable runs this version on all its replicas, at least one, and nothing else. Ends by being dropped.
     pub async fn stable_settled(&self, version: &str) {
         let mut changes = self.watched.changes();
         loop {
-            if self.stable().is_some_and(|stable| stable.settled && stable.version == version) {
+            if self.stable().is_some_and(|stable| stable.settled && stable.ready > 0 && stable.version == version) {
                 return;
             }
             if changes.changed().await.is_err() {
@@ -193,7 +193,7 @@ impl Pair {
         }
     }
 
-    /// Returns once the canary has had this many replicas, all of this version and ready, for [`STEADY`]: what is ready for a moment between two
+    /// Returns once the canary has had this many replicas, all of this version and ready, for a second: what is ready for a moment between two
     /// crashes is to get no traffic. Ends by being dropped.
     pub async fn canary_settled(&self, version: &str, replicas: i32) {
         let mut changes = self.watched.changes();

@@ -22,6 +22,9 @@ use crate::{
 pub(super) struct Feed<'a> {
     pub(super) observation: &'a Observation,
     before: &'a [OpenCell],
+    /// The weights send requests to both arms: only then are they beside each other for sources that do not know how a request came to its
+    /// arm. A preview is looked at by people, and next to a canary that has everything an idle stable answers probes.
+    pub(super) is_beside: bool,
 }
 
 /// Events of a rate among compared traffic at one weight.
@@ -50,8 +53,8 @@ pub(super) struct Seen {
 }
 
 impl<'a> Feed<'a> {
-    pub(super) fn new(observation: &'a Observation, before: &'a [OpenCell]) -> Self {
-        Self { observation, before }
+    pub(super) fn new(observation: &'a Observation, before: &'a [OpenCell], is_beside: bool) -> Self {
+        Self { observation, before, is_beside }
     }
 
     /// Compared events of a rate, by weight. Weights at which nothing can be compared are in it: they tell about stable.
@@ -83,6 +86,7 @@ impl<'a> Feed<'a> {
     /// counts. Counts of the canary alone say nothing about the ratio.
     fn measured_rates(&self, metric: MetricName) -> impl Iterator<Item = RateBatch> {
         self.measured_counts(metric).filter_map(|[stable, canary]| {
+            let canary = if self.is_beside { canary } else { ArmCounts::default() };
             let weight = if canary.requests == 0 { Share::NONE } else { Share::realised(canary.requests, stable.requests)? };
             let batch = ArmsBatch { canary, stable, weight };
             (stable.requests > 0).then_some(RateBatch { fail: batch, pass: batch })

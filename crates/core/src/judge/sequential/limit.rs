@@ -164,7 +164,7 @@ impl LimitTest {
     }
 
     pub(super) fn verdict(&self, ln_threshold: f64, weight: WeightBps) -> Verdict {
-        let side = if weight.is_zero() { &self.matched } else { &self.by_weight };
+        let side = self.side(weight);
         if self.ln_e() >= ln_threshold {
             // Nobody stands next to a canary that has everything.
             match self.accused().run_up.ln_for_stable(self.share) {
@@ -200,7 +200,7 @@ impl LimitTest {
         if self.events != Events::Rate {
             return [None, None];
         }
-        let side = if weight.is_zero() { &self.matched } else { &self.by_weight };
+        let side = self.side(weight);
         [side.fail.seen(), self.stable.seen()].map(|counts| (counts.requests > 0).then(|| counts.events as f64 / counts.requests as f64))
     }
 
@@ -208,8 +208,7 @@ impl LimitTest {
         let breaking = matches!(verdict, Verdict::Fail | Verdict::Environment);
         let side = match breaking {
             true => self.accused(),
-            false if weight.is_zero() => &self.matched,
-            false => &self.by_weight,
+            false => self.side(weight),
         };
         let who = if std::ptr::eq(side, &raw const self.matched) { format!("{}: ", choice(self.is_preview)) } else { String::new() };
         let limit = format!("limit {}", format_value(self.max, self.metric.unit()));
@@ -247,6 +246,11 @@ impl LimitTest {
     pub(super) fn stable_text(&self, alpha: f64) -> String {
         let limit = format_value(self.max, self.metric.unit());
         format!("{} in the last minute; limit {limit}", self.describe(self.stable_recent.total(), alpha))
+    }
+
+    /// The population that a stage of this weight is about. Other sources do not know how a request came to its arm.
+    fn side(&self, weight: WeightBps) -> &Side {
+        if weight.is_zero() && self.metric.external().is_none() { &self.matched } else { &self.by_weight }
     }
 
     /// The population with the stronger evidence.

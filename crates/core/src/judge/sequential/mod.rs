@@ -278,9 +278,10 @@ impl Memory {
     fn observe(&mut self, observation: &Observation) {
         let at = observation.at;
         self.sights.observe(observation);
-        let feed = Feed::new(observation, &self.open);
         let ln_pass = -self.rules.beta.ln();
         let stage = self.stage.map(|memory| memory.stage);
+        let is_beside = stage.is_some_and(|stage| !stage.weight.is_zero() && stage.weight != WeightBps::FULL);
+        let feed = Feed::new(observation, &self.open, is_beside);
         for rule in &mut self.criteria {
             let stage = stage.filter(|stage| rule.applies(*stage));
             rule.observe(&feed, &self.past, stage.map(|stage| stage.weight), ln_pass);

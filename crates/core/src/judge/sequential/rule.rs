@@ -130,6 +130,8 @@ impl Rule {
                 Kind::Rate(test) => test.observe(feed, in_stage, ln_pass),
                 Kind::Latency(latency) => latency.observe(feed, past, in_stage, ln_pass, test.ln_threshold),
                 Kind::Limit(test) => test.observe(feed, in_stage, ln_pass),
+                // An idle stable next to a canary that has everything uses nothing, and that is no measure.
+                Kind::Gauge(test) if test.is_versus_stable() && !feed.is_beside => {}
                 Kind::Gauge(test) => test.observe(feed.observation, in_stage, ln_pass),
                 Kind::After(test) => test.observe(feed, stage_weight),
             }

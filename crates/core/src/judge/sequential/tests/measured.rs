@@ -33,15 +33,23 @@ impl World {
     }
 
     fn of(plan: Plan) -> Self {
+        Self::at(plan, 500)
+    }
+
+    fn at(plan: Plan, weight_bps: u16) -> Self {
         let mut trial = Trial::new(&plan);
-        trial.begin_stage(&plan, 0, bps(500));
+        trial.begin_stage(&plan, 0, bps(weight_bps));
         Self { plan, trial, now_ms: 1_000_000 }
     }
 
-    fn see(&mut self, readings: Vec<Reading>) -> CriterionAssessment {
+    fn observe(&mut self, readings: Vec<Reading>) {
         let name = MetricName::new("orders").unwrap();
         let measured = readings.into_iter().map(|reading| Measured { metric: name, reading }).collect();
         self.trial.observe(&Observation { at: Timestamp(self.now_ms), measured, ..Observation::default() });
+    }
+
+    fn see(&mut self, readings: Vec<Reading>) -> CriterionAssessment {
+        self.observe(readings);
         self.trial.assessment().criteria[0].clone()
     }
 
@@ -101,6 +109,39 @@ fn an_absolute_limit_on_a_ratio() {
     assert!(failed <= 3, "{failed}");
     let mut world = World::new(ExternalKind::Ratio, Some(0.05), None);
     assert!(world.until(Verdict::Environment, 50, |_| counts([1_000, 300], [100, 30])).is_some(), "stable breaks it too");
+}
+
+/// A preview has its testers, and an idle stable its probes: neither is beside the other arm's clients.
+#[test]
+fn arms_are_compared_while_the_weights_send_requests_to_both() {
+    // Where it does not apply, a criterion is shown only if it fails.
+    let fails = |world: &mut World, most: usize, reading: fn(usize) -> Reading| {
+        (0..most).any(|look| {
+            world.now_ms += POLL_MS;
+            world.observe(vec![reading(look)]);
+            world.trial.assessment().criteria.first().is_some_and(|one| one.verdict == Verdict::Fail)
+        })
+    };
+    for (weight_bps, is_compared) in [(0, false), (5_000, true), (10_000, false)] {
+        let plan = World::new(ExternalKind::Ratio, None, Some((1.5, None))).plan;
+        assert_eq!(fails(&mut World::at(plan, weight_bps), 40, |_| counts([1_000, 0], [1_000, 50])), is_compared, "{weight_bps}");
+        let plan = World::new(ExternalKind::Value, None, Some((1.2, None))).plan;
+        let value = |look: usize| Reading::Values([Some(1.0 + look as f64 / 1_000.0), Some(60.0)], None);
+        assert_eq!(fails(&mut World::at(plan, weight_bps), 400, value), is_compared, "a value at {weight_bps}");
+        let limited = || World::at(World::new(ExternalKind::Ratio, Some(0.05), None).plan, weight_bps);
+        assert!(limited().until(Verdict::Fail, 40, |_| counts([1_000, 10], [100, 30])).is_some(), "a limit at {weight_bps}");
+        assert!(limited().until(Verdict::Pass, 50, |_| counts([1_000, 10], [100, 1])).is_some(), "a limit at {weight_bps}");
+    }
+}
+
+#[test]
+fn what_a_source_counts_is_no_request_where_requests_are_counted() {
+    let mut world = World::new(ExternalKind::Ratio, Some(0.05), None);
+    world.look(vec![counts([100, 0], [60, 0])]);
+    assert_eq!(world.trial.tally().canary_requests(bps(500)), 60, "nobody else counts");
+    // The built-in proxy is there, and saw none.
+    world.look(vec![]);
+    assert_eq!(world.trial.tally().canary_requests(bps(500)), 0);
 }
 
 #[test]
