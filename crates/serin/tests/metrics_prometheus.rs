@@ -137,6 +137,8 @@ fn a_source_that_is_gone_promotes_nobody() {
     wait::until("the source to be seen again", || (shop.criterion("lost-orders")["verdict"] != "unknown").then_some(()));
     let aborted = shop.place.serin(&["abort"]);
     assert!(aborted.status.success(), "{aborted:?}");
+    // An interrupt before that would be the end instead.
+    let _ = run.event("rolled-back");
     load.stop().assert_nothing_lost();
     run.interrupt();
     assert_eq!(run.end().code, Some(4));
