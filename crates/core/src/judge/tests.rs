@@ -278,7 +278,7 @@ fn rescues_and_mirrors_count_for_nobody() {
         trial.observe(&seen_at(at_ms, 2_000, assignment, (100, 100), (100, 100)));
         assert_eq!(trial.assessment().criteria[0].verdict, Unknown);
     }
-    assert_eq!(*trial.tally(), Tally::default());
+    assert_eq!(*trial.tally(), Tally { counts_here: true, ..Tally::default() });
 }
 
 /// Verdicts of a criterion over seconds with these shares of errors; `None`: nothing seen.
