@@ -118,6 +118,8 @@ pub struct Actor {
     has_news: bool,
     /// That the judge's memory does not fit was said.
     is_told_of_memory: bool,
+    /// That a run which must end waits for stable was said.
+    is_told_of_wait: bool,
     /// That the release is being deleted was said to the engine.
     is_told_of_deletion: bool,
 }
@@ -183,6 +185,7 @@ impl Actor {
             refreshed: Instant::now(),
             has_news: false,
             is_told_of_memory: false,
+            is_told_of_wait: false,
             is_told_of_deletion: false,
         }
     }
@@ -281,6 +284,10 @@ impl Actor {
         {
             self.must_end("the template of the canary's Deployment was changed while it was on trial; what it is now begins a new release");
         }
+        if canary.is_none() && matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. }) {
+            self.must_end(&format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
+        }
+        let stable_ready = stable.as_ref().map_or(0, |stable| stable.ready);
         let failing = self.pods.all().iter().find_map(|pod| trouble(pod)).map(|trouble| format!("pod {}: {}", trouble.pod, trouble.text));
         let canary_failure = match (&self.changed, &canary) {
             (Some(why), _) => Some(why.clone()),
@@ -295,6 +302,7 @@ impl Actor {
             canary_failure,
         };
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
+        self.end_if_it_may(stable_ready);
     }
 
     fn hear(&mut self, news: News) {
@@ -319,14 +327,24 @@ impl Actor {
         }
     }
 
-    /// What was judged is no longer what is there. Where the judge's eyes are closed already, it is an abort.
+    /// What was judged is no longer what is there. Whoever calls this looks at the workload next, which carries it out.
     fn must_end(&mut self, why: &str) {
-        if self.changed.is_some() {
-            return;
-        }
-        self.changed = Some(why.to_owned());
-        if matches!(self.engine.state().phase, Phase::Preflight | Phase::Finishing | Phase::Retained { .. }) {
-            let _ = self.command(&Command { action: Action::Abort, by: "serin".to_owned(), reason: Some(why.to_owned()) });
+        self.changed.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Ends a run that must end in a phase in which the engine does not look at the canary: by an abort, which moves traffic whatever stable's
+    /// state, so that it is only given when stable can take it.
+    fn end_if_it_may(&mut self, stable_ready: i32) {
+        let Some(why) = self.changed.clone() else { return };
+        match way_to_end(&self.engine.state().phase, stable_ready) {
+            WayToEnd::Abort => {
+                let _ = self.command(&Command { action: Action::Abort, by: "serin".to_owned(), reason: Some(why) });
+            }
+            WayToEnd::WaitForStable if !std::mem::replace(&mut self.is_told_of_wait, true) => {
+                self.say("must end", &format!("{why}; this waits for a ready replica of stable, which would get all traffic"));
+                self.refresh_soon();
+            }
+            WayToEnd::WaitForStable | WayToEnd::Engine => {}
         }
     }
 
@@ -468,6 +486,26 @@ impl Actor {
     }
 }
 
+/// How a run ends whose canary is no longer what was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayToEnd {
+    /// The engine takes it for a failure of the canary, and knows itself what a stable without replicas means.
+    Engine,
+    /// Nothing serves yet, or stable can take everything.
+    Abort,
+    /// Stable would lose everything that the canary serves now.
+    WaitForStable,
+}
+
+fn way_to_end(phase: &Phase, stable_ready: i32) -> WayToEnd {
+    match phase {
+        Phase::Preflight => WayToEnd::Abort,
+        Phase::Finishing | Phase::Retained { .. } if stable_ready > 0 => WayToEnd::Abort,
+        Phase::Finishing | Phase::Retained { .. } => WayToEnd::WaitForStable,
+        _ => WayToEnd::Engine,
+    }
+}
+
 /// The router of a run.
 pub(crate) fn router(setting: &Setting, release: &Release, run: &Run) -> GatewayApiRoute {
     let traffic = &run.place.traffic;
@@ -489,4 +527,25 @@ pub(crate) fn router(setting: &Setting, release: &Release, run: &Run) -> Gateway
 /// The time that a new engine begins at.
 pub(crate) fn now(not_before: Timestamp) -> Timestamp {
     Clock::start(not_before).now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_moved_onto_a_stable_that_is_not_there() {
+        let retained = Phase::Retained { since: Timestamp(0) };
+        for (phase, stable_ready, expected) in [
+            (Phase::Preflight, 0, WayToEnd::Abort),
+            (Phase::Finishing, 0, WayToEnd::WaitForStable),
+            (Phase::Finishing, 1, WayToEnd::Abort),
+            (retained.clone(), 0, WayToEnd::WaitForStable),
+            (retained, 2, WayToEnd::Abort),
+            (Phase::Promoting, 2, WayToEnd::Engine),
+            (Phase::Retiring, 2, WayToEnd::Engine),
+        ] {
+            assert_eq!(way_to_end(&phase, stable_ready), expected, "{phase:?} {stable_ready}");
+        }
+    }
 }
