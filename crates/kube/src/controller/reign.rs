@@ -29,6 +29,8 @@ const TOGETHER: Duration = Duration::from_millis(30);
 /// After something that went wrong, and between two looks at everything.
 const AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AT_ALL: Duration = Duration::from_secs(60);
+/// Epochs of runs that each leader has to itself, as a power of two: as often it may take up one release again.
+const EPOCHS_OF_A_LEADER: u32 = 20;
 
 /// What was last looked at: versions of the release, of both Deployments and of both Services.
 type Stamp = [Option<String>; 5];
@@ -56,7 +58,7 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         memory: eyes.memory.clone(),
         routes: Arc::clone(&eyes.routes),
         fence,
-        epoch: leads.epoch,
+        epoch: first_epoch(leads),
         recorder: Recorder::start(client.clone()),
     };
     let mut reign = Reign {
@@ -184,6 +186,7 @@ impl Reign<'_> {
         replicas: i32,
         retry: Option<String>,
     ) -> Result<(), ApiError> {
+        self.still_leads().await?;
         let mut known = self.with_finalizer(release).await?;
         let status = known.status.get_or_insert_default();
         if let Some(id) = retry {
@@ -206,6 +209,7 @@ impl Reign<'_> {
 
     async fn resume(&mut self, release: &Release, loaded: Option<ClusterRelease>) -> Result<(), ApiError> {
         let Some(engine) = release.status.as_ref().and_then(|status| status.engine.clone()) else { return Ok(()) };
+        self.still_leads().await?;
         let Some(resumed) = engine.resumed() else {
             // Written by another version of this program, or by hand. Nothing is guessed: the route's note still guards the traffic.
             let why = "what the engine stored cannot be read; remove `status.engine` once the route gives the canary nothing";
@@ -239,6 +243,11 @@ impl Reign<'_> {
         Ok(())
     }
 
+    /// Asked after a status was read and before anything follows from it: while we lead, nobody else has written a newer one.
+    async fn still_leads(&self) -> Result<(), ApiError> {
+        if self.setting.fence.holds().await { Ok(()) } else { Err(ApiError::not_leading()) }
+    }
+
     fn start(&mut self, known: Release, run: Run, core: Core, loaded: Option<&ClusterRelease>) {
         let key = key(&known);
         let pair = self.pair(&known, &run.place);
@@ -262,6 +271,7 @@ impl Reign<'_> {
             [&workload.stable, &workload.canary],
             traffic.namespace.as_deref().unwrap_or(own),
             [&traffic.stable_service, &traffic.canary_service],
+            Arc::clone(&self.setting.fence),
         )
     }
 
@@ -326,6 +336,12 @@ impl Reign<'_> {
     }
 }
 
+/// The first epoch of a leader: greater than all that leaders before it may have given to runs, so that its moves are always the newer ones. The
+/// lease counts to less than 2^31, which leaves this far below the largest integer of the status.
+fn first_epoch(leads: Leadership) -> u64 {
+    leads.epoch.min(i32::MAX.unsigned_abs().into()) << EPOCHS_OF_A_LEADER
+}
+
 fn key(release: &Release) -> Key {
     (release.namespace().to_owned(), release.name().to_owned())
 }
@@ -364,6 +380,14 @@ fn way_back(name: &str) -> Result<Plan, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_under_one_leader_do_not_reach_the_epochs_of_the_next() {
+        let [one, two, last] = [1, 2, u64::MAX].map(|epoch| first_epoch(Leadership { epoch }));
+        assert!(one + 1_000_000 < two);
+        // Numbers of the status are int64, and what shows them may hold no more than 53 bits exactly.
+        assert!(last < 1 << 52, "{last}");
+    }
 
     #[test]
     fn the_way_back_is_a_valid_plan_for_the_same_router() {
