@@ -7,7 +7,12 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use serin_core::{Timestamp, plan::Plan, release::Release as Core};
+use serin_core::{
+    Timestamp,
+    plan::Plan,
+    release::{EffectId, Release as Core},
+};
+use serin_engine::router::{Router as _, RouterError, Split};
 use serin_spec::{load_cluster, validated::ClusterRelease};
 use tokio::{
     task::JoinSet,
@@ -16,7 +21,7 @@ use tokio::{
 
 use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
 use crate::{
-    api::{ApiError, COMMAND, CommandStatus, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
+    api::{ApiError, COMMAND, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
     release::{Actor, ActorEnd, Place, Run, Setting, idle, invalid, now, router},
     route::Fence,
@@ -211,10 +216,14 @@ impl Reign<'_> {
         let Some(engine) = release.status.as_ref().and_then(|status| status.engine.clone()) else { return Ok(()) };
         self.still_leads().await?;
         let Some(resumed) = engine.resumed() else {
-            // Written by another version of this program, or by hand. Nothing is guessed: the route's note still guards the traffic.
+            // Written by another version of this program, or by hand. Nothing is guessed but where stable is.
+            let taken_back = self.take_back(release, &engine).await;
             let why = "what the engine stored cannot be read; remove `status.engine` once the route gives the canary nothing";
             let status = invalid(release.generation(), release.status.as_ref(), why, &jiff::Timestamp::now().to_string());
-            return if release.status.as_ref() == Some(&status) { Ok(()) } else { self.say(release, status).await };
+            if release.status.as_ref() != Some(&status) {
+                self.say(release, status).await?;
+            }
+            return taken_back;
         };
         let same = loaded.filter(|loaded| loaded.document_hash == engine.document_hash);
         // Without the document that it was begun with, a run can only be taken back.
@@ -241,6 +250,35 @@ impl Reign<'_> {
         let core = Core::resume_at(plan, resumed.state, resumed.checkpoint.as_ref(), seen, latched, run.epoch, at);
         self.start(release.clone(), run, core, same.as_ref());
         Ok(())
+    }
+
+    /// A run whose state cannot be read has no judge any more: what it gave the canary goes back to stable, as soon as that can take it. A run
+    /// whose places cannot be read either, or that was handed over or is over, is left as it is.
+    async fn take_back(&self, release: &Release, engine: &Engine) -> Result<(), ApiError> {
+        let Some(place) = place_alone(engine) else { return Ok(()) };
+        let run = Run {
+            number: release.status.as_ref().map_or(1, |status| status.run),
+            epoch: self.setting.epoch.max(engine.epoch + 1),
+            document_hash: engine.document_hash.clone(),
+            judged: engine.template_hash.clone(),
+            place,
+            canary_replicas: engine.canary_replicas,
+        };
+        let router = router(&self.setting, release, &run);
+        let on_route = |error: &RouterError| ApiError::Unreachable("the route".to_owned(), error.to_string());
+        let note = match router.note().await {
+            Ok(note) => note,
+            Err(error) if error.fault().retryable => return Err(on_route(&error)),
+            Err(_) => None,
+        };
+        if note.is_none_or(|note| note.done || note.handed_over) {
+            return Ok(());
+        }
+        if self.pair(release, &run.place).stable().is_none_or(|stable| stable.ready == 0) {
+            let why = "it has no ready replica to take the traffic of a run whose state cannot be read";
+            return Err(ApiError::Unreachable("stable".to_owned(), why.to_owned()));
+        }
+        router.shift(EffectId(u64::MAX), Split::default()).await.map_err(|error| on_route(&error))
     }
 
     /// Asked after a status was read and before anything follows from it: while we lead, nobody else has written a newer one.
@@ -334,6 +372,11 @@ impl Reign<'_> {
     fn api(&self, release: &Release) -> Api<Release> {
         Api::namespaced(self.client.clone(), release.namespace())
     }
+}
+
+/// The objects of a run whose state may be unreadable.
+fn place_alone(engine: &Engine) -> Option<Place> {
+    serde_json::from_str(&engine.place).ok()
 }
 
 /// The first epoch of a leader: greater than all that leaders before it may have given to runs, so that its moves are always the newer ones. The
