@@ -224,7 +224,9 @@ impl Actor {
     }
 
     async fn ended(self, end: ActorEnd) -> ActorEnd {
-        if end == ActorEnd::Gone && self.engine.state().canary_has_traffic() {
+        let state = self.engine.state();
+        // Also what was taken back already still has the release's name on it until it is let go.
+        if end == ActorEnd::Gone && !state.targets.is_empty() && !state.is_final() {
             self.world.abandon().await;
         }
         end
