@@ -11,7 +11,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, api::DynamicObject};
+use kube::Api;
 use serin_core::{
     Timestamp,
     release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
@@ -28,16 +28,16 @@ use super::{
     clock::Clock,
     commands,
     effects::{World, carry_out},
+    ending::{WayToEnd, way_to_end},
     journal::{Journal, JournalError},
+    setting::{Setting, router},
     snapshot::{Place, Snapshot},
     status::{Context, MAX_TIMELINE, line, status, took},
 };
 use crate::{
     api::{COMMAND, CommandStatus, Release, ReleaseStatus, TimelineLine},
-    controller::Recorder,
-    route::{Fence, GatewayApiRoute, Owner, Services},
     watch::{WatchTask, Watched, watch_all},
-    workload::{Memory, Pair, trouble},
+    workload::{Pair, trouble},
 };
 
 /// How often a run looks after itself when nothing wakes it.
@@ -46,25 +46,6 @@ const PULSE: Duration = Duration::from_secs(1);
 const REFRESH: Duration = Duration::from_secs(10);
 /// Between two attempts to write a status that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
-
-/// What runs of all releases share.
-#[derive(Clone)]
-pub struct Setting {
-    /// The API server.
-    pub client: Client,
-    /// Every release.
-    pub releases: Arc<Watched<Release>>,
-    /// Every Deployment and Service.
-    pub memory: Memory,
-    /// Every HTTPRoute.
-    pub routes: Arc<Watched<DynamicObject>>,
-    /// Whether we lead.
-    pub fence: Arc<dyn Fence>,
-    /// The leadership's epoch.
-    pub epoch: u64,
-    /// Tells the cluster what happens.
-    pub recorder: Recorder,
-}
 
 /// Why an actor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -488,66 +469,7 @@ impl Actor {
     }
 }
 
-/// How a run ends whose canary is no longer what was judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WayToEnd {
-    /// The engine takes it for a failure of the canary, and knows itself what a stable without replicas means.
-    Engine,
-    /// Nothing serves yet, or stable can take everything.
-    Abort,
-    /// Stable would lose everything that the canary serves now.
-    WaitForStable,
-}
-
-fn way_to_end(phase: &Phase, stable_ready: i32) -> WayToEnd {
-    match phase {
-        Phase::Preflight => WayToEnd::Abort,
-        Phase::Finishing | Phase::Retained { .. } if stable_ready > 0 => WayToEnd::Abort,
-        Phase::Finishing | Phase::Retained { .. } => WayToEnd::WaitForStable,
-        _ => WayToEnd::Engine,
-    }
-}
-
-/// The router of a run.
-pub(crate) fn router(setting: &Setting, release: &Release, run: &Run) -> GatewayApiRoute {
-    let traffic = &run.place.traffic;
-    let services = Services {
-        stable: traffic.stable_service.clone(),
-        canary: traffic.canary_service.clone(),
-        namespace: traffic.namespace.clone().unwrap_or_else(|| release.namespace().to_owned()),
-    };
-    let owner = Owner {
-        release: release.uid().to_owned(),
-        name: format!("{}/{}", release.namespace(), release.name()),
-        run: run.number,
-        epoch: run.epoch,
-    };
-    let fence = Arc::clone(&setting.fence);
-    GatewayApiRoute::new(setting.client.clone(), &traffic.route, services, traffic.matches.clone(), owner, fence)
-}
-
 /// The time that a new engine begins at.
 pub(crate) fn now(not_before: Timestamp) -> Timestamp {
     Clock::start(not_before).now()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_moved_onto_a_stable_that_is_not_there() {
-        let retained = Phase::Retained { since: Timestamp(0) };
-        for (phase, stable_ready, expected) in [
-            (Phase::Preflight, 0, WayToEnd::Abort),
-            (Phase::Finishing, 0, WayToEnd::WaitForStable),
-            (Phase::Finishing, 1, WayToEnd::Abort),
-            (retained.clone(), 0, WayToEnd::WaitForStable),
-            (retained, 2, WayToEnd::Abort),
-            (Phase::Promoting, 2, WayToEnd::Engine),
-            (Phase::Retiring, 2, WayToEnd::Engine),
-        ] {
-            assert_eq!(way_to_end(&phase, stable_ready), expected, "{phase:?} {stable_ready}");
-        }
-    }
 }
