@@ -164,6 +164,13 @@ fn what_others_change_meanwhile_is_met() {
     shop.cluster.patch(("gateway.networking.k8s.io/v1", "HTTPRoute"), "shop", "shop", &json!({"spec": {"rules": rules}}));
     shop.until("the drift to be told", |shop| heads(&shop.status()).contains(&"drift found".to_owned()).then_some(()));
     shop.until("the weight again", |shop| (shop.canary_weight() == (2_000, 2)).then_some(()));
+    // So is one that takes our note away as well, as when an old file is put in its place.
+    let drifts = |shop: &Shop| heads(&shop.status()).iter().filter(|head| *head == "drift found").count();
+    let before = drifts(&shop);
+    let replaced = json!({"metadata": {"annotations": {"serin.dev/decision": null}}, "spec": {"rules": rules}});
+    shop.cluster.patch(("gateway.networking.k8s.io/v1", "HTTPRoute"), "shop", "shop", &replaced);
+    shop.until("the drift to be told again", |shop| (drifts(shop) > before).then_some(()));
+    shop.until("the weight once more", |shop| (shop.canary_weight() == (2_000, 2)).then_some(()));
 
     // Deleted in the middle, it takes its traffic back first.
     shop.cluster.delete("serin.dev/v1alpha1", "Release", "shop", "shop");
@@ -171,6 +178,46 @@ fn what_others_change_meanwhile_is_met() {
     assert_eq!(shop.canary_weight(), (0, 1));
     assert_eq!(shop.get("apps/v1", "Deployment", "shop-canary")["spec"]["replicas"], 0);
     assert_eq!(container(&shop, "shop")["image"], "registry.example/sample-app:v1");
+}
+
+#[test]
+fn a_deleted_release_goes_whatever_else_went() {
+    let Some(shop) = Shop::open("a_deleted_release_goes_whatever_else_went") else { return };
+    let first = shop.controller();
+    shop.new_version("v2");
+    shop.release("{weight: 20, hold: 60s}", "");
+    shop.until("the first stage", |shop| (shop.canary_weight() == (2_000, 2)).then_some(()));
+    // Deleted while nobody leads: whoever leads next takes its traffic back.
+    shop.terminate(first);
+    shop.cluster.delete("serin.dev/v1alpha1", "Release", "shop", "shop");
+    assert!(!shop.status().is_null(), "it waits for a controller");
+    let second = shop.controller();
+    shop.until("the release to go", |shop| shop.status().is_null().then_some(()));
+    assert_eq!(shop.canary_weight(), (0, 1));
+
+    // One of the same name is another release, which may have the route. What is not there gives the canary nothing.
+    shop.release("{weight: 20, hold: 60s}", "");
+    shop.until("the first stage again", |shop| (shop.canary_weight() == (2_000, 2)).then_some(()));
+    let mut route = shop.route();
+    shop.cluster.delete("gateway.networking.k8s.io/v1", "HTTPRoute", "shop", "shop");
+    shop.cluster.delete("serin.dev/v1alpha1", "Release", "shop", "shop");
+    shop.until("the release without a route to go", |shop| shop.status().is_null().then_some(()));
+    shop.until("no replicas", |shop| (shop.get("apps/v1", "Deployment", "shop-canary")["spec"]["replicas"] == 0).then_some(()));
+
+    // A state that nobody can read is no reason to leave the canary its share.
+    route["metadata"] = json!({"name": "shop", "namespace": "shop"});
+    route["spec"]["rules"] = json!([{"backendRefs": [{"name": "shop", "port": 80}]}]);
+    route.as_object_mut().unwrap().remove("status");
+    shop.cluster.try_apply(&route).unwrap();
+    shop.release("{weight: 20, hold: 60s}", "");
+    shop.until("the first stage once more", |shop| (shop.canary_weight() == (2_000, 2)).then_some(()));
+    shop.terminate(second);
+    let unreadable = json!({"status": {"engine": {"state": "of another version"}}});
+    shop.cluster.patch(("serin.dev/v1alpha1", "Release/status"), "shop", "shop", &unreadable);
+    shop.controller();
+    let status = shop.until_phase("Invalid");
+    assert!(status["reason"].as_str().unwrap().contains("cannot be read"), "{status:#}");
+    assert_eq!(shop.canary_weight(), (0, 1));
 }
 
 #[test]

@@ -28,6 +28,12 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// The lease is somebody else's: what was to be done is the new leader's to do.
+    #[must_use]
+    pub fn not_leading() -> Self {
+        Self::Unreachable("the lease".to_owned(), "another controller leads now".to_owned())
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -7,7 +7,12 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use serin_core::{Timestamp, plan::Plan, release::Release as Core};
+use serin_core::{
+    Timestamp,
+    plan::Plan,
+    release::{EffectId, Release as Core},
+};
+use serin_engine::router::{Router as _, RouterError, Split};
 use serin_spec::{load_cluster, validated::ClusterRelease};
 use tokio::{
     task::JoinSet,
@@ -16,7 +21,7 @@ use tokio::{
 
 use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
 use crate::{
-    api::{ApiError, COMMAND, CommandStatus, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
+    api::{ApiError, COMMAND, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
     release::{Actor, ActorEnd, Place, Run, Setting, idle, invalid, now, router},
     route::Fence,
@@ -29,6 +34,8 @@ const TOGETHER: Duration = Duration::from_millis(30);
 /// After something that went wrong, and between two looks at everything.
 const AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AT_ALL: Duration = Duration::from_secs(60);
+/// Epochs of runs that each leader has to itself, as a power of two: as often it may take up one release again.
+const EPOCHS_OF_A_LEADER: u32 = 20;
 
 /// What was last looked at: versions of the release, of both Deployments and of both Services.
 type Stamp = [Option<String>; 5];
@@ -56,7 +63,7 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         memory: eyes.memory.clone(),
         routes: Arc::clone(&eyes.routes),
         fence,
-        epoch: leads.epoch,
+        epoch: first_epoch(leads),
         recorder: Recorder::start(client.clone()),
     };
     let mut reign = Reign {
@@ -184,6 +191,7 @@ impl Reign<'_> {
         replicas: i32,
         retry: Option<String>,
     ) -> Result<(), ApiError> {
+        self.still_leads().await?;
         let mut known = self.with_finalizer(release).await?;
         let status = known.status.get_or_insert_default();
         if let Some(id) = retry {
@@ -206,11 +214,16 @@ impl Reign<'_> {
 
     async fn resume(&mut self, release: &Release, loaded: Option<ClusterRelease>) -> Result<(), ApiError> {
         let Some(engine) = release.status.as_ref().and_then(|status| status.engine.clone()) else { return Ok(()) };
+        self.still_leads().await?;
         let Some(resumed) = engine.resumed() else {
-            // Written by another version of this program, or by hand. Nothing is guessed: the route's note still guards the traffic.
+            // Written by another version of this program, or by hand. Nothing is guessed but where stable is.
+            let taken_back = self.take_back(release, &engine).await;
             let why = "what the engine stored cannot be read; remove `status.engine` once the route gives the canary nothing";
             let status = invalid(release.generation(), release.status.as_ref(), why, &jiff::Timestamp::now().to_string());
-            return if release.status.as_ref() == Some(&status) { Ok(()) } else { self.say(release, status).await };
+            if release.status.as_ref() != Some(&status) {
+                self.say(release, status).await?;
+            }
+            return taken_back;
         };
         let same = loaded.filter(|loaded| loaded.document_hash == engine.document_hash);
         // Without the document that it was begun with, a run can only be taken back.
@@ -239,6 +252,40 @@ impl Reign<'_> {
         Ok(())
     }
 
+    /// A run whose state cannot be read has no judge any more: what it gave the canary goes back to stable, as soon as that can take it. A run
+    /// whose places cannot be read either, or that was handed over or is over, is left as it is.
+    async fn take_back(&self, release: &Release, engine: &Engine) -> Result<(), ApiError> {
+        let Some(place) = place_alone(engine) else { return Ok(()) };
+        let run = Run {
+            number: release.status.as_ref().map_or(1, |status| status.run),
+            epoch: self.setting.epoch.max(engine.epoch + 1),
+            document_hash: engine.document_hash.clone(),
+            judged: engine.template_hash.clone(),
+            place,
+            canary_replicas: engine.canary_replicas,
+        };
+        let router = router(&self.setting, release, &run);
+        let on_route = |error: &RouterError| ApiError::Unreachable("the route".to_owned(), error.to_string());
+        let note = match router.note().await {
+            Ok(note) => note,
+            Err(error) if error.fault().retryable => return Err(on_route(&error)),
+            Err(_) => None,
+        };
+        if note.is_none_or(|note| note.done || note.handed_over) {
+            return Ok(());
+        }
+        if self.pair(release, &run.place).stable().is_none_or(|stable| stable.ready == 0) {
+            let why = "it has no ready replica to take the traffic of a run whose state cannot be read";
+            return Err(ApiError::Unreachable("stable".to_owned(), why.to_owned()));
+        }
+        router.shift(EffectId(u64::MAX), Split::default()).await.map_err(|error| on_route(&error))
+    }
+
+    /// Asked after a status was read and before anything follows from it: while we lead, nobody else has written a newer one.
+    async fn still_leads(&self) -> Result<(), ApiError> {
+        if self.setting.fence.holds().await { Ok(()) } else { Err(ApiError::not_leading()) }
+    }
+
     fn start(&mut self, known: Release, run: Run, core: Core, loaded: Option<&ClusterRelease>) {
         let key = key(&known);
         let pair = self.pair(&known, &run.place);
@@ -262,6 +309,7 @@ impl Reign<'_> {
             [&workload.stable, &workload.canary],
             traffic.namespace.as_deref().unwrap_or(own),
             [&traffic.stable_service, &traffic.canary_service],
+            Arc::clone(&self.setting.fence),
         )
     }
 
@@ -326,6 +374,17 @@ impl Reign<'_> {
     }
 }
 
+/// The objects of a run whose state may be unreadable.
+fn place_alone(engine: &Engine) -> Option<Place> {
+    serde_json::from_str(&engine.place).ok()
+}
+
+/// The first epoch of a leader: greater than all that leaders before it may have given to runs, so that its moves are always the newer ones. The
+/// lease counts to less than 2^31, which leaves this far below the largest integer of the status.
+fn first_epoch(leads: Leadership) -> u64 {
+    leads.epoch.min(i32::MAX.unsigned_abs().into()) << EPOCHS_OF_A_LEADER
+}
+
 fn key(release: &Release) -> Key {
     (release.namespace().to_owned(), release.name().to_owned())
 }
@@ -364,6 +423,14 @@ fn way_back(name: &str) -> Result<Plan, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_under_one_leader_do_not_reach_the_epochs_of_the_next() {
+        let [one, two, last] = [1, 2, u64::MAX].map(|epoch| first_epoch(Leadership { epoch }));
+        assert!(one + 1_000_000 < two);
+        // Numbers of the status are int64, and what shows them may hold no more than 53 bits exactly.
+        assert!(last < 1 << 52, "{last}");
+    }
 
     #[test]
     fn the_way_back_is_a_valid_plan_for_the_same_router() {

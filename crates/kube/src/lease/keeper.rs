@@ -1,7 +1,8 @@
 //! Carries out what [`evaluate`](super::evaluate) says, for as long as the process lives.
 //!
 //! The leader stops being one when it has not renewed for two thirds of the lease's duration, by its own clock and before anybody else may
-//! take it. A conflict is not a loss: the record is read again, and only what it says counts.
+//! take it. An attempt that would end later than that is given up with it, so that a server that does not answer holds nobody in office. A
+//! conflict is not a loss: the record is read again, and only what it says counts.
 
 use std::{
     sync::Arc,
@@ -14,7 +15,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{Api, Client, api::PostParams, core::ObjectMeta};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{Decision, Observed, Record, evaluate};
 use crate::api::{ApiError, FIELD_MANAGER, within};
@@ -83,7 +87,11 @@ impl LeaseKeeper {
         loop {
             // Before the request: what arrives late was valid from when it was asked for.
             let asked_at_ms = now_ms();
-            let pause = match self.once(&mut observed, asked_at_ms, &now_ms).await {
+            // What is taken for the first time is worth nothing either if the answer comes after the time to give it up.
+            let valid_from_ms = if self.state.borrow().is_some() { renewed_at_ms } else { asked_at_ms };
+            let budget = left(valid_from_ms, give_up_ms, asked_at_ms);
+            let looked = timeout(budget, self.once(&mut observed, asked_at_ms, &now_ms)).await;
+            let pause = match looked.unwrap_or_else(|_| Err(self.slow())) {
                 Ok(Some(leadership)) => {
                     renewed_at_ms = asked_at_ms;
                     trouble.clear();
@@ -103,11 +111,16 @@ impl LeaseKeeper {
                     renew_every.min(Duration::from_millis(500))
                 }
             };
-            if self.state.borrow().is_some() && now_ms().saturating_sub(renewed_at_ms) >= give_up_ms {
+            let leads_for = left(renewed_at_ms, give_up_ms, now_ms());
+            if self.state.borrow().is_none() {
+                sleep(pause).await;
+            } else if leads_for.is_zero() {
                 tracing::warn!("not renewed in time: leading no longer");
                 self.tell(None);
+                sleep(pause).await;
+            } else {
+                sleep(pause.min(leads_for)).await;
             }
-            sleep(pause).await;
         }
     }
 
@@ -180,9 +193,21 @@ impl LeaseKeeper {
         within(&format!("update Lease {}", self.name.name), self.api.replace(&self.name.name, &post(), lease)).await.map(drop)
     }
 
+    fn slow(&self) -> ApiError {
+        ApiError::Unreachable(
+            format!("renew Lease {}", self.name.name),
+            "the API server did not answer before it had to be given up".to_owned(),
+        )
+    }
+
     fn tell(&self, state: Option<Leadership>) {
         self.state.send_if_modified(|old| std::mem::replace(old, state) != state);
     }
+}
+
+/// How long what is valid from then may still be relied on.
+fn left(valid_from_ms: u64, give_up_ms: u64, now_ms: u64) -> Duration {
+    Duration::from_millis(valid_from_ms.saturating_add(give_up_ms).saturating_sub(now_ms))
 }
 
 fn post() -> PostParams {
@@ -196,5 +221,17 @@ fn record(lease: &Lease) -> Record {
         duration_ms: u64::try_from(spec.lease_duration_seconds.unwrap_or(15)).unwrap_or(15).saturating_mul(1_000),
         transitions: u64::try_from(spec.lease_transitions.unwrap_or(0)).unwrap_or(0),
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_ends_at_the_time_to_give_up() {
+        assert_eq!(left(1_000, 2_666, 1_000), Duration::from_millis(2_666));
+        assert_eq!(left(1_000, 2_666, 3_665), Duration::from_millis(1));
+        assert_eq!(left(1_000, 2_666, 9_000), Duration::ZERO);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, api::DynamicObject};
+use kube::Api;
 use serin_core::{
     Timestamp,
     release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
@@ -28,16 +28,16 @@ use super::{
     clock::Clock,
     commands,
     effects::{World, carry_out},
+    ending::{WayToEnd, way_to_end},
     journal::{Journal, JournalError},
+    setting::{Setting, router},
     snapshot::{Place, Snapshot},
     status::{Context, MAX_TIMELINE, line, status, took},
 };
 use crate::{
     api::{COMMAND, CommandStatus, Release, ReleaseStatus, TimelineLine},
-    controller::Recorder,
-    route::{Fence, GatewayApiRoute, Owner, Services},
     watch::{WatchTask, Watched, watch_all},
-    workload::{Memory, Pair, trouble},
+    workload::{Pair, trouble},
 };
 
 /// How often a run looks after itself when nothing wakes it.
@@ -46,25 +46,6 @@ const PULSE: Duration = Duration::from_secs(1);
 const REFRESH: Duration = Duration::from_secs(10);
 /// Between two attempts to write a status that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
-
-/// What runs of all releases share.
-#[derive(Clone)]
-pub struct Setting {
-    /// The API server.
-    pub client: Client,
-    /// Every release.
-    pub releases: Arc<Watched<Release>>,
-    /// Every Deployment and Service.
-    pub memory: Memory,
-    /// Every HTTPRoute.
-    pub routes: Arc<Watched<DynamicObject>>,
-    /// Whether we lead.
-    pub fence: Arc<dyn Fence>,
-    /// The leadership's epoch.
-    pub epoch: u64,
-    /// Tells the cluster what happens.
-    pub recorder: Recorder,
-}
 
 /// Why an actor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +99,8 @@ pub struct Actor {
     has_news: bool,
     /// That the judge's memory does not fit was said.
     is_told_of_memory: bool,
+    /// That a run which must end waits for stable was said.
+    is_told_of_wait: bool,
     /// That the release is being deleted was said to the engine.
     is_told_of_deletion: bool,
 }
@@ -183,6 +166,7 @@ impl Actor {
             refreshed: Instant::now(),
             has_news: false,
             is_told_of_memory: false,
+            is_told_of_wait: false,
             is_told_of_deletion: false,
         }
     }
@@ -221,7 +205,9 @@ impl Actor {
     }
 
     async fn ended(self, end: ActorEnd) -> ActorEnd {
-        if end == ActorEnd::Gone && self.engine.state().canary_has_traffic() {
+        let state = self.engine.state();
+        // Also what was taken back already still has the release's name on it until it is let go.
+        if end == ActorEnd::Gone && !state.targets.is_empty() && !state.is_final() {
             self.world.abandon().await;
         }
         end
@@ -281,6 +267,10 @@ impl Actor {
         {
             self.must_end("the template of the canary's Deployment was changed while it was on trial; what it is now begins a new release");
         }
+        if canary.is_none() && matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. }) {
+            self.must_end(&format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
+        }
+        let stable_ready = stable.as_ref().map_or(0, |stable| stable.ready);
         let failing = self.pods.all().iter().find_map(|pod| trouble(pod)).map(|trouble| format!("pod {}: {}", trouble.pod, trouble.text));
         let canary_failure = match (&self.changed, &canary) {
             (Some(why), _) => Some(why.clone()),
@@ -295,6 +285,7 @@ impl Actor {
             canary_failure,
         };
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
+        self.end_if_it_may(stable_ready);
     }
 
     fn hear(&mut self, news: News) {
@@ -319,14 +310,24 @@ impl Actor {
         }
     }
 
-    /// What was judged is no longer what is there. Where the judge's eyes are closed already, it is an abort.
+    /// What was judged is no longer what is there. Whoever calls this looks at the workload next, which carries it out.
     fn must_end(&mut self, why: &str) {
-        if self.changed.is_some() {
-            return;
-        }
-        self.changed = Some(why.to_owned());
-        if matches!(self.engine.state().phase, Phase::Preflight | Phase::Finishing | Phase::Retained { .. }) {
-            let _ = self.command(&Command { action: Action::Abort, by: "serin".to_owned(), reason: Some(why.to_owned()) });
+        self.changed.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Ends a run that must end in a phase in which the engine does not look at the canary: by an abort, which moves traffic whatever stable's
+    /// state, so that it is only given when stable can take it.
+    fn end_if_it_may(&mut self, stable_ready: i32) {
+        let Some(why) = self.changed.clone() else { return };
+        match way_to_end(&self.engine.state().phase, stable_ready) {
+            WayToEnd::Abort => {
+                let _ = self.command(&Command { action: Action::Abort, by: "serin".to_owned(), reason: Some(why) });
+            }
+            WayToEnd::WaitForStable if !std::mem::replace(&mut self.is_told_of_wait, true) => {
+                self.say("must end", &format!("{why}; this waits for a ready replica of stable, which would get all traffic"));
+                self.refresh_soon();
+            }
+            WayToEnd::WaitForStable | WayToEnd::Engine => {}
         }
     }
 
@@ -466,24 +467,6 @@ impl Actor {
             }
         });
     }
-}
-
-/// The router of a run.
-pub(crate) fn router(setting: &Setting, release: &Release, run: &Run) -> GatewayApiRoute {
-    let traffic = &run.place.traffic;
-    let services = Services {
-        stable: traffic.stable_service.clone(),
-        canary: traffic.canary_service.clone(),
-        namespace: traffic.namespace.clone().unwrap_or_else(|| release.namespace().to_owned()),
-    };
-    let owner = Owner {
-        release: release.uid().to_owned(),
-        name: format!("{}/{}", release.namespace(), release.name()),
-        run: run.number,
-        epoch: run.epoch,
-    };
-    let fence = Arc::clone(&setting.fence);
-    GatewayApiRoute::new(setting.client.clone(), &traffic.route, services, traffic.matches.clone(), owner, fence)
 }
 
 /// The time that a new engine begins at.

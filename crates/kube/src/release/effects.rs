@@ -17,7 +17,7 @@ use serin_core::{
     release::{Effect, EffectId, Fault, Input},
 };
 use serin_engine::{
-    router::{Router as _, RouterError, Split},
+    router::{Router as _, Split},
     source::Sources,
 };
 use tokio::{
@@ -101,10 +101,11 @@ impl World {
         *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
     }
 
-    /// Takes the traffic back without a decision of the release, because the release is gone.
+    /// Takes the traffic back without a decision of the release, because the release is gone, and lets the route go in the same write: a release
+    /// of the same name that is created again is another one.
     pub(super) async fn abandon(&self) {
         for _ in 0..3 {
-            let moved = timeout(ROUTER_PATIENCE, self.router.shift(EffectId(u64::MAX), Split::default())).await;
+            let moved = timeout(ROUTER_PATIENCE, self.router.let_go(EffectId(u64::MAX))).await;
             if matches!(moved, Ok(Ok(()))) {
                 let _ = self.pair.scale_canary(self.canary_replicas).await;
                 return;
@@ -161,7 +162,14 @@ impl World {
         if is_over {
             return Ok(());
         }
-        self.pair.promote(&self.judged).await.map_err(|error| error.to_string())?;
+        match self.pair.promote(&self.judged).await {
+            Ok(()) => {}
+            // All that there was to do it to is gone, as after its namespace was deleted.
+            Err(PairError::Missing(_)) if self.pair.stable().is_none() && self.router.is_gone().await.is_ok_and(|is_gone| is_gone) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error.to_string()),
+        }
         self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
         if timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)).await.is_err() {
             return Err(self.unsettled());
@@ -190,12 +198,7 @@ impl World {
 
     /// The route is nobody's from here on. One that was never touched is left as it is.
     async fn let_go(&self, id: EffectId) -> Result<(), Fault> {
-        let note = match self.router.note().await {
-            Ok(note) => note,
-            Err(error @ RouterError::Unreachable(_)) => return Err(error.fault()),
-            // The route is gone: there is nothing to let go.
-            Err(RouterError::Refused(_)) => None,
-        };
+        let note = self.router.note().await.map_err(|error| error.fault())?;
         if note.is_none_or(|note| note.done) {
             return Ok(());
         }

@@ -1,6 +1,8 @@
 //! An HTTPRoute as a router: weights and rules change in one patch with the note of the [decision](super::Decision), guarded by the version
 //! that was read; after a conflict everything is read again at once.
 //!
+//! A route that is gone gives the canary nothing: traffic is back and the weights are nobody's as soon as somebody has deleted it.
+//!
 //! Nothing waits for anything else: a raise that hangs cannot hold up a retreat. Whichever comes second meets a conflict, reads the other's
 //! note, and finds out whether it is the newer one.
 
@@ -56,6 +58,17 @@ pub struct GatewayApiRoute {
     latest: Arc<AtomicU64>,
     /// What was asked for last.
     asked: Arc<Mutex<Option<Asked>>>,
+    /// The route as it was when it was last known to be what was asked for.
+    written: Arc<Mutex<Option<Written>>>,
+}
+
+/// A version of the route's spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Written {
+    uid: Option<String>,
+    generation: i64,
+    /// The newest move at that time.
+    order: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +103,17 @@ impl GatewayApiRoute {
     #[must_use]
     pub fn new(client: Client, name: &str, services: Services, declared: Vec<MatchRule>, owner: Owner, fence: Arc<dyn Fence>) -> Self {
         let api = Api::namespaced_with(client, &services.namespace, &api_resource());
-        Self { api, name: name.to_owned(), services, declared, owner, fence, latest: Arc::default(), asked: Arc::default() }
+        Self {
+            api,
+            name: name.to_owned(),
+            services,
+            declared,
+            owner,
+            fence,
+            latest: Arc::default(),
+            asked: Arc::default(),
+            written: Arc::default(),
+        }
     }
 
     /// What was asked for last, by an owner before.
@@ -121,12 +144,20 @@ impl GatewayApiRoute {
         Ok(())
     }
 
-    /// The note on the route, if it is of this run: what a new leader must know.
+    /// The note on the route, if it is of this run: what a new leader must know. A route that is gone has none.
     ///
     /// # Errors
     /// If the route cannot be read.
     pub async fn note(&self) -> Result<Option<Decision>, RouterError> {
-        Ok(decision(&self.get().await?).filter(|found| self.owner.wrote(found)))
+        Ok(self.find().await?.as_ref().and_then(decision).filter(|found| self.owner.wrote(found)))
+    }
+
+    /// Whether there is no such route.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub async fn is_gone(&self) -> Result<bool, RouterError> {
+        Ok(self.find().await?.is_none())
     }
 
     /// Stable's pods are the judged version now: everything goes to stable, in one patch with the note that says why.
@@ -153,23 +184,54 @@ impl GatewayApiRoute {
     pub async fn accepted_share(&self) -> Result<WeightBps, RouterError> {
         let end = Instant::now() + ACCEPTED_WITHIN;
         loop {
-            let route = self.get().await?;
+            let latest = self.latest.load(Ordering::SeqCst);
+            let Some(route) = self.find().await? else { return self.share_of_none() };
             match accepted(&route) {
-                Ok(()) => return self.share(&route),
+                Ok(()) => {
+                    let share = self.share(&route)?;
+                    self.wrote(&route, latest);
+                    return Ok(share);
+                }
                 Err(why) if Instant::now() >= end => return Err(RouterError::Unreachable(why)),
                 Err(_) => sleep(LOOK_AGAIN).await,
             }
         }
     }
 
-    /// The share that a watched route gives the canary, if it says so after our last write.
+    /// The share that a watched route gives the canary, if it says so after our last write: because it has the note of that write, or because it
+    /// is another object or a later version than the one that was written. An edit by hand may replace the note as well.
     #[must_use]
     pub fn seen(&self, route: &DynamicObject) -> Option<WeightBps> {
-        let note = decision(route).filter(|found| self.owner.wrote(found))?;
+        let note = decision(route).filter(|found| self.owner.wrote(found));
+        if note.as_ref().is_some_and(|note| note.handed_over) {
+            return None;
+        }
         let latest = self.latest.load(Ordering::SeqCst);
         // Before this process has written anything, whatever the run wrote last is what there should be.
-        let is_current = latest == 0 || (note.epoch == self.owner.epoch && note.order >= latest);
-        if is_current && !note.handed_over { self.share(route).ok() } else { None }
+        let is_current = note.is_some_and(|note| latest == 0 || (note.epoch == self.owner.epoch && note.order >= latest));
+        if is_current && latest == 0 {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| Written::of(route, 0));
+        }
+        let was_replaced = self.written.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|written| {
+            // While a move is on its way, that finds out itself what is there.
+            written.order == latest && written.is_before(route)
+        });
+        if !is_current && !was_replaced {
+            return None;
+        }
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).map_or(WeightBps::ZERO, |asked| asked.weight);
+        // Rules without stable's service are surely not what was asked for.
+        let unusable = if asked == WeightBps::FULL { other_than(asked) } else { WeightBps::FULL };
+        Some(self.share(route).unwrap_or(unusable))
+    }
+
+    /// Remembers the version that a move of ours has left, unless a later one is known.
+    fn wrote(&self, route: &DynamicObject, order: u64) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_later = written.as_ref().is_none_or(|written| written.order < order || (written.order == order && written.is_before(route)));
+        if is_later {
+            *written = Some(Written::of(route, order));
+        }
     }
 
     /// What the route gives, as the engine counts it: after the hand-over stable is the judged version.
@@ -201,7 +263,9 @@ impl GatewayApiRoute {
         let is_retreat = wish.weight.is_zero() && !wish.matches && !wish.handed_over;
         let mut conflicts = 0;
         loop {
-            let route = self.get().await?;
+            let Some(route) = self.find().await? else {
+                return if is_retreat { Ok(()) } else { Err(self.gone()) };
+            };
             let found = decision(&route);
             match self.owner.standing(found.as_ref(), order) {
                 Standing::Free => {}
@@ -218,12 +282,16 @@ impl GatewayApiRoute {
                 return Ok(());
             }
             let Some(patch) = self.patch(&route, found.as_ref(), order, wish)? else {
+                self.wrote(&route, order);
                 return Ok(());
             };
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             let what = format!("patch HTTPRoute {}/{}", self.services.namespace, self.name);
             match within(&what, self.api.patch(&self.name, &params, &Patch::Merge(patch))).await {
-                Ok(_) => return Ok(()),
+                Ok(written) => {
+                    self.wrote(&written, order);
+                    return Ok(());
+                }
                 Err(ApiError::Conflict(_)) if is_retreat || conflicts < CONFLICTS => {
                     conflicts += 1;
                     // Taking traffic back is never wrong for long: the note decides. Everything else is the leader's alone.
@@ -232,9 +300,17 @@ impl GatewayApiRoute {
                     }
                     sleep(Duration::from_millis(rand::random_range(0..5 * u64::from(conflicts.min(10))))).await;
                 }
+                // Deleted between reading and writing.
+                Err(ApiError::NotFound(_)) if is_retreat => return Ok(()),
                 Err(error) => return Err(router_error(error)),
             }
         }
+    }
+
+    /// What a route that is gone gives the canary: nothing, which proves a move to stable, but no other.
+    fn share_of_none(&self) -> Result<WeightBps, RouterError> {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.is_some_and(|asked| asked.weight.is_zero() && !asked.matches) { Ok(WeightBps::ZERO) } else { Err(self.gone()) }
     }
 
     /// What has to change; `None`: nothing.
@@ -270,8 +346,28 @@ impl GatewayApiRoute {
     }
 
     async fn get(&self) -> Result<DynamicObject, RouterError> {
+        self.find().await?.ok_or_else(|| self.gone())
+    }
+
+    async fn find(&self) -> Result<Option<DynamicObject>, RouterError> {
         let what = format!("get HTTPRoute {}/{}", self.services.namespace, self.name);
-        within(&what, self.api.get(&self.name)).await.map_err(router_error)
+        within(&what, self.api.get_opt(&self.name)).await.map_err(router_error)
+    }
+
+    fn gone(&self) -> RouterError {
+        let route = format!("{}/{}", self.services.namespace, self.name);
+        RouterError::Refused(format!("there is no HTTPRoute {route}; create it again"))
+    }
+}
+
+impl Written {
+    fn of(route: &DynamicObject, order: u64) -> Self {
+        Self { uid: route.metadata.uid.clone(), generation: route.metadata.generation.unwrap_or(0), order }
+    }
+
+    /// Whether this is another object of the same name, or a later version of the spec.
+    fn is_before(&self, route: &DynamicObject) -> bool {
+        self.uid != route.metadata.uid || route.metadata.generation.unwrap_or(0) > self.generation
     }
 }
 
@@ -341,3 +437,7 @@ fn refused(error: LensError) -> RouterError {
 fn router_error(error: ApiError) -> RouterError {
     if error.is_transient() { RouterError::Unreachable(error.to_string()) } else { RouterError::Refused(error.to_string()) }
 }
+
+#[cfg(test)]
+#[path = "http_route_tests.rs"]
+mod tests;

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::template::{promoted, version_of};
 use crate::{
     api::{ApiError, FIELD_MANAGER, within},
+    route::Fence,
     watch::Watched,
 };
 
@@ -51,6 +52,7 @@ pub struct Pair {
     canary: String,
     /// Names of the labels that tell the arms' pods apart.
     arm_labels: BTreeSet<String>,
+    fence: Arc<dyn Fence>,
 }
 
 /// How a Deployment is.
@@ -91,8 +93,17 @@ pub enum PairError {
 
 impl Pair {
     /// The pair of a release, from memory: nothing is asked. `services`: in front of stable and canary, in the namespace `service_namespace`.
+    /// `fence` is asked after a conflict, before another attempt.
     #[must_use]
-    pub fn new(client: &Client, memory: &Memory, namespace: &str, names: [&str; 2], service_namespace: &str, services: [&str; 2]) -> Self {
+    pub fn new(
+        client: &Client,
+        memory: &Memory,
+        namespace: &str,
+        names: [&str; 2],
+        service_namespace: &str,
+        services: [&str; 2],
+        fence: Arc<dyn Fence>,
+    ) -> Self {
         let mut arm_labels = BTreeSet::new();
         for name in names {
             if let Some(deployment) = memory.deployments.get(namespace, name) {
@@ -112,6 +123,7 @@ impl Pair {
             stable: names[0].to_owned(),
             canary: names[1].to_owned(),
             arm_labels,
+            fence,
         }
     }
 
@@ -235,7 +247,7 @@ impl Pair {
             .ok_or_else(|| PairError::JudgedIsGone(self.canary.clone()))
     }
 
-    /// Reads, changes and writes, again at once after a conflict. `change` returns a patch, or nothing if all is well already.
+    /// Reads, changes and writes, again at once after a conflict, if we still lead. `change` returns a patch, or nothing if all is well already.
     async fn change(&self, name: &str, change: impl Fn(&DynamicObject) -> Option<Value>) -> Result<(), PairError> {
         let mut conflicts = 0;
         loop {
@@ -250,6 +262,9 @@ impl Pair {
                 Ok(_) => return Ok(()),
                 Err(ApiError::Conflict(_)) if conflicts < CONFLICTS => {
                     conflicts += 1;
+                    if !self.fence.holds().await {
+                        return Err(ApiError::not_leading().into());
+                    }
                     tokio::time::sleep(Duration::from_millis(2 + rand::random_range(0..20 * u64::from(conflicts)))).await;
                 }
                 Err(error) => return Err(error.into()),

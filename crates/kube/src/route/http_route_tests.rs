@@ -1,0 +1,77 @@
+//! What is seen of a route, as its object says; nothing is asked of a server.
+
+use super::*;
+
+const UID: &str = "1";
+
+struct NobodyAsks;
+
+impl Fence for NobodyAsks {
+    fn holds(&self) -> Pending<'_, bool> {
+        Box::pin(std::future::ready(true))
+    }
+}
+
+/// After it has written a share of 20 %, as generation 5.
+fn router() -> GatewayApiRoute {
+    let client = Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
+    let services = Services { stable: "shop".into(), canary: "shop-canary".into(), namespace: "shop".into() };
+    let owner = Owner { release: "r".into(), name: "shop/shop".into(), run: 1, epoch: 3 };
+    let router = GatewayApiRoute::new(client, "shop", services, Vec::new(), owner, Arc::new(NobodyAsks));
+    router.expect(WeightBps::new(2_000).unwrap(), false);
+    router.latest.store(7, Ordering::SeqCst);
+    router.wrote(&route(UID, 5, Some(7), Some(2_000)), 7);
+    router
+}
+
+/// `order`: of the note; `canary`: its weight, or a route without stable's service.
+fn route(uid: &str, generation: i64, order: Option<u64>, canary: Option<u16>) -> DynamicObject {
+    let note = |order| Decision {
+        release: "r".into(),
+        name: "shop/shop".into(),
+        run: 1,
+        epoch: 3,
+        order,
+        weight: 2_000,
+        matches: false,
+        retreated: false,
+        handed_over: false,
+        done: false,
+    };
+    let annotations = order.map(|order| json!({DECISION: note(order).text()}));
+    let backends = canary.map_or_else(
+        || json!([{"name": "other", "port": 80}]),
+        |canary| json!([{"name": "shop", "port": 80, "weight": 10_000 - canary}, {"name": "shop-canary", "port": 80, "weight": canary}]),
+    );
+    let object = json!({
+        "metadata": {"name": "shop", "uid": uid, "generation": generation, "annotations": annotations},
+        "spec": {"rules": [{"backendRefs": backends}]},
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+#[tokio::test]
+async fn an_edit_by_hand_is_seen_with_and_without_our_note() {
+    let router = router();
+    let seen = |uid: &str, generation, order, canary| router.seen(&route(uid, generation, order, canary)).map(WeightBps::canary_bps);
+    assert_eq!(seen(UID, 5, Some(7), Some(2_000)), Some(2_000), "as it was written");
+    assert_eq!(seen(UID, 4, Some(6), Some(500)), None, "memory lags behind");
+    assert_eq!(seen(UID, 6, Some(7), Some(5_000)), Some(5_000), "weights alone");
+    assert_eq!(seen(UID, 6, None, Some(5_000)), Some(5_000), "replaced with all annotations");
+    assert_eq!(seen(UID, 6, Some(2), Some(5_000)), Some(5_000), "an old dump");
+    assert_eq!(seen("2", 1, None, Some(5_000)), Some(5_000), "deleted and created again");
+    assert_eq!(seen("2", 1, None, None), Some(10_000), "without stable");
+    // The next move is on its way: it meets what is there itself.
+    router.latest.store(8, Ordering::SeqCst);
+    assert_eq!(seen(UID, 6, None, Some(5_000)), None);
+}
+
+#[tokio::test]
+async fn a_route_that_is_gone_proves_that_traffic_is_back_and_nothing_else() {
+    let router = router();
+    assert!(router.share_of_none().is_err());
+    router.expect(WeightBps::ZERO, true);
+    assert!(router.share_of_none().is_err());
+    router.expect(WeightBps::ZERO, false);
+    assert_eq!(router.share_of_none().unwrap(), WeightBps::ZERO);
+}
