@@ -158,7 +158,9 @@ fn a_source_that_hangs_delays_no_rollback() {
     drop(load);
     run.interrupt();
     let ended = run.end();
-    assert_eq!((ended.code, ended.decided_by().as_str()), (Some(4), "outage"), "{}", ended.story());
+    // With few requests of stable it is first seen how that does without the canary.
+    let by = ended.decided_by();
+    assert!(ended.code == Some(4) && ["outage", "interference"].contains(&by.as_str()), "{by}: {}", ended.story());
     // A question to the source takes a minute now.
     assert!(ended.took_back_in_ms() < 20_000, "{}", ended.story());
 }

@@ -179,9 +179,11 @@ impl Scene {
         self.site.journaled("shop", kind).len()
     }
 
+    /// Stable has just come back for good: what was sent to it a moment before may still be on its way to nobody.
     #[track_caller]
     fn stable_alone(&self) {
         let version = || http::get(self.document.listen, "/", &[]).unwrap().version().to_owned();
+        wait::until("stable to be seen again", || (self.site.status("shop")["ready"] == 1 && version() == "v1").then_some(()));
         assert_eq!((0..50).map(|_| version()).filter(|version| version == "v1").count(), 50);
     }
 
