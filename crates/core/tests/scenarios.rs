@@ -3,9 +3,9 @@
 mod world;
 
 use serin_core::{
-    plan::{Gate, OnBreach, OnInconclusive, OnNoData},
+    plan::{Gate, MetricName, OnBreach, OnInconclusive, OnNoData},
     release::{Action, Effect, Event, Input},
-    traffic::Arm,
+    traffic::{Arm, Measured, Observation, Reading},
 };
 use world::{
     Answers, World,
@@ -155,6 +155,27 @@ fn data_that_stops_is_no_pass() {
     world.run_for(10_000);
     world.observing = false;
     world.until("paused", |world| world.release.state().paused.is_some());
+    assert_eq!(world.count(|event| matches!(event, Event::StagePassed { .. })), 0);
+    assert!(world.wait().why.contains("nothing was measured for"), "{:?}", world.wait());
+}
+
+/// A source that goes on answering does not stand in for a proxy that fell silent.
+#[test]
+fn data_that_stops_is_no_pass_beside_a_source_that_goes_on() {
+    let mut world = World::new(plan());
+    world.until_observing(0);
+    world.run_for(10_000);
+    world.observing = false;
+    let mut seconds = 0;
+    while world.release.state().paused.is_none() {
+        world.run_for(1_000);
+        let (metric, at) = (MetricName::new("orders").unwrap(), world.release.now());
+        let measured = vec![Measured { metric, reading: Reading::Values([Some(1.0), Some(1.0)], None) }];
+        world.release.handle(Input::Observed(Observation { at, measured, ..Observation::default() }), at);
+        world.settle();
+        seconds += 1;
+        assert!(seconds < 3_600 && world.observes() == Some(0), "{:?}", world.wait());
+    }
     assert_eq!(world.count(|event| matches!(event, Event::StagePassed { .. })), 0);
     assert!(world.wait().why.contains("nothing was measured for"), "{:?}", world.wait());
 }
