@@ -124,24 +124,17 @@ fn a_restart_forgets_no_proxy_that_fell_silent() {
         if let Some(gap_ms) = gap_ms {
             world.crash(gap_ms, None, false);
             world.settle();
-            source_answers(&mut world);
+            world.source_answers();
             assert!(!world.wait().why.contains("nothing was measured"), "nobody was there to hear: {:?}", world.wait());
         }
         world.observing = false;
         while world.observes() == Some(0) && world.release.state().paused.is_none() {
             world.run_for(1_000);
-            source_answers(&mut world);
+            world.source_answers();
         }
         assert_eq!(world.count(|event| matches!(event, Event::StagePassed { .. })), 0, "gap: {gap_ms:?}");
         assert!(world.wait().why.contains("nothing was measured for"), "gap: {gap_ms:?}: {:?}", world.wait());
     }
-}
-
-fn source_answers(world: &mut World) {
-    let (metric, at) = (MetricName::new("orders").unwrap(), world.release.now());
-    let measured = vec![Measured { metric, reading: Reading::Values([Some(1.0), Some(1.0)], None) }];
-    world.release.handle(Input::Observed(Observation { at, measured, ..Observation::default() }), at);
-    world.settle();
 }
 
 #[test]
