@@ -261,6 +261,6 @@ impl Release {
 }
 
 /// Where a stage is judged.
-fn place(step: &Step) -> String {
+pub(super) fn place(step: &Step) -> String {
     if step.is_preview() { "the preview".to_owned() } else { step.weight().to_string() }
 }
