@@ -9,6 +9,7 @@ pub mod api;
 pub mod controller;
 pub mod crd;
 pub mod lease;
+pub mod outside;
 pub mod rbac;
 pub mod release;
 pub mod route;
