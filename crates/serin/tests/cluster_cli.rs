@@ -1,0 +1,177 @@
+//! `kubectl serin` against a real cluster, as people with few rights use it.
+
+mod cluster;
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use cluster::{SERIN, Shop};
+use serde_json::{Value, json};
+use serin_testkit::cluster::access;
+
+const RELEASES: &str = "serin.dev/v1alpha1";
+
+/// What somebody needs who looks at releases and acts on them.
+const OPERATOR: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: release-operator, namespace: shop}
+rules:
+- {apiGroups: [serin.dev], resources: [releases], verbs: [get, list, watch, patch]}
+- {apiGroups: [apps], resources: [deployments], verbs: [get]}
+- {apiGroups: [''], resources: [services], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: release-operator, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: release-operator}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: alice}]
+";
+
+/// Somebody with the plugin in the search path.
+struct Person {
+    kubeconfig: PathBuf,
+    plugin: PathBuf,
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Person {
+    fn new(shop: &Shop, user: &str) -> Self {
+        let plugin = shop.cluster.path().join("kubectl-serin");
+        if !plugin.exists() {
+            std::os::unix::fs::symlink(SERIN, &plugin).unwrap();
+        }
+        Self { kubeconfig: shop.cluster.kubeconfig(user), plugin }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.plugin);
+        command.args(["-n", "shop"]).args(args).env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null());
+        command
+    }
+
+    fn say(&self, args: &[&str]) -> Said {
+        said(self.command(args).output().unwrap())
+    }
+
+    /// With the exit code that is expected; the data.
+    #[track_caller]
+    fn json(&self, code: i32, args: &[&str]) -> Value {
+        let said = self.say(&[&["-o", "json"], args].concat());
+        assert_eq!(said.code, code, "{args:?}: {}{}", said.out, said.err);
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}", said.out))
+    }
+
+    #[track_caller]
+    fn text(&self, code: i32, args: &[&str]) -> Said {
+        let said = self.say(args);
+        assert_eq!(said.code, code, "{args:?}: {}{}", said.out, said.err);
+        said
+    }
+}
+
+fn said(output: Output) -> Said {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+#[test]
+fn people_act_on_releases_with_their_own_rights_and_names() {
+    let Some(shop) = Shop::open("people_act_on_releases_with_their_own_rights_and_names") else { return };
+    shop.cluster.apply(OPERATOR);
+    let (alice, bob) = (Person::new(&shop, access::ALICE), Person::new(&shop, access::BOB));
+    alice.text(2, &["status", "shop"]);
+    shop.release("{weight: 20, hold: 60s}, {weight: 50, hold: 60s}", "");
+
+    // Nobody answers: what raises is withdrawn, what takes back stays for the next controller.
+    let unanswered = alice.text(1, &["promote", "shop", "--timeout", "300ms"]);
+    assert!(unanswered.err.contains("withdrawn") && unanswered.err.contains("serin controller"), "{}", unanswered.err);
+    let command = |shop: &Shop| shop.get(RELEASES, "Release", "shop")["metadata"]["annotations"]["serin.dev/command"].clone();
+    assert!(command(&shop).is_null());
+    alice.text(1, &["abort", "shop", "--timeout", "300ms"]);
+    assert!(command(&shop).as_str().unwrap().contains("abort"));
+    assert_eq!(alice.json(0, &["get", "shop"])["state"], "starting");
+
+    // Where nothing is under way there is an answer as well.
+    shop.controller();
+    shop.until("the abort to be answered", |shop| (shop.status()["lastCommand"]["accepted"] == false).then_some(()));
+    let refused = alice.json(3, &["pause", "shop"]);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("no release is under way: Idle"), "{refused}");
+    let refused = alice.text(3, &["retry", "shop"]);
+    assert!(refused.err.contains("nothing to release") && refused.out.is_empty(), "{}", refused.err);
+    assert_eq!(alice.json(0, &["status", "shop"])["state"], "serving");
+
+    shop.new_version("v2");
+    shop.until("the first stage", |shop| (shop.canary_weight() == (2_000, 2)).then_some(()));
+    let shown = alice.text(0, &["status", "shop"]).out;
+    assert!(shown.contains("stage 1 of 2") && shown.contains("canary 20 %") && shown.contains("HTTPRoute shop/shop"), "{shown}");
+    assert!(alice.text(0, &["list"]).out.contains("in a stage"));
+    let accepted = alice.json(0, &["pause", "shop", "--reason", "lunch"]);
+    assert_eq!(accepted, json!({"service": "shop", "action": "pause", "by": "alice"}));
+    let paused = alice.json(5, &["status", "shop"]);
+    assert_eq!((&paused["release"]["paused"], &paused["release"]["wait"]["operator"]), (&json!(true), &json!(true)), "{paused:#}");
+    alice.text(0, &["weight", "shop", "35"]);
+    shop.until("the weight by hand", |shop| (shop.canary_weight().0 == 3_500).then_some(()));
+    assert!(alice.text(0, &["explain", "shop"]).out.contains("kubectl serin resume shop"));
+    // Both names of the program, and the same words.
+    let mut other = Command::new(SERIN);
+    other.args(["kubectl", "resume", "shop", "--namespace=shop", "--kubeconfig"]).arg(&alice.kubeconfig).env_remove("KUBECONFIG");
+    assert_eq!(said(other.output().unwrap()).code, 0);
+    shop.until("the plan's weight", |shop| (shop.canary_weight().0 == 2_000).then_some(()));
+    assert!(alice.text(3, &["approve", "shop"]).err.contains("approval"));
+
+    // Who may not, may not.
+    let forbidden = bob.json(2, &["abort", "shop"]);
+    assert_eq!(forbidden["error"]["code"], "forbidden", "{forbidden}");
+    assert_eq!(bob.text(2, &["get"]).out, "");
+    assert_eq!(bob.text(2, &["watch"]).out, "");
+
+    alice.text(0, &["abort", "shop", "--reason", "wrong build"]);
+    shop.until_phase("RolledBack");
+    let ended = alice.json(4, &["status", "shop"]);
+    assert_eq!(ended["last"]["end"]["result"], "rolled-back", "{ended:#}");
+    let history = alice.text(0, &["history", "shop"]).out;
+    assert!(history.contains("rolled back") && history.contains("alice") && history.contains("wrong build"), "{history}");
+    alice.text(0, &["retry", "shop"]);
+    shop.until("the second run", |shop| (shop.status()["run"] == 2 && shop.canary_weight().0 == 2_000).then_some(()));
+
+    // Kubernetes has seen who it was.
+    let (entries, _) = shop.cluster.audit(0);
+    let commands = entries.iter().filter(|entry| entry.user == "alice" && entry.verb == "patch" && entry.resource == "releases");
+    assert!(commands.clone().count() >= 6 && commands.clone().all(|entry| entry.code == 200), "{:#?}", commands.collect::<Vec<_>>());
+    assert!(entries.iter().all(|entry| entry.user != "bob" || !entry.is_write() || entry.code == 403 || entry.resource.contains("selfsubject")));
+}
+
+#[test]
+fn a_pipeline_waits_for_the_version_that_it_has_just_set() {
+    let Some(shop) = Shop::open("a_pipeline_waits_for_the_version_that_it_has_just_set") else { return };
+    let pipeline = Person::new(&shop, access::ADMIN);
+    shop.release("{weight: 50, hold: 1s, maxHold: 1s, minRequests: 1}", "");
+    let first = shop.controller();
+    shop.until_phase("Idle");
+    shop.new_version("v2");
+    // At once: what the status says is still about the version before.
+    let waited = pipeline.text(0, &["status", "shop", "--wait"]);
+    assert_eq!(shop.status()["phase"], "Succeeded");
+    assert!(waited.out.contains("stage 1"), "{}", waited.out);
+    let image = &shop.get("apps/v1", "Deployment", "shop")["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(image, "registry.example/sample-app:v2");
+
+    // A success of yesterday is no success of a version that nobody has looked at, and a version that never serves is none either.
+    shop.terminate(first);
+    shop.change_canary(|container| container["image"] = json!("registry.example/missing:v3"));
+    assert_eq!(pipeline.json(0, &["get", "shop"])["state"], "starting");
+    let waiting = pipeline.command(&["status", "shop", "--wait", "-o", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    shop.controller();
+    let waited = said(waiting.wait_with_output().unwrap());
+    assert_eq!(waited.code, 4, "{}{}", waited.out, waited.err);
+    let heads: Vec<String> = waited.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["head"].to_string()).collect();
+    assert!(heads.iter().any(|head| head.contains("rollback")), "{heads:?}");
+}
