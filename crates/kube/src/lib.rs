@@ -8,6 +8,7 @@
 pub mod api;
 pub mod controller;
 pub mod crd;
+pub mod install;
 pub mod lease;
 pub mod outside;
 pub mod rbac;

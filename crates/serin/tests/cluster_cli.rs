@@ -146,7 +146,9 @@ fn people_act_on_releases_with_their_own_rights_and_names() {
     let (entries, _) = shop.cluster.audit(0);
     let commands = entries.iter().filter(|entry| entry.user == "alice" && entry.verb == "patch" && entry.resource == "releases");
     assert!(commands.clone().count() >= 6 && commands.clone().all(|entry| entry.code == 200), "{:#?}", commands.collect::<Vec<_>>());
-    assert!(entries.iter().all(|entry| entry.user != "bob" || !entry.is_write() || entry.code == 403 || entry.resource.contains("selfsubject")));
+    assert!(
+        entries.iter().all(|entry| entry.user != "bob" || !entry.is_write() || entry.code == 403 || entry.resource.contains("selfsubject"))
+    );
 }
 
 #[test]
@@ -168,10 +170,142 @@ fn a_pipeline_waits_for_the_version_that_it_has_just_set() {
     shop.terminate(first);
     shop.change_canary(|container| container["image"] = json!("registry.example/missing:v3"));
     assert_eq!(pipeline.json(0, &["get", "shop"])["state"], "starting");
-    let waiting = pipeline.command(&["status", "shop", "--wait", "-o", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let waiting =
+        pipeline.command(&["status", "shop", "--wait", "-o", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     shop.controller();
     let waited = said(waiting.wait_with_output().unwrap());
     assert_eq!(waited.code, 4, "{}{}", waited.out, waited.err);
     let heads: Vec<String> = waited.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["head"].to_string()).collect();
     assert!(heads.iter().any(|head| head.contains("rollback")), "{heads:?}");
+}
+
+#[test]
+fn a_plan_shows_every_field_and_touches_nothing() {
+    let Some(shop) = Shop::open("a_plan_shows_every_field_and_touches_nothing") else { return };
+    shop.cluster.apply(OPERATOR);
+    // To try a change is to be allowed to make it.
+    shop.cluster.apply(
+        "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: planner, namespace: shop}
+rules:
+- {apiGroups: [apps], resources: [deployments], verbs: [get, patch]}
+- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes], verbs: [get, patch]}
+- {apiGroups: [serin.dev], resources: [releases], verbs: [get, patch, create]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: planner, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: planner}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: alice}]
+",
+    );
+    let alice = Person::new(&shop, access::ALICE);
+    shop.new_version("v2");
+    let document = |weights: [u32; 2]| {
+        format!(
+            "
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {{name: shop, namespace: shop}}
+spec:
+  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
+  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary, match: [{{header: {{x-canary: 'true'}}}}]}}}}
+  strategy: {{canary: {{stages: [{{weight: {}, hold: 60s}}, {{weight: {}, hold: 60s}}], bake: 60s}}}}
+  analysis: {{onNoData: continue, onInconclusive: advance}}
+",
+            weights[0], weights[1]
+        )
+    };
+    let file = shop.cluster.path().join("release.yaml");
+    std::fs::write(&file, document([20, 50])).unwrap();
+    let file = file.to_str().unwrap();
+    let objects = [
+        ("apps/v1", "Deployment", "shop"),
+        ("apps/v1", "Deployment", "shop-canary"),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", "shop"),
+    ];
+    let versions = |shop: &Shop| objects.map(|(version, kind, name)| shop.get(version, kind, name)["metadata"]["generation"].clone());
+    let (before, (_, line)) = (versions(&shop), shop.cluster.audit(0));
+
+    let planned = alice.json(0, &["plan", "-f", file]);
+    assert_eq!(planned["possible"], true, "{planned:#}");
+    let names: Vec<&str> = planned["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(names[..4], ["deploy the canary at 0 %", "stage at 20 %", "stage at 50 %", "promote"]);
+    let mut fields = std::collections::BTreeMap::new();
+    for (step, changes) in planned["steps"].as_array().unwrap().iter().zip(0..).map(|(step, number)| (number, &step["changes"])) {
+        for change in changes.as_array().unwrap() {
+            assert_eq!(change["server"], "accepts", "{change:#}");
+            for field in change["fields"].as_array().unwrap() {
+                let at = format!("{step} {} {}", change["object"].as_str().unwrap(), field["path"].as_str().unwrap());
+                fields.insert(at, (field["before"].clone(), field["after"].clone()));
+            }
+        }
+    }
+    let is = |at: &str, before: Value, after: Value| assert_eq!(fields.get(at), Some(&(before, after)), "{at} in {fields:#?}");
+    is("0 Deployment shop/shop-canary spec.replicas", json!(0), json!(2));
+    is("1 HTTPRoute shop/shop spec.rules[1].backendRefs[shop].weight", json!(1), json!(8_000));
+    is("2 HTTPRoute shop/shop spec.rules[1].backendRefs[shop].weight", json!(8_000), json!(5_000));
+    is("2 HTTPRoute shop/shop spec.rules[1].backendRefs[shop-canary].weight", json!(2_000), json!(5_000));
+    let image = |version: &str| json!(format!("registry.example/sample-app:{version}"));
+    is("5 Deployment shop/shop spec.template.spec.containers[app].image", image("v1"), image("v2"));
+    is("5 Deployment shop/shop-canary spec.replicas", json!(2), json!(0));
+    assert!(
+        fields.keys().all(|at| !at.contains("shop/shop spec.selector") && !at.contains("shop/shop spec.template.metadata.labels")),
+        "{fields:#?}"
+    );
+    let back = planned["rollback"].as_array().unwrap();
+    assert!(
+        back.iter().flat_map(|one| one["fields"].as_array().unwrap()).any(|one| one["path"] == "spec.replicas" && one["after"] == 0),
+        "{back:#?}"
+    );
+    let shown = alice.text(0, &["plan", "-f", file]).out;
+    assert!(shown.contains("spec.rules[1].backendRefs[shop].weight: 8000 → 5000"), "{shown}");
+
+    // Nothing was touched: every write was a try, and no object is another one.
+    let (entries, next) = shop.cluster.audit(line);
+    let writes = |entries: &[serin_testkit::cluster::AuditEntry]| {
+        entries
+            .iter()
+            .filter(|one| one.user == "alice" && one.is_write())
+            .map(|one| (one.resource.clone(), one.is_dry_run))
+            .collect::<Vec<_>>()
+    };
+    let tried = writes(&entries);
+    for resource in ["releases", "httproutes", "deployments"] {
+        assert!(tried.contains(&(resource.to_owned(), true)), "{tried:?} {:#}", planned["checks"]);
+    }
+    assert!(tried.iter().all(|(_, is_dry_run)| *is_dry_run), "{tried:?}");
+    assert_eq!(versions(&shop), before);
+    assert!(shop.get(RELEASES, "Release", "shop").is_null());
+
+    // What stands against it is said, with another exit code: a document that falls, an object that is missing, a server that refuses.
+    std::fs::write(file, document([50, 20])).unwrap();
+    assert!(alice.text(2, &["plan", "-f", file]).err.contains("weight"));
+    std::fs::write(file, document([20, 50])).unwrap();
+    shop.cluster.apply(
+        "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-half}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [gateway.networking.k8s.io], apiVersions: [v1], operations: [UPDATE], resources: [httproutes]}]}
+  validations: [{expression: '!object.spec.rules.exists(rule, rule.backendRefs.exists(one, one.weight == 5000))', message: no halves here}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-half}
+spec: {policyName: no-half, validationActions: [Deny]}
+",
+    );
+    shop.until("the policy to be in force", |_| alice.say(&["plan", "-f", file]).out.contains("WOULD REFUSE").then_some(()));
+    let refused = alice.text(3, &["plan", "-f", file]).out;
+    assert!(refused.contains("no halves here"), "{refused}");
+    shop.cluster.delete("v1", "Service", "shop", "shop-canary");
+    let failed = alice.json(3, &["plan", "-f", file]);
+    assert!(failed["checks"].as_array().unwrap().iter().any(|one| one["status"] == "fail" && one["name"] == "service"), "{failed:#}");
+    let (entries, _) = shop.cluster.audit(next);
+    assert!(writes(&entries).iter().all(|(_, is_dry_run)| *is_dry_run));
+    assert_eq!(versions(&shop), before);
 }

@@ -86,6 +86,12 @@ pub fn load_cluster(source_name: &str, text: &str) -> Result<LoadedCluster, Diag
     }
 }
 
+/// A document as JSON, as it stands; `None` if it is no YAML.
+#[must_use]
+pub fn as_json(text: &str) -> Option<serde_json::Value> {
+    parse(text, &mut Diagnostics::new("")).map(|(_, root)| root.to_json())
+}
+
 /// Reads a release document of either kind: for those who only look at it.
 ///
 /// # Errors

@@ -8,11 +8,16 @@
 mod look;
 mod news;
 mod order;
+mod plan;
 mod session;
 mod view;
 
 pub use look::{Look, look};
 pub use news::{Lines, News};
 pub use order::{OrderError, Ordered, order};
+pub use plan::{Change, ClusterPlan, Field, Kind, Step, Tried, fields, merge_patch, merged, plan};
 pub use session::{Access, Session, SessionError};
 pub use view::{run_row, service};
+
+/// Whose writes they are, in `managedFields`.
+const MANAGER: &str = "kubectl-serin";

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use serin_core::release::Action;
 use tokio::time::{Instant, sleep};
 
-use super::Session;
+use super::{MANAGER, Session};
 use crate::{
     api::{ApiError, COMMAND, CommandStatus, Release, within},
     release::{Wish, annotation, pending},
@@ -22,8 +22,6 @@ use crate::{
 /// How long a command of somebody else is given.
 const FOR_OTHERS: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Whose writes they are, in `managedFields`.
-const MANAGER: &str = "kubectl-serin";
 
 /// A command that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -90,7 +90,7 @@ pub fn shifted(rules: &[Value], services: &Services, weight: WeightBps, matches:
 }
 
 /// Like [`shifted`]; `declared` are the matches of which rules may be there already.
-pub(super) fn shifted_from(
+pub(crate) fn shifted_from(
     rules: &[Value],
     services: &Services,
     weight: WeightBps,

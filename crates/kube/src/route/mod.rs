@@ -9,4 +9,5 @@ mod lens;
 
 pub use decision::{Decision, Owner, Standing};
 pub use http_route::{Fence, GatewayApiRoute, api_resource};
+pub(crate) use lens::shifted_from;
 pub use lens::{LensError, Seen, Services, check, seen, shifted};

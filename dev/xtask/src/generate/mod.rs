@@ -30,9 +30,9 @@ fn manifests(root: &Path) -> Result<()> {
     cargo.args(["test", "--quiet", "--package", "serin-kube", "--test", "manifests"]).env("SERIN_GENERATE", "1").current_dir(root);
     let status = cargo.status().context("cannot run cargo")?;
     if !status.success() {
-        bail!("the manifests in charts/ could not be written");
+        bail!("the manifests in charts/ and packaging/kubernetes/ could not be written");
     }
-    println!("charts/serin is up to date");
+    println!("charts/serin and packaging/kubernetes are up to date");
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod act;
 mod backend;
 mod history;
+mod plan;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -102,6 +103,21 @@ enum Verb {
         #[arg(long)]
         list: bool,
     },
+    /// Shows every step of a release and each field that it would change, tried by the API server. Changes nothing.
+    ///
+    /// Every write says `dryRun=All`, and is made with the permissions of whoever asks: get on what the release names, and patch for what is
+    /// to be tried.
+    ///
+    /// Exit codes: 0 shown and nothing stands against it, 1 the API server does not answer, 2 the document is wrong or there is no such release,
+    /// 3 a check failed, or the API server would refuse a change.
+    Plan {
+        /// A release that is in the cluster.
+        #[arg(required_unless_present = "file", conflicts_with = "file")]
+        release: Option<String>,
+        /// A release document, `-` for standard input.
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Says why a release is as it is: what it waits for, what each criterion says, and what to run next.
     ///
     /// Exit codes: 0 said, 1 the API server does not answer, 2 there is no such release, or no permission.
@@ -157,13 +173,14 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let Args { at, verb } = args;
     let of_all = matches!(&verb, Verb::Get { all_namespaces: true, .. } | Verb::Watch { all_namespaces: true, .. });
     let access = Access { kubeconfig: at.kubeconfig, context: at.context, namespace: at.namespace };
+    let has_namespace = access.namespace.is_some();
     remote::asked(output, async || {
         let cluster = Cluster::open(&access, of_all).await?;
-        carry_out(&cluster, verb, output).await
+        carry_out(&cluster, verb, has_namespace, output).await
     })
 }
 
-async fn carry_out(cluster: &Cluster, verb: Verb, output: Output) -> anyhow::Result<u8> {
+async fn carry_out(cluster: &Cluster, verb: Verb, has_namespace: bool, output: Output) -> anyhow::Result<u8> {
     let (act, wish, name) = match verb {
         Verb::Get { release, watch, .. } => {
             get::show(cluster, release.as_deref(), "no releases here; `kubectl apply -f release.yaml` creates one", output).await?;
@@ -187,6 +204,7 @@ async fn carry_out(cluster: &Cluster, verb: Verb, output: Output) -> anyhow::Res
             }
             return Ok(exit::SUCCEEDED);
         }
+        Verb::Plan { release, file } => return plan::show(cluster, release.as_deref(), file.as_deref(), has_namespace, output).await,
         Verb::Weight { act, percent } => (act, Wish::Action(Action::Weight(percent)), "weight"),
         Verb::Pause(act) => (act, Wish::Action(Action::Pause), "pause"),
         Verb::Resume(act) => (act, Wish::Action(Action::Resume), "resume"),
