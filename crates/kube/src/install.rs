@@ -18,7 +18,12 @@ const USER: u32 = 65_532;
 #[must_use]
 pub fn objects() -> Vec<Value> {
     vec![
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        // The pods are fit for the strictest of the standards; nothing else that comes into the namespace need be less.
+        json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }),
         crd::definition(),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": of_ours(NAME)}),
         labelled(rbac::cluster_role()),

@@ -309,3 +309,36 @@ spec: {policyName: no-half, validationActions: [Deny]}
     assert!(writes(&entries).iter().all(|(_, is_dry_run)| *is_dry_run));
     assert_eq!(versions(&shop), before);
 }
+
+#[test]
+fn the_example_could_be_released_as_it_stands() {
+    const OBJECTS: &str = include_str!("../../../examples/kubernetes-gateway-api/checkout.yaml");
+    let Some(shop) = Shop::open("the_example_could_be_released_as_it_stands") else { return };
+    shop.cluster.namespace("checkout");
+    shop.cluster.apply(OBJECTS);
+    shop.cluster.wait_available("checkout", "checkout");
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/kubernetes-gateway-api/release.yaml");
+    // Its own namespace says where it is.
+    let plan = || {
+        let mut command = Command::new(SERIN);
+        command.args(["--output", "json", "kubectl", "plan", "-f"]).arg(&file).env("KUBECONFIG", shop.cluster.kubeconfig(access::ADMIN));
+        let said = said(command.output().unwrap());
+        (said.code, serde_json::from_str::<Value>(&said.out).unwrap_or_else(|error| panic!("{error}: {}{}", said.out, said.err)))
+    };
+    let same =
+        |planned: &Value| planned["checks"].as_array().unwrap().iter().any(|one| one["name"] == "versions" && one["status"] == "warn");
+    let (code, planned) = plan();
+    assert!(code == 0 && same(&planned) && planned["namespace"] == "checkout", "{planned:#}");
+    let mut canary = shop.cluster.get("apps/v1", "Deployment", "checkout", "checkout-canary").unwrap()["spec"]["template"]["spec"].clone();
+    canary["containers"][0]["image"] = json!("registry.example/sample-app:v2");
+    shop.cluster.patch(("apps/v1", "Deployment"), "checkout", "checkout-canary", &json!({"spec": {"template": {"spec": canary}}}));
+    let (code, planned) = plan();
+    assert!(code == 0 && !same(&planned), "{planned:#}");
+    assert!(
+        planned["steps"].as_array().unwrap().iter().all(|step| step["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|one| one["server"] == "accepts"))
+    );
+}

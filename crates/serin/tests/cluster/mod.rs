@@ -55,7 +55,7 @@ impl Shop {
         Self::open_with(test, Options { scrape_interval: Some(Duration::from_millis(500)), ..Options::default() })
     }
 
-    fn open_with(test: &str, options: Options) -> Option<Self> {
+    pub(crate) fn open_with(test: &str, options: Options) -> Option<Self> {
         let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
         cluster.apply(CRD);
         cluster.until("the resource", || {
