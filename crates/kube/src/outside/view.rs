@@ -119,7 +119,7 @@ fn criterion(one: &CriterionStatus, plan: &Plan) -> Option<CriterionAssessment> 
     let (_, metric, on_breach, severity) = found.chain(guards).find(|(name, ..)| **name == one.name)?;
     Some(CriterionAssessment {
         name: one.name.clone(),
-        metric: metric.clone(),
+        metric: *metric,
         verdict: serde_json::from_value(one.verdict.clone().into()).unwrap_or(Verdict::Unknown),
         canary: None,
         stable: None,
