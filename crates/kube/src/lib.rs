@@ -8,7 +8,9 @@
 pub mod api;
 pub mod controller;
 pub mod crd;
+pub mod install;
 pub mod lease;
+pub mod outside;
 pub mod rbac;
 pub mod release;
 pub mod route;

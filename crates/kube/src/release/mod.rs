@@ -17,6 +17,8 @@ mod status;
 
 pub use actor::{Actor, ActorEnd};
 pub(crate) use actor::{Run, now};
+pub(crate) use commands::{Asked, pending};
+pub use commands::{Wish, annotation};
 pub use setting::Setting;
 pub(crate) use setting::router;
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot};
