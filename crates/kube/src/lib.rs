@@ -12,6 +12,8 @@ pub mod lease;
 pub mod rbac;
 pub mod release;
 pub mod route;
+#[cfg(test)]
+mod testing;
 pub mod watch;
 pub mod workload;
 

@@ -8,6 +8,7 @@ pub const ROLE: &str = "serin-controller";
 /// API group, resources, verbs, and what for.
 const RULES: &[(&str, &[&str], &[&str], &str)] = &[
     ("serin.dev", &["releases"], &["get", "list", "watch", "patch"], "read documents and commands; the finalizer"),
+    ("serin.dev", &["releasememories"], &["get", "create", "update"], "what a judge remembers, where a status has no room for it"),
     ("serin.dev", &["releases/status"], &["update"], "say how a release is, and go on from there"),
     ("gateway.networking.k8s.io", &["httproutes"], &["get", "list", "watch", "patch"], "weights, and the note that says whose they are"),
     ("apps", &["deployments"], &["get", "list", "watch", "patch"], "the canary's replicas; stable's template at the end"),

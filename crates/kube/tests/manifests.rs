@@ -7,7 +7,12 @@ use std::{env, fs, path::Path};
 #[test]
 fn manifests_are_what_the_code_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/serin");
-    for (name, text) in [("crds/releases.yaml", serin_kube::crd::file()), ("rbac.yaml", serin_kube::rbac::file())] {
+    let manifests = [
+        ("crds/releases.yaml", serin_kube::crd::file()),
+        ("crds/releasememories.yaml", serin_kube::crd::memory_file()),
+        ("rbac.yaml", serin_kube::rbac::file()),
+    ];
+    for (name, text) in manifests {
         let path = folder.join(name);
         if env::var_os("SERIN_GENERATE").is_some() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
