@@ -17,8 +17,8 @@ mod snapshot;
 mod status;
 
 pub use actor::{Actor, ActorEnd};
-pub(crate) use memory::{Recalled, recall};
 pub(crate) use actor::{Run, now};
+pub(crate) use memory::{Recalled, recall};
 pub use setting::Setting;
 pub(crate) use setting::router;
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot, Stored};

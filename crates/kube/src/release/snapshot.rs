@@ -97,10 +97,7 @@ impl Engine {
     /// What was stored; `None` if it cannot be read, which is said where it matters.
     #[must_use]
     pub fn resumed(&self) -> Option<Resumed> {
-        Some(Resumed {
-            place: serde_json::from_str(&self.place).ok()?,
-            state: serde_json::from_str(&self.state).ok()?,
-        })
+        Some(Resumed { place: serde_json::from_str(&self.place).ok()?, state: serde_json::from_str(&self.state).ok()? })
     }
 
     /// Whether the run is over.
