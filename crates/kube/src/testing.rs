@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -21,8 +22,8 @@ struct Inside {
     /// By path.
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// Methods and paths, in order.
-    calls: Vec<String>,
+    /// Methods and paths, in order, and when.
+    calls: Vec<(String, Instant)>,
     fault: Option<Fault>,
 }
 
@@ -67,6 +68,11 @@ impl FakeApi {
 
     /// Methods and paths so far.
     pub(crate) fn calls(&self) -> Vec<String> {
+        self.timed_calls().into_iter().map(|(call, _)| call).collect()
+    }
+
+    /// The same, and when.
+    pub(crate) fn timed_calls(&self) -> Vec<(String, Instant)> {
         self.inside().calls.clone()
     }
 
@@ -94,7 +100,7 @@ async fn answer(request: Request<Incoming>, inside: Arc<Mutex<Inside>>) -> Resul
     let body = request.into_body().collect().await?.to_bytes();
     let path = uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let mut inside = inside.lock().unwrap_or_else(PoisonError::into_inner);
-    inside.calls.push(format!("{method} {path}"));
+    inside.calls.push((format!("{method} {path}"), Instant::now()));
     let faulty = inside.fault.as_mut().and_then(|fault| fault(&method, &path));
     let (code, text) = faulty.unwrap_or_else(|| inside.serve(&method, uri.path(), &body));
     let mut response = Response::new(Full::new(Bytes::from(text)));
