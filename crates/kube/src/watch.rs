@@ -145,17 +145,44 @@ impl<K> Watched<K> {
     }
 }
 
-/// Begins to watch. `labels`: a selector, if not everything is wanted.
-pub fn watch_all<K>(api: Api<K>, labels: Option<String>) -> (Arc<Watched<K>>, WatchTask)
+/// Which objects of a kind are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All.
+    All,
+    /// Those with labels, as a selector.
+    Labels(String),
+    /// The one of this name.
+    Name(String),
+}
+
+impl Selection {
+    fn labels(&self) -> Option<String> {
+        match self {
+            Self::Labels(labels) => Some(labels.clone()),
+            Self::All | Self::Name(_) => None,
+        }
+    }
+
+    fn fields(&self) -> Option<String> {
+        match self {
+            Self::Name(name) => Some(format!("metadata.name={name}")),
+            Self::All | Self::Labels(_) => None,
+        }
+    }
+}
+
+/// Begins to watch.
+pub fn watch_all<K>(api: Api<K>, selection: Selection) -> (Arc<Watched<K>>, WatchTask)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let watched = Arc::new(Watched::new());
-    let task = tokio::spawn(run(api, labels, Arc::clone(&watched)));
+    let task = tokio::spawn(run(api, selection, Arc::clone(&watched)));
     (watched, WatchTask(task))
 }
 
-async fn run<K>(api: Api<K>, labels: Option<String>, watched: Arc<Watched<K>>)
+async fn run<K>(api: Api<K>, selection: Selection, watched: Arc<Watched<K>>)
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
@@ -164,7 +191,7 @@ where
     loop {
         watched.turned.store(watched.now_ms(), Ordering::Relaxed);
         let broken = match version.take() {
-            None => match list(&api, labels.as_deref(), &watched).await {
+            None => match list(&api, &selection, &watched).await {
                 Ok(listed) => {
                     version = Some(listed);
                     None
@@ -172,7 +199,7 @@ where
                 Err(error) => Some(error.to_string()),
             },
             Some(from) => {
-                let Followed { next, is_lively, broken } = follow(&api, labels.as_deref(), &watched, from).await;
+                let Followed { next, is_lively, broken } = follow(&api, &selection, &watched, from).await;
                 version = next;
                 if is_lively {
                     backoff.reset();
@@ -225,7 +252,7 @@ struct Followed {
 }
 
 /// Replaces everything by what there is. Returns the version that the list is of.
-async fn list<K>(api: &Api<K>, labels: Option<&str>, watched: &Watched<K>) -> Result<String, ApiError>
+async fn list<K>(api: &Api<K>, selection: &Selection, watched: &Watched<K>) -> Result<String, ApiError>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
@@ -233,7 +260,8 @@ where
     let mut next = None;
     loop {
         let mut params = ListParams::default().limit(PAGE);
-        params.label_selector = labels.map(str::to_owned);
+        params.label_selector = selection.labels();
+        params.field_selector = selection.fields();
         params.continue_token = next.take();
         let page = within(&format!("list {}", api.resource_url()), api.list(&params)).await?;
         found.extend(page.items.into_iter().map(|object| (key(&object), Arc::new(trimmed(object)))));
@@ -246,12 +274,13 @@ where
 }
 
 /// Follows the events until the stream ends.
-async fn follow<K>(api: &Api<K>, labels: Option<&str>, watched: &Watched<K>, version: String) -> Followed
+async fn follow<K>(api: &Api<K>, selection: &Selection, watched: &Watched<K>, version: String) -> Followed
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     let mut params = WatchParams::default().timeout(STREAM_FOR_S);
-    params.label_selector = labels.map(str::to_owned);
+    params.label_selector = selection.labels();
+    params.field_selector = selection.fields();
     let mut followed = Followed { next: Some(version.clone()), is_lively: false, broken: None };
     let stream = match within(&format!("watch {}", api.resource_url()), api.watch(&params, &version)).await {
         Ok(stream) => stream,
@@ -376,7 +405,7 @@ mod tests {
             let api = FakeApi::start().await;
             let code = if broken.contains("Status") { 410 } else { 200 };
             api.fault(move |_, path| Some(if path.contains("watch=true") { (code, broken.clone()) } else { (200, LIST.to_owned()) }));
-            let (watched, _task) = watch_all(Api::<Service>::all(api.client.clone()), None);
+            let (watched, _task) = watch_all(Api::<Service>::all(api.client.clone()), Selection::All);
             watched.synced().await;
             until("five streams", || streams(&api).len() >= 5).await;
             // However slow the machine is: it can only make these longer.
@@ -401,12 +430,12 @@ mod tests {
         });
         let services = Api::<Service>::all(api.client.clone());
         let watched = Watched::new();
-        let followed = follow(&services, None, &watched, "1".to_owned()).await;
+        let followed = follow(&services, &Selection::All, &watched, "1".to_owned()).await;
         assert!(followed.is_lively && followed.broken.is_some(), "{followed:?}");
         assert_eq!((followed.next.as_deref(), watched.all().len()), (Some("8"), 2));
         for (code, text, next) in [(200, String::new(), Some("1")), (500, status(500).1, Some("1")), (410, status(410).1, None)] {
             api.fault(move |_, _| Some((code, text.clone())));
-            let followed = follow(&services, None, &watched, "1".to_owned()).await;
+            let followed = follow(&services, &Selection::All, &watched, "1".to_owned()).await;
             assert!(!followed.is_lively && followed.next.as_deref() == next, "{code}: {followed:?}");
         }
     }

@@ -17,9 +17,10 @@ use crate::schema;
 const NOT_IN_A_CLUSTER: [(&str, &[&str]); 3] =
     [("Workload", &["processes", "external"]), ("Traffic", &["embedded"]), ("Prometheus", &["auth", "ca"])];
 
-/// Keywords that a structural schema knows and that mean the same there.
-const KEPT: [&str; 11] =
-    ["description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "required", "default"];
+/// Keywords that a structural schema knows and that mean the same there. `default` does not: defaults would be written into objects by the API
+/// server, and then count as said by their author.
+const KEPT: [&str; 10] =
+    ["description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "required"];
 
 /// The structural schema of a cluster release's `spec`.
 #[must_use]
@@ -47,8 +48,6 @@ fn structural(given: &Value, whole: &Value, name: Option<&str>) -> Value {
             made.insert(keyword.to_owned(), value.clone());
         }
     }
-    // Defaults would be written into objects by the API server, and then count as said by their author.
-    made.remove("default");
     for (exclusive, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
         if let Some(value) = given.get(exclusive) {
             made.insert(bound.to_owned(), value.clone());
@@ -148,7 +147,7 @@ mod tests {
     fn nothing_is_left_that_kubernetes_does_not_know() {
         every(&cluster_spec_schema(), "spec", &mut |at, map| {
             let is_fields = at.ends_with(".properties");
-            for name in ["$ref", "$defs", "oneOf", "anyOf", "title", "examples", "format", "const"] {
+            for name in ["$ref", "$defs", "oneOf", "anyOf", "title", "examples", "format", "const", "default"] {
                 assert!(is_fields || !map.contains_key(name), "{at} has {name}");
             }
             if map.get("additionalProperties") == Some(&json!(false)) {
@@ -172,7 +171,7 @@ mod tests {
         let schema = cluster_spec_schema();
         let fields = |at: &str| schema.pointer(at).unwrap().as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(fields("/properties/workload/properties"), ["kubernetes"]);
-        assert_eq!(fields("/properties/traffic/properties"), ["gatewayApi"]);
+        assert_eq!(fields("/properties/traffic/properties"), ["custom", "gatewayApi", "ingressNginx", "istio", "service", "traefik"]);
         assert_eq!(schema["properties"]["workload"]["required"], json!(["kubernetes"]));
         let ways = &schema.pointer("/properties/strategy/properties/canary/x-kubernetes-validations").unwrap()[0]["rule"];
         assert_eq!(ways, "[has(self.stages), has(self.preset), has(self.linear)].filter(given, given).size() == 1");

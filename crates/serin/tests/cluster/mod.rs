@@ -16,13 +16,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use serin_testkit::{
     cluster::{Cluster, Door, Options},
-    http,
+    http, wait,
 };
 
 pub(crate) const SERIN: &str = env!("CARGO_BIN_EXE_serin");
@@ -232,14 +232,8 @@ spec:
     }
 
     pub(crate) fn until<T>(&self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
-        let end = Instant::now() + Duration::from_secs(120);
-        loop {
-            if let Some(found) = condition(self) {
-                return found;
-            }
-            assert!(Instant::now() < end, "waited in vain for {what}\n{:#}\n{}", self.status(), self.logs());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let found = wait::paced(Duration::from_millis(50), Duration::from_secs(120), || condition(self));
+        found.unwrap_or_else(|| panic!("waited in vain for {what}\n{:#}\n{}", self.status(), self.logs()))
     }
 
     pub(crate) fn logs(&self) -> String {
