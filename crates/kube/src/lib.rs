@@ -14,6 +14,8 @@ pub mod outside;
 pub mod rbac;
 pub mod release;
 pub mod route;
+#[cfg(test)]
+mod testing;
 pub mod watch;
 pub mod workload;
 

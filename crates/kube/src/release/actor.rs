@@ -29,9 +29,9 @@ use super::{
     commands,
     effects::{World, carry_out},
     ending::{WayToEnd, way_to_end},
-    journal::{Journal, JournalError},
+    journal::{Journal, JournalError, Kept},
     setting::{Setting, router},
-    snapshot::{Place, Snapshot},
+    snapshot::{Place, Snapshot, Stored},
     status::{Context, MAX_TIMELINE, line, status, took},
 };
 use crate::{
@@ -99,7 +99,7 @@ pub struct Actor {
     write_after: Option<Instant>,
     refreshed: Instant,
     has_news: bool,
-    /// That the judge's memory does not fit was said.
+    /// That the judge's memory cannot be stored was said.
     is_told_of_memory: bool,
     /// That a run which must end waits for stable was said.
     is_told_of_wait: bool,
@@ -109,7 +109,7 @@ pub struct Actor {
 
 struct Written {
     seq: u64,
-    outcome: Result<Box<Release>, JournalError>,
+    outcome: Result<Box<Kept>, JournalError>,
 }
 
 impl Actor {
@@ -306,6 +306,11 @@ impl Actor {
         }
     }
 
+    /// Something that happened before the run was taken up.
+    pub(crate) fn tell(&mut self, head: &str, detail: &str) {
+        self.say(head, detail);
+    }
+
     /// A line that is no decision.
     fn say(&mut self, head: &str, detail: &str) {
         self.setting.recorder.tell(&self.known, head, detail);
@@ -384,22 +389,17 @@ impl Actor {
             return;
         }
         (self.writing, self.has_news, self.refreshed) = (true, false, Instant::now());
-        let mut status = self.status();
-        if !self.is_told_of_memory && status.engine.as_ref().is_some_and(crate::api::Engine::lacks_memory) {
-            self.is_told_of_memory = true;
-            let text = "the judge remembers more than a status can hold: should another controller take over, it judges anew from there";
-            self.say("memory", text);
-            status = self.status();
-        }
+        let (status, memory) = self.status();
         let (journal, known) = (self.journal.clone(), self.known.clone());
         let (seq, written) = (self.engine.state().seq, self.written.0.clone());
         tokio::spawn(async move {
-            let outcome = journal.write(&known, status).await.map(Box::new);
+            let outcome = journal.write(&known, status, memory).await.map(Box::new);
             let _ = written.send(Written { seq, outcome }).await;
         });
     }
 
-    fn status(&self) -> ReleaseStatus {
+    /// The status, and what the judge remembers.
+    fn status(&self) -> (ReleaseStatus, Option<String>) {
         let checkpoint = self.engine.trial().checkpoint();
         let snapshot = Snapshot {
             epoch: self.run.epoch,
@@ -411,6 +411,7 @@ impl Actor {
             checkpoint: Some(&checkpoint),
             seen: self.engine.now(),
         };
+        let Stored { engine, memory } = snapshot.store();
         let timeline: Vec<TimelineLine> = self.timeline.iter().cloned().collect();
         let note = self.world.note();
         let context = Context {
@@ -419,17 +420,27 @@ impl Actor {
             before: self.known.status.as_ref(),
             timeline: &timeline,
             last_command: self.last_command.as_ref(),
-            engine: snapshot.store(),
+            engine,
             note: note.as_deref(),
         };
-        status(&self.engine, context)
+        (status(&self.engine, context), memory)
     }
 
     /// A status was written, or not.
     fn stored(&mut self, written: Written) -> Option<ActorEnd> {
         self.writing = false;
         match written.outcome {
-            Ok(object) => {
+            Ok(kept) => {
+                let Kept { object, lacking } = *kept;
+                if let Some(why) = lacking
+                    && !std::mem::replace(&mut self.is_told_of_memory, true)
+                {
+                    self.say(
+                        "memory",
+                        &format!("what the judge remembers cannot be stored: {why}; another controller that takes over goes on without what is missing"),
+                    );
+                    self.refresh_soon();
+                }
                 self.known.status = object.status;
                 self.known.metadata.resource_version = object.metadata.resource_version;
                 self.write_after = None;

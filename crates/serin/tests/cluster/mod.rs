@@ -32,6 +32,7 @@ const ROUTES: &str = "gateway.networking.k8s.io/v1";
 
 /// Manifests that ship.
 const CRD: &str = include_str!("../../../../charts/serin/crds/releases.yaml");
+const MEMORIES: &str = include_str!("../../../../charts/serin/crds/releasememories.yaml");
 const RBAC: &str = include_str!("../../../../charts/serin/rbac.yaml");
 
 /// A cluster with the resource, the role, and both versions of the shop; stable serves.
@@ -58,6 +59,7 @@ impl Shop {
     pub(crate) fn open_with(test: &str, options: Options) -> Option<Self> {
         let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
         cluster.apply(CRD);
+        cluster.apply(MEMORIES);
         cluster.until("the resource", || {
             let crd = cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "releases.serin.dev")?;
             let conditions = crd["status"]["conditions"].as_array()?.clone();
