@@ -22,7 +22,7 @@ use serin_engine::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{preflight, snapshot::Place};
@@ -33,7 +33,10 @@ use crate::{
 
 /// The engine asks again after five seconds; an answer must come before.
 const ROUTER_PATIENCE: Duration = Duration::from_millis(4_800);
+const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// A release that is gone has nobody who could be told: its traffic is tried to be taken back for so long.
+const ABANDONED_AFTER: Duration = Duration::from_mins(15);
 /// Until it is said what stable still lacks; then it goes on waiting.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// After gateways have said that they took the route, requests that they had already sent on are still on their way.
@@ -104,14 +107,22 @@ impl World {
     /// Takes the traffic back without a decision of the release, because the release is gone, and lets the route go in the same write: a release
     /// of the same name that is created again is another one.
     pub(super) async fn abandon(&self) {
-        for _ in 0..3 {
-            let moved = timeout(ROUTER_PATIENCE, self.router.let_go(EffectId(u64::MAX))).await;
-            if matches!(moved, Ok(Ok(()))) {
-                let _ = self.pair.scale_canary(self.canary_replicas).await;
-                return;
-            }
+        let end = Instant::now() + ABANDONED_AFTER;
+        let mut wait = FIRST_RETRY;
+        while Instant::now() < end {
+            let why = match timeout(ROUTER_PATIENCE, self.router.let_go(EffectId(u64::MAX))).await {
+                Ok(Ok(())) => {
+                    let _ = self.pair.scale_canary(self.canary_replicas).await;
+                    return;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => slow().text,
+            };
+            tracing::error!(route = self.place.traffic.route, %why, "the release is gone and its traffic could not be taken back yet");
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_RETRY);
         }
-        tracing::error!(route = self.place.traffic.route, "the release is gone and its traffic could not be taken back");
+        tracing::error!(route = self.place.traffic.route, "given up: give the canary's service no weight by hand");
     }
 
     async fn deploy(&self) -> Result<(), Fault> {
@@ -132,8 +143,25 @@ impl World {
         }
     }
 
+    /// Is not given up for what may pass, such as a role that is not bound: the route would belong to the release for ever. What is waited for is in
+    /// the status.
     async fn stop_canary(&self, id: EffectId) -> Result<(), Fault> {
         self.unwanted.send_replace(true);
+        let mut wait = FIRST_RETRY;
+        loop {
+            match self.try_to_stop_canary(id).await {
+                Err(fault) if fault.retryable => self.set_note(Some(fault.text)),
+                outcome => {
+                    self.set_note(None);
+                    return outcome;
+                }
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    async fn try_to_stop_canary(&self, id: EffectId) -> Result<(), Fault> {
         {
             let _one_at_a_time = self.scaling.lock().await;
             match self.pair.scale_canary(self.canary_replicas).await {
@@ -147,7 +175,7 @@ impl World {
 
     /// See the module. Ends when it is done.
     async fn retire(&self, id: EffectId) {
-        let mut wait = Duration::from_millis(200);
+        let mut wait = FIRST_RETRY;
         while let Err(why) = self.try_to_retire(id).await {
             tracing::warn!(%why, "the old version is not retired yet");
             self.set_note(Some(why));

@@ -1,9 +1,11 @@
 //! One run of a release in a cluster.
 //!
 //! `snapshot` is what the status holds of the engine, `status` what people read there; `journal` writes it, guarded; `actor` is the loop, `ending`
-//! says how it ends early, `effects` carries out what it decides, `preflight` looks before it begins, `setting` is what runs have in common. One turn of the loop is that of the engine on one machine: moves to stable
-//! at once, then the status with the new state, then all else. If the status cannot be written, only moves to stable go on.
+//! says how it ends early, `absence` notices what is not there to take traffic, `effects` carries out what it decides, `preflight` looks before it
+//! begins, `story` is what people are told, `setting` is what runs have in common. One turn of the loop is that of the engine on one machine: moves
+//! to stable at once, then the status with the new state, then all else. If the status cannot be written, only moves to stable go on.
 
+mod absence;
 mod actor;
 mod clock;
 mod commands;
@@ -14,6 +16,7 @@ mod preflight;
 mod setting;
 mod snapshot;
 mod status;
+mod story;
 
 pub use actor::{Actor, ActorEnd};
 pub(crate) use actor::{Run, now};

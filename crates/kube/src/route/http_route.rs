@@ -356,7 +356,8 @@ impl GatewayApiRoute {
 
     fn gone(&self) -> RouterError {
         let route = format!("{}/{}", self.services.namespace, self.name);
-        RouterError::Refused(format!("there is no HTTPRoute {route}; create it again"))
+        // It may be on its way: whoever replaces a route by deleting it first creates it again.
+        RouterError::Unreachable(format!("there is no HTTPRoute {route}; create it again"))
     }
 }
 
