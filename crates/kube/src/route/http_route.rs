@@ -186,7 +186,7 @@ impl GatewayApiRoute {
         loop {
             let latest = self.latest.load(Ordering::SeqCst);
             let Some(route) = self.find().await? else { return self.share_of_none() };
-            match accepted(&route) {
+            match accepted(&route, self.asked_for_nothing()) {
                 Ok(()) => {
                     let share = self.share(&route)?;
                     self.wrote(&route, latest);
@@ -309,8 +309,12 @@ impl GatewayApiRoute {
 
     /// What a route that is gone gives the canary: nothing, which proves a move to stable, but no other.
     fn share_of_none(&self) -> Result<WeightBps, RouterError> {
+        if self.asked_for_nothing() { Ok(WeightBps::ZERO) } else { Err(self.gone()) }
+    }
+
+    fn asked_for_nothing(&self) -> bool {
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.is_some_and(|asked| asked.weight.is_zero() && !asked.matches) { Ok(WeightBps::ZERO) } else { Err(self.gone()) }
+        asked.is_some_and(|asked| asked.weight.is_zero() && !asked.matches)
     }
 
     /// What has to change; `None`: nothing.
@@ -391,8 +395,9 @@ impl Router for GatewayApiRoute {
     }
 }
 
-/// Whether every gateway that reports about this route has accepted its current generation.
-fn accepted(route: &DynamicObject) -> Result<(), String> {
+/// Whether every gateway that reports about this route has accepted its current generation. `is_retreat`: the canary is to have nothing, so that it
+/// does not matter whether its Service can be found.
+fn accepted(route: &DynamicObject, is_retreat: bool) -> Result<(), String> {
     let generation = route.metadata.generation.unwrap_or(0);
     let parents = route.data.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten();
     for parent in parents {
@@ -407,7 +412,7 @@ fn accepted(route: &DynamicObject) -> Result<(), String> {
             if observed < generation {
                 return Err(format!("{controller} has not looked at generation {generation} of the route yet, only at {observed}"));
             }
-            if text("status") != "True" {
+            if text("status") != "True" && !(is_retreat && text("type") == "ResolvedRefs") {
                 return Err(format!("{controller} says {} is not so: {}: {}", text("type"), text("reason"), text("message")));
             }
         }

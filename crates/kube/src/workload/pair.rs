@@ -411,3 +411,7 @@ mod tests {
         assert_eq!(patch, expected);
     }
 }
+
+#[cfg(test)]
+#[path = "pair_tests.rs"]
+mod conflicts;

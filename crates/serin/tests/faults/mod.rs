@@ -6,6 +6,7 @@
     reason = "shared by tests, each of which uses a part; helpers of tests may fail the test"
 )]
 
+pub(crate) mod measured;
 pub(crate) mod record;
 pub(crate) mod wire;
 
