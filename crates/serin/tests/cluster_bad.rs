@@ -137,16 +137,26 @@ fn a_canary_that_never_is_ready_never_gets_a_request() {
     let Some(shop) = Shop::open("a_canary_that_never_is_ready_never_gets_a_request") else { return };
     shop.controller();
     let traffic = shop.traffic();
-    shop.cluster.patch(faults::DEPLOYMENTS, "shop", "shop-canary", &json!({"spec": {"progressDeadlineSeconds": 3}}));
     shop.change_canary(|container| container["args"] = json!(["--never-ready"]));
-    shop.release("{weight: 20, hold: 60s}", "");
+    // The Deployment's own deadline says nothing here: it had completed its rollout, of no replicas, before it was scaled.
+    shop.cluster.apply(
+        "
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {name: shop, namespace: shop}
+spec:
+  workload: {kubernetes: {stable: {deployment: shop}, canary: {deployment: shop-canary}, readyWithin: 4s}}
+  traffic: {gatewayApi: {route: shop, stableService: shop, canaryService: shop-canary, match: [{header: {x-canary: 'true'}}]}}
+  strategy: {canary: {stages: [{weight: 20, hold: 60s}]}}
+",
+    );
     let status = shop.until_phase("RolledBack");
-    assert!(status["reason"].as_str().unwrap().contains("ProgressDeadlineExceeded"), "{status:#}");
+    assert!(status["reason"].as_str().unwrap().contains("not ready within 4 s"), "{status:#}");
     let record = Record::of(&shop);
     record.assert_rules();
     assert!(record.moves().iter().all(|one| one.weight == 0 && one.note["matches"] == false), "{:?}", record.moves());
     until_scaled_back(&shop);
     let begun = &record.scalings()[0].0;
-    println!("never ready: given up {} ms after it was started, with a deadline of 3 s", ms_between(begun, &record.scalings()[1].0));
+    println!("never ready: given up {} ms after it was started, with a deadline of 4 s", ms_between(begun, &record.scalings()[1].0));
     faults::assert_answered(&traffic.stop(), &["v1"], &shop);
 }

@@ -10,7 +10,7 @@ use cluster::Shop;
 use faults::{assert_answered, command, record::Record, until_scaled_back};
 use serde_json::{Value, json};
 
-const REQUESTS: u64 = 600;
+const REQUESTS: u64 = 300;
 
 /// Whether the canary's share of the requests is the weight, by five standard deviations.
 fn assert_share(counts: &BTreeMap<String, u64>, weight_bps: u32) {
