@@ -46,6 +46,8 @@ use crate::{
 const PULSE: Duration = Duration::from_secs(1);
 /// Between two writes of a status in which only numbers changed.
 const REFRESH: Duration = Duration::from_secs(10);
+/// The same where nothing is measured: how long something still takes is a number as well.
+const REFRESH_QUIET: Duration = Duration::from_secs(60);
 /// Between two attempts to write a status that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
 
@@ -344,8 +346,7 @@ impl Actor {
     }
 
     fn look_at_route(&mut self) {
-        let traffic = &self.run.place.traffic;
-        let route = self.setting.routes.get(&self.world.route_namespace, &traffic.route);
+        let route = self.setting.routes.get(&self.world.route_namespace, &self.run.place.traffic.route);
         // A route that is gone gives the canary nothing.
         if let Some(weight) = route.map_or(Some(WeightBps::ZERO), |route| self.world.router.seen(&route))
             && !matches!(self.engine.state().phase, Phase::Retiring)
@@ -382,12 +383,11 @@ impl Actor {
                 self.backlog.push_back((seq, Output { urgent: Vec::new(), ..output }));
             }
         }
-        let note = self.world.note();
-        if note != self.noted {
-            self.noted = note;
+        let noted = std::mem::replace(&mut self.noted, self.world.note());
+        if noted != self.noted {
             self.refresh_soon();
         }
-        let is_due = self.has_news && self.refreshed.elapsed() >= REFRESH;
+        let is_due = self.refreshed.elapsed() >= if self.has_news { REFRESH } else { REFRESH_QUIET };
         if !self.backlog.is_empty() || is_due {
             self.write();
         }

@@ -186,21 +186,31 @@ impl World {
     }
 
     async fn try_to_retire(&self, id: EffectId) -> Result<(), String> {
-        let is_over = self.router.note().await.map_err(|error| error.to_string())?.is_some_and(|note| note.done);
-        if is_over {
+        let note = self.router.note().await.map_err(|error| error.to_string())?;
+        if note.as_ref().is_some_and(|note| note.done) {
             return Ok(());
         }
+        let is_handed_over = note.is_some_and(|note| note.handed_over);
         match self.pair.promote(&self.judged).await {
             Ok(()) => {}
             // All that there was to do it to is gone, as after its namespace was deleted.
             Err(PairError::Missing(_)) if self.pair.stable().is_none() && self.router.is_gone().await.is_ok_and(|is_gone| is_gone) => {
                 return Ok(());
             }
+            // Nothing is left to take from: whoever is ready serves.
+            Err(error) if !is_handed_over && self.pair.is_canary_lost() => {
+                self.router.hand_over(id).await.map_err(|error| error.to_string())?;
+                return Err(format!("{error}; stable serves as it is"));
+            }
             Err(error) => return Err(error.to_string()),
         }
         self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
-        if timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)).await.is_err() {
-            return Err(self.unsettled());
+        tokio::select! {
+            settled = timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)) => settled.map_err(|_| self.unsettled())?,
+            () = self.pair.canary_lost(), if !is_handed_over => {
+                self.router.hand_over(id).await.map_err(|error| error.to_string())?;
+                return Err("no replica of the canary is ready: stable serves before all its replicas run what was judged".to_owned());
+            }
         }
         self.set_note(Some("the route to send everything to stable, which is the judged version now".to_owned()));
         self.router.hand_over(id).await.map_err(|error| error.to_string())?;
@@ -210,7 +220,10 @@ impl World {
         }
         sleep(SETTLE).await;
         self.set_note(Some("the canary to be scaled back".to_owned()));
-        self.pair.scale_canary(self.canary_replicas).await.map_err(|error| error.to_string())?;
+        match self.pair.scale_canary(self.canary_replicas).await {
+            Ok(()) | Err(PairError::Missing(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
         self.let_go(id).await.map_err(|fault| fault.text)
     }
 

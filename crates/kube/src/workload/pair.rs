@@ -212,6 +212,27 @@ impl Pair {
         }
     }
 
+    /// Whether the canary has no ready replica while stable has one.
+    #[must_use]
+    pub fn is_canary_lost(&self) -> bool {
+        self.canary().is_none_or(|canary| canary.ready == 0) && self.stable().is_some_and(|stable| stable.ready > 0)
+    }
+
+    /// Returns once that has been so for a while. Ends by being dropped.
+    pub async fn canary_lost(&self) {
+        let mut changes = self.watched.changes();
+        let mut since = None;
+        loop {
+            since = self.is_canary_lost().then(|| since.unwrap_or_else(Instant::now));
+            let wait = match since {
+                Some(since) if since.elapsed() >= STEADY => return,
+                Some(since) => STEADY.saturating_sub(since.elapsed()),
+                None => LOOK_AGAIN,
+            };
+            let _ = timeout(wait, changes.changed()).await;
+        }
+    }
+
     /// Returns once the canary has had this many replicas, all of this version and ready, for a second: what is ready for a moment between two
     /// crashes is to get no traffic. Ends by being dropped.
     pub async fn canary_settled(&self, version: &str, replicas: i32) {

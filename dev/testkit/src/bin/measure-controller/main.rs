@@ -141,9 +141,9 @@ fn watch(cluster: &Cluster, controller: &Controller, time: Duration, findings: &
     for ((resource, verb), count) in &kinds {
         findings.tell(&format!("{verb} {resource}"), per_minute(*count));
     }
-    let writes = ours.iter().filter(|entry| entry.is_write() && entry.resource != "leases");
+    let writes = ours.iter().copied().filter(|entry| entry.is_write() && entry.resource != "leases");
     // Events have names of their own, and name their release within.
-    let (of_active, of_idle): (Vec<_>, Vec<_>) = writes.partition(|entry| {
+    let (of_active, of_idle): (Vec<&AuditEntry>, Vec<&AuditEntry>) = writes.partition(|entry| {
         entry.name.starts_with(ACTIVE) || entry.body["involvedObject"]["name"].as_str().is_some_and(|name| name.starts_with(ACTIVE))
     });
     findings.aim("writes for idle releases", per_minute(of_idle.len()), "0", of_idle.is_empty());
