@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use serin_spec::validated::HttpRoute;
+use serin_spec::validated::ClusterTraffic;
 
 use crate::workload::Memory;
 
@@ -32,10 +32,12 @@ impl Absence {
     }
 }
 
-/// Which of both Services, stable's and the canary's, is gone, in words.
-pub(super) fn missing_services(memory: &Memory, namespace: &str, traffic: &HttpRoute) -> [Option<String>; 2] {
-    [&traffic.stable_service, &traffic.canary_service].map(|name| {
-        let is_gone = memory.services.get(namespace, name).is_none();
+/// Which of both versions' Services, stable's and the canary's, is gone, in words. `namespace`: of the release. A router that needs none misses none.
+pub(super) fn missing_services(memory: &Memory, namespace: &str, traffic: &ClusterTraffic) -> [Option<String>; 2] {
+    let Some(services) = traffic.services() else { return [None, None] };
+    services.map(|(elsewhere, name)| {
+        let namespace = elsewhere.as_deref().unwrap_or(namespace);
+        let is_gone = memory.services.get(namespace, &name).is_none();
         is_gone.then(|| format!("the Service {namespace}/{name} is gone"))
     })
 }

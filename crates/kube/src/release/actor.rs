@@ -11,7 +11,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use kube::{Api, api::DynamicObject};
 use serin_core::{
     Timestamp, WeightBps,
     release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
@@ -31,14 +31,14 @@ use super::{
     effects::{World, carry_out},
     ending::{WayToEnd, way_to_end},
     journal::{Journal, JournalError},
-    setting::{Setting, router},
-    snapshot::{Place, Snapshot},
+    setting::{Run, Setting, router},
+    snapshot::Snapshot,
     status::{Context, status, took},
     story::Story,
 };
 use crate::{
     api::{COMMAND, CommandStatus, Release, ReleaseStatus},
-    watch::{WatchTask, Watched, watch_all},
+    watch::{Selection, WatchTask, Watched, watch_all},
     workload::{Pair, trouble},
 };
 
@@ -60,17 +60,6 @@ pub enum ActorEnd {
     Fenced,
     /// The release is gone.
     Gone,
-}
-
-/// What a run is about.
-#[derive(Debug, Clone)]
-pub(crate) struct Run {
-    pub(crate) number: u64,
-    pub(crate) epoch: u64,
-    pub(crate) document_hash: String,
-    pub(crate) judged: String,
-    pub(crate) place: Place,
-    pub(crate) canary_replicas: i32,
 }
 
 /// One run of a release.
@@ -95,7 +84,9 @@ pub struct Actor {
     /// What others measure.
     polls: Polls,
     pods: Arc<Watched<Pod>>,
-    _pods_task: WatchTask,
+    /// The one object that splits the traffic.
+    routes: Arc<Watched<DynamicObject>>,
+    _watches: [WatchTask; 2],
     answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     written: (mpsc::Sender<Written>, mpsc::Receiver<Written>),
     /// Decided, but not yet durable; each with the position of its last entry.
@@ -129,7 +120,11 @@ impl Actor {
             router.expect(target.asked, target.matches);
         }
         let selector = pair.canary().map(|canary| canary.selector);
-        let (pods, pods_task) = watch_all(Api::<Pod>::namespaced(setting.client.clone(), &namespace), selector);
+        let (pods, pods_task) =
+            watch_all(Api::<Pod>::namespaced(setting.client.clone(), &namespace), selector.map_or(Selection::All, Selection::Labels));
+        let lens = router.lens();
+        let of_route = Api::<DynamicObject>::namespaced_with(setting.client.clone(), &route_namespace, &lens.resource());
+        let (routes, routes_task) = watch_all(of_route, Selection::Name(lens.name().to_owned()));
         let journal = Journal::new(setting.client.clone(), &known, run.epoch, Arc::clone(&setting.fence));
         let before = known.status.as_ref();
         let timeline = before.map(|status| status.timeline.clone()).unwrap_or_default();
@@ -166,7 +161,8 @@ impl Actor {
             absence: Absence::default(),
             polls,
             pods,
-            _pods_task: pods_task,
+            routes,
+            _watches: [pods_task, routes_task],
             answers: mpsc::channel(64),
             written: mpsc::channel(4),
             backlog: VecDeque::new(),
@@ -187,7 +183,7 @@ impl Actor {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut releases = self.setting.releases.changes();
         let mut deployments = self.setting.memory.deployments.changes();
-        let mut routes = self.setting.routes.changes();
+        let mut routes = self.routes.changes();
         let mut pods = self.pods.changes();
         self.look_at_release();
         self.look_at_workload();
@@ -284,7 +280,7 @@ impl Actor {
         if canary.is_none() && matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. }) {
             self.must_end(&format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
         }
-        let [stable_service, canary_service] = missing_services(&self.setting.memory, &self.world.route_namespace, &self.run.place.traffic);
+        let [stable_service, canary_service] = missing_services(&self.setting.memory, self.known.namespace(), &self.run.place.traffic);
         // Without its Service nothing reaches it, however many replicas are ready.
         let stable_ready = stable.as_ref().filter(|_| stable_service.is_none()).map_or(0, |stable| stable.ready);
         let has_traffic = self.engine.state().canary_has_traffic();
@@ -346,9 +342,10 @@ impl Actor {
     }
 
     fn look_at_route(&mut self) {
-        let route = self.setting.routes.get(&self.world.route_namespace, &self.run.place.traffic.route);
-        // A route that is gone gives the canary nothing.
-        if let Some(weight) = route.map_or(Some(WeightBps::ZERO), |route| self.world.router.seen(&route))
+        let route = self.routes.get(&self.world.route_namespace, self.world.router.lens().name());
+        // One that is gone gives the canary nothing; before the first list nothing is known.
+        let none = self.routes.silent_for().map(|_| WeightBps::ZERO);
+        if let Some(weight) = route.map_or(none, |route| self.world.router.seen(&route))
             && !matches!(self.engine.state().phase, Phase::Retiring)
         {
             for target in self.engine.plan().targets.clone() {

@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{preflight, snapshot::Place};
 use crate::{
-    route::GatewayApiRoute,
+    route::ObjectRouter,
     workload::{Pair, PairError},
 };
 
@@ -45,7 +45,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// What effects act on.
 pub(super) struct World {
     pub(super) client: Client,
-    pub(super) router: GatewayApiRoute,
+    pub(super) router: ObjectRouter,
     pub(super) pair: Pair,
     pub(super) place: Place,
     /// Where the Deployments are.
@@ -118,11 +118,11 @@ impl World {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => slow().text,
             };
-            tracing::error!(route = self.place.traffic.route, %why, "the release is gone and its traffic could not be taken back yet");
+            tracing::error!(route = self.router.lens().name(), %why, "the release is gone and its traffic could not be taken back yet");
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_RETRY);
         }
-        tracing::error!(route = self.place.traffic.route, "given up: give the canary's service no weight by hand");
+        tracing::error!(route = self.router.lens().name(), "given up: give the canary no weight by hand");
     }
 
     async fn deploy(&self) -> Result<(), Fault> {

@@ -18,9 +18,9 @@ mod snapshot;
 mod status;
 mod story;
 
+pub(crate) use actor::now;
 pub use actor::{Actor, ActorEnd};
-pub(crate) use actor::{Run, now};
 pub use setting::Setting;
-pub(crate) use setting::router;
+pub(crate) use setting::{Run, router};
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot};
 pub use status::{Context, MAX_TIMELINE, idle, invalid, status};

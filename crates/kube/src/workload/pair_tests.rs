@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serin_engine::Pending;
 
 use super::*;
-use crate::{fake_api::FakeApi, watch::watch_all};
+use crate::{
+    fake_api::FakeApi,
+    watch::{Selection, watch_all},
+};
 
 /// Leads for so many questions.
 struct Leads(AtomicUsize);
@@ -34,11 +37,10 @@ async fn pair(conflicts: usize, leads_for: usize) -> (FakeApi, Pair) {
         }
     })
     .await;
-    let (deployments, _) = watch_all(Api::all_with(api.client.clone(), &deployments()), None);
-    let (services, _) = watch_all(Api::all(api.client.clone()), None);
+    let (deployments, _) = watch_all(Api::all_with(api.client.clone(), &deployments()), Selection::All);
+    let (services, _) = watch_all(Api::all(api.client.clone()), Selection::All);
     let fence = Arc::new(Leads(AtomicUsize::new(leads_for)));
-    let pair =
-        Pair::new(&api.client, &Memory { deployments, services }, "shop", ["shop", "shop-canary"], "shop", ["shop", "shop-canary"], fence);
+    let pair = Pair::new(&api.client, &Memory { deployments, services }, "shop", ["shop", "shop-canary"], BTreeSet::new(), fence);
     (api, pair)
 }
 
