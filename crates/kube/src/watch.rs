@@ -66,6 +66,16 @@ impl<K> Watched<K> {
         Self { objects: RwLock::default(), version: watch::channel(0).0, began: Instant::now(), alive: AtomicU64::new(0) }
     }
 
+    /// What was read once, and is not followed.
+    pub(crate) fn of(found: Vec<K>) -> Self
+    where
+        K: Resource,
+    {
+        let watched = Self::new();
+        watched.change(|objects| objects.extend(found.into_iter().map(|object| (key(&object), Arc::new(object)))));
+        watched
+    }
+
     /// The object, if there is one.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {

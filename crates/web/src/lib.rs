@@ -36,6 +36,7 @@ pub use api::Api;
 pub use config::{ApiConfig, Limits, Socket, Tcp, TlsFiles};
 pub use error::{ApiError, TlsError};
 pub use identity::Role;
+pub use ops::explanation;
 pub use routes::{Access, Route, routes};
 pub use token::{NewToken, Token, TokenHash};
 pub use tokens::{Reread, TokenSource};

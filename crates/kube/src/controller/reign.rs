@@ -21,9 +21,9 @@ use tokio::{
 
 use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
 use crate::{
-    api::{ApiError, COMMAND, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
+    api::{ApiError, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
-    release::{Actor, ActorEnd, Place, Run, Setting, idle, invalid, now, router},
+    release::{Actor, ActorEnd, Asked, Place, Run, Setting, Wish, idle, invalid, now, pending, router},
     route::Fence,
     watch::Key,
     workload::Pair,
@@ -158,7 +158,8 @@ impl<'a> Reign<'a> {
                 _ => Err("a Deployment is missing".to_owned()),
             }),
         };
-        let retry = retry(release);
+        let asked = pending(release);
+        let retry = asked.as_ref().filter(|asked| asked.wish == Ok(Wish::Retry)).map(|asked| asked.id.clone());
         let known = Known {
             generation: release.generation(),
             is_deleted: release.metadata.deletion_timestamp.is_some(),
@@ -169,10 +170,20 @@ impl<'a> Reign<'a> {
             retry: retry.as_deref(),
         };
         let now = jiff::Timestamp::now().to_string();
-        match (decide(&known), loaded, versions) {
-            (Verdict::Rest, ..) => Ok(()),
-            (Verdict::Idle(why), ..) => self.say(release, idle(release.generation(), release.status.as_ref(), &why, &now)).await,
-            (Verdict::Refuse(why), ..) => self.say(release, invalid(release.generation(), release.status.as_ref(), &why, &now)).await,
+        let verdict = decide(&known);
+        match (verdict, loaded, versions) {
+            (Verdict::Rest, ..) => match asked.filter(|_| release.metadata.deletion_timestamp.is_none()) {
+                Some(asked) => self.say(release, answered(release.status.clone().unwrap_or_default(), Some(asked))).await,
+                None => Ok(()),
+            },
+            (Verdict::Idle(why), ..) => {
+                let status = idle(release.generation(), release.status.as_ref(), &why, &now);
+                self.say(release, answered(status, asked)).await
+            }
+            (Verdict::Refuse(why), ..) => {
+                let status = invalid(release.generation(), release.status.as_ref(), &why, &now);
+                self.say(release, answered(status, asked)).await
+            }
             (Verdict::LetGo, ..) => self.let_go(release).await,
             // Memory may lag behind what our own task wrote last.
             (Verdict::Resume | Verdict::Begin, ..) if !is_fresh => match self.fresh(release).await {
@@ -400,13 +411,13 @@ fn has_finalizer(release: &Release) -> bool {
     release.metadata.finalizers.iter().flatten().any(|one| one == FINALIZER)
 }
 
-/// The id of a `retry` that was not looked at yet.
-fn retry(release: &Release) -> Option<String> {
-    let text = release.metadata.annotations.as_ref()?.get(COMMAND)?;
-    let written: serde_json::Value = serde_json::from_str(text).ok()?;
-    let id = written.get("id")?.as_str()?;
-    let is_new = release.status.as_ref().and_then(|status| status.last_command.as_ref()).is_none_or(|last| last.id != id);
-    (written.get("action")?.as_str()? == "retry" && is_new).then(|| id.to_owned())
+/// The status of a release of which nothing is under way, with the answer to a command.
+fn answered(mut status: ReleaseStatus, asked: Option<Asked>) -> ReleaseStatus {
+    if let Some(asked) = asked {
+        let how = if status.reason.is_empty() { status.phase.clone() } else { format!("{} ({})", status.phase, status.reason) };
+        status.last_command = Some(CommandStatus { id: asked.id.clone(), accepted: false, answer: asked.in_vain(&how) });
+    }
+    status
 }
 
 fn first_error(errors: &serin_spec::Diagnostics) -> String {

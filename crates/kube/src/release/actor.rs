@@ -37,7 +37,7 @@ use super::{
     story::Story,
 };
 use crate::{
-    api::{COMMAND, CommandStatus, Release, ReleaseStatus},
+    api::{CommandStatus, Release, ReleaseStatus},
     watch::{Selection, WatchTask, Watched, watch_all},
     workload::{Pair, trouble},
 };
@@ -252,15 +252,13 @@ impl Actor {
             let reason = Some("the release is being deleted".to_owned());
             let _ = self.command(&Command { action: Action::Abort, by: "serin".to_owned(), reason });
         }
-        if let Some(text) = release.metadata.annotations.as_ref().and_then(|all| all.get(COMMAND)) {
-            let asked = commands::read(text);
-            if self.last_command.as_ref().is_none_or(|last| last.id != asked.id) {
-                let answer = asked.command.and_then(|command| self.command(&command).map_err(|refusal| refusal.to_string()));
-                let accepted = answer.is_ok();
-                self.last_command =
-                    Some(CommandStatus { id: asked.id, accepted, answer: answer.err().unwrap_or_else(|| "done".to_owned()) });
-                self.refresh_soon();
-            }
+        // By what this run has answered: the object may be older than that.
+        if let Some(asked) = commands::pending(&release).filter(|asked| self.last_command.as_ref().is_none_or(|last| last.id != asked.id)) {
+            let id = asked.id.clone();
+            let answer = asked.command().and_then(|command| self.command(&command).map_err(|refusal| refusal.to_string()));
+            let accepted = answer.is_ok();
+            self.last_command = Some(CommandStatus { id, accepted, answer: answer.err().unwrap_or_else(|| "done".to_owned()) });
+            self.refresh_soon();
         }
     }
 

@@ -20,6 +20,8 @@ mod story;
 
 pub(crate) use actor::now;
 pub use actor::{Actor, ActorEnd};
+pub(crate) use commands::{Asked, pending};
+pub use commands::{Wish, annotation};
 pub use setting::Setting;
 pub(crate) use setting::{Run, router};
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot};

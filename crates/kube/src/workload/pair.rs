@@ -130,6 +130,12 @@ impl Pair {
         Ok(())
     }
 
+    /// Names of the labels that tell the arms' pods apart.
+    #[must_use]
+    pub fn arm_labels(&self) -> &BTreeSet<String> {
+        &self.arm_labels
+    }
+
     /// How stable is; `None` if it is gone.
     #[must_use]
     pub fn stable(&self) -> Option<ArmSeen> {

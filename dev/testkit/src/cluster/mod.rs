@@ -49,7 +49,7 @@ pub use mesh::Door;
 pub use net::PodNetwork;
 pub use objects::ObjectError;
 pub use options::Options;
-pub use tools::Tools;
+pub use tools::{Tools, helm_or_leave_out};
 
 /// How the test applies objects.
 const MANAGER: &str = "test";
