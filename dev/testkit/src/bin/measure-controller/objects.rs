@@ -121,7 +121,7 @@ fn deployment(name: &str, arm: &str, version: &str, replicas: u8) -> Value {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"team": "bench"}},
         "spec": {
             "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
+            "selector": {"matchLabels": {"app": name, "arm": arm}},
             "template": {
                 "metadata": {"labels": {"app": name, "arm": arm}, "annotations": {"prometheus.io/scrape": "true"}},
                 "spec": {"containers": [{
