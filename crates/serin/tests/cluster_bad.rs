@@ -1,5 +1,11 @@
 //! Bad releases, and how soon they have no traffic: from the scrape or the event that decides to the write of the route, by the API server's audit log.
 //! Each test prints its figure; what it demands leaves room for a busy machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail the test; figures are for whoever reads its output"
+)]
 
 mod cluster;
 mod faults;

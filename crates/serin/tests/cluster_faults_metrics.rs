@@ -1,4 +1,10 @@
 //! Releases whose Prometheus is down, slow, or has nothing to say. None of it is a pass, none of it is silently a failure: the document says what follows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail the test; figures are for whoever reads its output"
+)]
 
 mod cluster;
 mod faults;

@@ -14,6 +14,12 @@
 //! | 6 | what a router cannot do succeeds without being done | [`what_a_route_cannot_do_is_refused`] |
 //! | 7 | weights are not verified, pods go while traffic flows | `killed_from_promotion…` and `killed_while…` in `cluster_kills`; `Record::assert_rules` after every test |
 //! | 8 | an upgrade or a foreign annotation begins releases | [`what_others_write_begins_no_release`] |
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail the test; figures are for whoever reads its output"
+)]
 
 mod cluster;
 mod faults;
