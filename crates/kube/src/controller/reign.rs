@@ -70,17 +70,7 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         epoch: first_epoch(leads),
         recorder: Recorder::start(client.clone()),
     };
-    let mut reign = Reign {
-        client,
-        eyes,
-        setting,
-        actors: JoinSet::new(),
-        tasks: HashMap::new(),
-        running: HashMap::new(),
-        stamps: HashMap::new(),
-        later: HashMap::new(),
-        forgetful: HashMap::new(),
-    };
+    let mut reign = Reign::new(client, eyes, setting);
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
     let mut services = eyes.memory.services.changes();
     loop {
@@ -100,7 +90,21 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
     }
 }
 
-impl Reign<'_> {
+impl<'a> Reign<'a> {
+    fn new(client: &'a Client, eyes: &'a Eyes, setting: Setting) -> Self {
+        Self {
+            client,
+            eyes,
+            setting,
+            actors: JoinSet::new(),
+            tasks: HashMap::new(),
+            running: HashMap::new(),
+            stamps: HashMap::new(),
+            later: HashMap::new(),
+            forgetful: HashMap::new(),
+        }
+    }
+
     fn ended(&mut self, ended: Result<(Key, ActorEnd), tokio::task::JoinError>) {
         match ended {
             Ok((key, end)) => {
@@ -475,6 +479,7 @@ fn way_back(name: &str, target: &str) -> Result<Plan, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{controller::Scope, fake_api::FakeApi};
 
     #[test]
     fn runs_under_one_leader_do_not_reach_the_epochs_of_the_next() {
@@ -482,6 +487,45 @@ mod tests {
         assert!(one + 1_000_000 < two);
         // Numbers of the status are int64, and what shows them may hold no more than 53 bits exactly.
         assert!(last < 1 << 52, "{last}");
+    }
+
+    struct Leads;
+
+    impl Fence for Leads {
+        fn holds(&self) -> serin_engine::Pending<'_, bool> {
+            Box::pin(std::future::ready(true))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_release_whose_task_broke_is_looked_at_again_and_no_other_is_touched() {
+        let api = FakeApi::start(|_| FakeApi::refusal(404)).await;
+        let eyes = Eyes::open(&api.client, &Scope::Cluster);
+        let setting = Setting {
+            client: api.client.clone(),
+            releases: Arc::clone(&eyes.releases),
+            memory: eyes.memory.clone(),
+            fence: Arc::new(Leads),
+            epoch: 1,
+            recorder: Recorder::start(api.client.clone()),
+        };
+        let mut reign = Reign::new(&api.client, &eyes, setting);
+        let key = |name: &str| ("shop".to_owned(), name.to_owned());
+        for name in ["broken", "well"] {
+            let task = reign.actors.spawn(async move {
+                assert_ne!(name, "broken", "as a bug would end it");
+                std::future::pending().await
+            });
+            reign.tasks.insert(task.id(), key(name));
+            reign.running.insert(key(name), "uid".to_owned());
+            reign.stamps.insert(key(name), Stamp::default());
+        }
+        let ended = reign.actors.join_next().await.unwrap();
+        assert!(ended.is_err());
+        reign.ended(ended);
+        assert_eq!(reign.running.keys().collect::<Vec<_>>(), [&key("well")]);
+        assert_eq!(reign.stamps.keys().collect::<Vec<_>>(), [&key("well")]);
+        assert!(reign.later.contains_key(&key("broken")) && reign.tasks.len() == 1);
     }
 
     #[test]
