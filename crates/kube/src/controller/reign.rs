@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
+use super::{Config, Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
 use crate::{
     api::{ApiError, COMMAND, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
@@ -60,7 +60,7 @@ struct Reign<'a> {
 }
 
 /// Leads until it is dropped.
-pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, leads: Leadership) {
+pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, leads: Leadership, config: &Config) {
     let fence: Arc<dyn Fence> = Arc::new(LeaseFence(keeper.clone()));
     let setting = Setting {
         client: client.clone(),
@@ -68,7 +68,7 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         memory: eyes.memory.clone(),
         fence,
         epoch: first_epoch(leads),
-        recorder: Recorder::start(client.clone()),
+        recorder: Recorder::start(client.clone(), Arc::clone(&config.vitals), &config.lease.identity),
     };
     let mut reign = Reign {
         client,

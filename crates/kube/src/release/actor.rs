@@ -361,6 +361,7 @@ impl Actor {
             self.spawn(id, effect);
         }
         for entry in &output.entries {
+            self.setting.recorder.entry(&self.known, entry);
             if let Some((head, detail)) = narrate(entry, self.engine.plan()) {
                 self.say(&head, &detail);
             }
