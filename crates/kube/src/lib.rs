@@ -8,7 +8,11 @@
 pub mod api;
 pub mod controller;
 pub mod crd;
+#[cfg(test)]
+mod fake_api;
+pub mod install;
 pub mod lease;
+pub mod outside;
 pub mod rbac;
 pub mod release;
 pub mod route;

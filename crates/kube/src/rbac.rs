@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 /// The name of the role.
 pub const ROLE: &str = "serin-controller";
+/// The name of the role for leader election.
+pub const LEASE_ROLE: &str = "serin-controller-lease";
 
 /// API group, resources, verbs, and what for.
 const RULES: &[(&str, &[&str], &[&str], &str)] = &[
@@ -46,7 +48,7 @@ pub fn cluster_role() -> Value {
 /// The Role for leader election, in the namespace of the lease.
 #[must_use]
 pub fn lease_role() -> Value {
-    role("Role", "serin-controller-lease", LEASE_RULES)
+    role("Role", LEASE_ROLE, LEASE_RULES)
 }
 
 /// Both as a YAML file of two documents.

@@ -80,6 +80,16 @@ impl<K> Watched<K> {
         }
     }
 
+    /// What was read once, and is not followed.
+    pub(crate) fn of(found: Vec<K>) -> Self
+    where
+        K: Resource,
+    {
+        let watched = Self::new();
+        watched.change(|objects| objects.extend(found.into_iter().map(|object| (key(&object), Arc::new(object)))));
+        watched
+    }
+
     /// The object, if there is one.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
@@ -377,15 +387,6 @@ mod tests {
 
     use super::*;
     use crate::testing::{FakeApi, status};
-
-    impl<K: Resource> Watched<K> {
-        /// One object that nobody watches.
-        pub(crate) fn of(object: K) -> Arc<Self> {
-            let watched = Self::new();
-            watched.change(|objects| drop(objects.insert(key(&object), Arc::new(object))));
-            Arc::new(watched)
-        }
-    }
 
     const LIST: &str = r#"{"apiVersion": "v1", "kind": "ServiceList", "metadata": {"resourceVersion": "1"}, "items": []}"#;
 

@@ -94,6 +94,40 @@ impl Given {
     }
 }
 
+/// A document for a cluster.
+pub(crate) struct ForCluster {
+    /// What it is called by.
+    pub(crate) name: String,
+    /// As it was read.
+    pub(crate) text: String,
+    /// What it means.
+    pub(crate) release: ClusterRelease,
+}
+
+/// Reads a document for a cluster, or says everything that is wrong with it. `-` is standard input.
+pub(crate) fn read_cluster(path: &Path, output: Output) -> Result<ForCluster, Rejected> {
+    let name = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
+    let bytes = bytes(path).map_err(|error| refuse(output, &format!("cannot read {name}: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| refuse(output, &format!("{name} is not UTF-8 text")))?;
+    reread_cluster(&name, text, output)
+}
+
+/// Reads a document that a cluster has, or that was read already.
+pub(crate) fn reread_cluster(name: &str, text: String, output: Output) -> Result<ForCluster, Rejected> {
+    match serin_spec::load_cluster(name, &text) {
+        Ok(loaded) => {
+            if !loaded.warnings.is_empty() && output == Output::Text {
+                show(&loaded.warnings, name, &text);
+            }
+            Ok(ForCluster { name: name.to_owned(), text, release: loaded.release })
+        }
+        Err(diagnostics) => {
+            report(&diagnostics, name, &text, output);
+            Err(Rejected)
+        }
+    }
+}
+
 /// Reads the configuration of a server, and says which folder its paths start from.
 pub(crate) fn read_server(path: &Path, output: Output) -> Result<(Server, PathBuf), Rejected> {
     let name = path.display().to_string();

@@ -34,6 +34,34 @@ struct Cli {
     verb: Verb,
 }
 
+/// Progressive delivery in a Kubernetes cluster: looks at releases and acts on them.
+///
+/// A plugin of kubectl: the binary `serin` under the name `kubectl-serin`. `serin kubectl` is the same.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-serin", bin_name = "kubectl serin", version)]
+struct Plugin {
+    /// How results are written to stdout.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: Output,
+    #[command(flatten)]
+    args: verbs::kube::Args,
+}
+
+/// The name under which kubectl finds its plugin.
+const PLUGIN: &str = "kubectl-serin";
+
+impl Cli {
+    /// What was asked for, under either name.
+    fn read() -> Self {
+        let name = std::env::args_os().next().map(std::path::PathBuf::from);
+        if name.as_deref().and_then(std::path::Path::file_name).is_some_and(|name| name == PLUGIN) {
+            let Plugin { output, args } = Plugin::parse();
+            return Self { output, verb: Verb::Kubectl(args) };
+        }
+        Self::parse()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(verbs::run::Args),
@@ -43,6 +71,7 @@ enum Verb {
     Init(verbs::init::Args),
     Serve(verbs::serve::Args),
     Controller(verbs::controller::Args),
+    Kubectl(verbs::kube::Args),
     Apply(verbs::apply::Args),
     Get(verbs::get::Args),
     Watch(verbs::watch::Args),
@@ -82,7 +111,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let quiet = EnvFilter::try_from_env("SERIN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(quiet).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     let output = cli.output;
@@ -94,6 +123,7 @@ fn main() -> ExitCode {
         Verb::Init(args) => verbs::init::run(&args, output),
         Verb::Serve(args) => verbs::serve::run(args, output),
         Verb::Controller(args) => verbs::controller::run(&args, output),
+        Verb::Kubectl(args) => verbs::kube::run(args, output),
         Verb::Apply(args) => verbs::apply::run(&args, output),
         Verb::Get(args) => verbs::get::run(&args, output),
         Verb::Watch(args) => verbs::watch::run(&args, output),

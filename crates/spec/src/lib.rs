@@ -76,6 +76,12 @@ pub fn load_cluster(source_name: &str, text: &str) -> Result<LoadedCluster, Diag
     Ok(LoadedCluster { release, warnings })
 }
 
+/// A document as JSON, as it stands; `None` if it is no YAML.
+#[must_use]
+pub fn as_json(text: &str) -> Option<serde_json::Value> {
+    parse(text, &mut Diagnostics::new("")).map(|(_, root)| root.to_json())
+}
+
 /// Reads a release document of either kind, in bytes that may not be text: for those who only look at it.
 ///
 /// # Errors

@@ -37,6 +37,7 @@ pub use api::Api;
 pub use config::{ApiConfig, Limits, Socket, Tcp, TlsFiles};
 pub use error::{ApiError, TlsError};
 pub use identity::Role;
+pub use ops::explanation;
 pub use pages::{Asked, Pages, PagesConfig, PagesError, Teller};
 pub use routes::{Access, Route, routes};
 pub use token::{NewToken, Token, TokenHash};

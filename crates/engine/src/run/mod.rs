@@ -28,7 +28,7 @@ pub use feed::Feed;
 pub use meter::ArmTotals;
 pub use report::{RunEnd, RunReport, TimelineEntry};
 pub use socket::{AskError, Request, Response, ask, login_name, plain};
-pub use status::{ArmReport, StageReport, StageState, StatusReport};
+pub use status::{ArmReport, StageReport, StageState, StatusReport, left_ms};
 
 use std::{
     path::{Path, PathBuf},

@@ -4,9 +4,9 @@ use std::{cmp::Ordering, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use serin_core::{
-    WeightBps,
+    Timestamp, WeightBps,
     judge::CriterionAssessment,
-    plan::Gate,
+    plan::{Gate, Plan, Step},
     release::{Phase, Release, StageStep, State, Wait},
     traffic::Arm,
 };
@@ -134,38 +134,7 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
     let Sources { release, meter, recent, .. } = sources;
     let (state, plan, now) = (release.state(), release.plan(), release.now());
     let assessment = release.trial().assessment();
-    let current = current_stage(state, plan.steps.len());
-    let held_ms = state.held_ms(now);
-    let stages: Vec<_> = plan
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(index, step)| StageReport {
-            weight: step.weight(),
-            hold_ms: step.hold_ms,
-            held_ms: if index == current { held_ms } else { 0 },
-            manual: step.gate == Gate::Manual,
-            preview: step.is_preview(),
-            state: match index.cmp(&current) {
-                Ordering::Less => StageState::Done,
-                Ordering::Equal if state.rollback.is_some() => StageState::Failed,
-                Ordering::Equal => StageState::Current,
-                Ordering::Greater => StageState::Open,
-            },
-        })
-        .collect();
-    let stages_left_ms: u64 =
-        stages.iter().filter(|stage| stage.state != StageState::Done).map(|stage| stage.hold_ms.saturating_sub(stage.held_ms)).sum();
-    let bake_left_ms = match state.phase {
-        Phase::Baking { .. } => plan.bake_ms.saturating_sub(held_ms),
-        _ if state.is_final()
-            || matches!(state.phase, Phase::Finishing | Phase::Retained { .. } | Phase::Retiring | Phase::RollingBack { .. }) =>
-        {
-            0
-        }
-        _ => plan.bake_ms,
-    };
-    let ends = state.is_final() || matches!(state.phase, Phase::RollingBack { .. });
+    let stages = StageReport::all(plan, state, now);
     let [stable, canary] = sources.arms;
     let arm = |arm: Arm, status: ArmStatus| {
         let (counts, seconds) = recent.of(arm, now);
@@ -195,7 +164,7 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
             .filter(|_| matches!(state.phase, Phase::Stage { at: StageStep::Observing { .. } | StageStep::AwaitingApproval { .. }, .. })),
         wait: release.next_deadline(),
         elapsed_ms: state.ended_at.unwrap_or(now).ms_since(state.began_at),
-        left_ms: if ends { 0 } else { stages_left_ms + bake_left_ms },
+        left_ms: left_ms(plan, state, now),
         arms: [arm(Arm::Stable, stable), arm(Arm::Canary, canary)],
         criteria: assessment.criteria.iter().chain(&assessment.broken_guards).cloned().collect(),
         health: assessment.health(),
@@ -206,6 +175,43 @@ pub(super) fn report(sources: Sources<'_>) -> StatusReport {
         effects_running: sources.effects_running,
         listen: sources.listen,
         preview: sources.preview.filter(|_| is_open(state)).map(|address| address.to_string()),
+    }
+}
+
+impl StageReport {
+    /// The stages of a plan as they are in this state.
+    #[must_use]
+    pub fn all(plan: &Plan, state: &State, now: Timestamp) -> Vec<Self> {
+        let current = current_stage(state, plan.steps.len());
+        let of = |(index, step): (usize, &Step)| Self {
+            weight: step.weight(),
+            hold_ms: step.hold_ms,
+            held_ms: if index == current { state.held_ms(now) } else { 0 },
+            manual: step.gate == Gate::Manual,
+            preview: step.is_preview(),
+            state: match index.cmp(&current) {
+                Ordering::Less => StageState::Done,
+                Ordering::Equal if state.rollback.is_some() => StageState::Failed,
+                Ordering::Equal => StageState::Current,
+                Ordering::Greater => StageState::Open,
+            },
+        };
+        plan.steps.iter().enumerate().map(of).collect()
+    }
+}
+
+/// About how long a release in this state takes if nothing holds it up, in milliseconds.
+#[must_use]
+pub fn left_ms(plan: &Plan, state: &State, now: Timestamp) -> u64 {
+    let in_stages = || {
+        let stages = StageReport::all(plan, state, now);
+        stages.iter().filter(|stage| stage.state != StageState::Done).map(|stage| stage.hold_ms.saturating_sub(stage.held_ms)).sum::<u64>()
+    };
+    match state.phase {
+        _ if state.is_final() || matches!(state.phase, Phase::RollingBack { .. }) => 0,
+        Phase::Baking { .. } => in_stages() + plan.bake_ms.saturating_sub(state.held_ms(now)),
+        Phase::Finishing | Phase::Retained { .. } | Phase::Retiring => in_stages(),
+        _ => in_stages() + plan.bake_ms,
     }
 }
 

@@ -51,10 +51,11 @@ impl ApiError {
         }
     }
 
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later although nobody changes what was asked. An API server that has just started does not know all
+    /// roles yet, and roles are bound again: what is forbidden is tried again for a while as well.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Conflict(_) | Self::Expired(_) | Self::Unreachable(..))
+        matches!(self, Self::Conflict(_) | Self::Expired(_) | Self::Unreachable(..) | Self::Forbidden(..))
     }
 }
 

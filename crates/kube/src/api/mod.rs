@@ -3,11 +3,13 @@
 mod call;
 pub(crate) mod calls;
 mod memory;
+mod merge;
 mod resource;
 mod status;
 
 pub use call::{ApiError, within};
 pub use memory::ReleaseMemory;
+pub use merge::{merge_patch, merged};
 pub use resource::Release;
 pub use status::{CommandStatus, Condition, CriterionStatus, Elsewhere, Engine, PastRun, ReleaseStatus, TimelineLine};
 

@@ -22,9 +22,9 @@ use tokio::{
 
 use super::{Config, Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
 use crate::{
-    api::{ApiError, COMMAND, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
+    api::{ApiError, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
-    release::{Actor, ActorEnd, Place, Recalled, Run, Setting, idle, invalid, now, recall, router},
+    release::{Actor, ActorEnd, Asked, Place, Recalled, Run, Setting, Wish, idle, invalid, now, pending, recall, router},
     route::Fence,
     watch::Key,
     workload::Pair,
@@ -70,17 +70,7 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         epoch: first_epoch(leads),
         recorder: Recorder::start(client.clone(), Arc::clone(&config.vitals), &config.lease.identity),
     };
-    let mut reign = Reign {
-        client,
-        eyes,
-        setting,
-        actors: JoinSet::new(),
-        tasks: HashMap::new(),
-        running: HashMap::new(),
-        stamps: HashMap::new(),
-        later: HashMap::new(),
-        forgetful: HashMap::new(),
-    };
+    let mut reign = Reign::new(client, eyes, setting);
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
     let mut services = eyes.memory.services.changes();
     loop {
@@ -100,7 +90,21 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
     }
 }
 
-impl Reign<'_> {
+impl<'a> Reign<'a> {
+    fn new(client: &'a Client, eyes: &'a Eyes, setting: Setting) -> Self {
+        Self {
+            client,
+            eyes,
+            setting,
+            actors: JoinSet::new(),
+            tasks: HashMap::new(),
+            running: HashMap::new(),
+            stamps: HashMap::new(),
+            later: HashMap::new(),
+            forgetful: HashMap::new(),
+        }
+    }
+
     fn ended(&mut self, ended: Result<(Key, ActorEnd), tokio::task::JoinError>) {
         match ended {
             Ok((key, end)) => {
@@ -161,7 +165,8 @@ impl Reign<'_> {
                 _ => Err("a Deployment is missing".to_owned()),
             }),
         };
-        let retry = retry(release);
+        let asked = pending(release);
+        let retry = asked.as_ref().filter(|asked| asked.wish == Ok(Wish::Retry)).map(|asked| asked.id.clone());
         let known = Known {
             generation: release.generation(),
             is_deleted: release.metadata.deletion_timestamp.is_some(),
@@ -172,10 +177,20 @@ impl Reign<'_> {
             retry: retry.as_deref(),
         };
         let now = jiff::Timestamp::now().to_string();
-        match (decide(&known), loaded, versions) {
-            (Verdict::Rest, ..) => Ok(()),
-            (Verdict::Idle(why), ..) => self.say(release, idle(release.generation(), release.status.as_ref(), &why, &now)).await,
-            (Verdict::Refuse(why), ..) => self.say(release, invalid(release.generation(), release.status.as_ref(), &why, &now)).await,
+        let verdict = decide(&known);
+        match (verdict, loaded, versions) {
+            (Verdict::Rest, ..) => match asked.filter(|_| release.metadata.deletion_timestamp.is_none()) {
+                Some(asked) => self.say(release, answered(release.status.clone().unwrap_or_default(), Some(asked))).await,
+                None => Ok(()),
+            },
+            (Verdict::Idle(why), ..) => {
+                let status = idle(release.generation(), release.status.as_ref(), &why, &now);
+                self.say(release, answered(status, asked)).await
+            }
+            (Verdict::Refuse(why), ..) => {
+                let status = invalid(release.generation(), release.status.as_ref(), &why, &now);
+                self.say(release, answered(status, asked)).await
+            }
             (Verdict::LetGo, ..) => self.let_go(release).await,
             // Memory may lag behind what our own task wrote last.
             (Verdict::Resume | Verdict::Begin, ..) if !is_fresh => match self.fresh(release).await {
@@ -433,13 +448,13 @@ fn has_finalizer(release: &Release) -> bool {
     release.metadata.finalizers.iter().flatten().any(|one| one == FINALIZER)
 }
 
-/// The id of a `retry` that was not looked at yet.
-fn retry(release: &Release) -> Option<String> {
-    let text = release.metadata.annotations.as_ref()?.get(COMMAND)?;
-    let written: serde_json::Value = serde_json::from_str(text).ok()?;
-    let id = written.get("id")?.as_str()?;
-    let is_new = release.status.as_ref().and_then(|status| status.last_command.as_ref()).is_none_or(|last| last.id != id);
-    (written.get("action")?.as_str()? == "retry" && is_new).then(|| id.to_owned())
+/// The status of a release of which nothing is under way, with the answer to a command.
+fn answered(mut status: ReleaseStatus, asked: Option<Asked>) -> ReleaseStatus {
+    if let Some(asked) = asked {
+        let how = if status.reason.is_empty() { status.phase.clone() } else { format!("{} ({})", status.phase, status.reason) };
+        status.last_command = Some(CommandStatus { id: asked.id.clone(), accepted: false, answer: asked.in_vain(&how) });
+    }
+    status
 }
 
 fn first_error(errors: &serin_spec::Diagnostics) -> String {
@@ -464,6 +479,7 @@ fn way_back(name: &str, target: &str) -> Result<Plan, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{controller::Scope, fake_api::FakeApi};
 
     #[test]
     fn runs_under_one_leader_do_not_reach_the_epochs_of_the_next() {
@@ -471,6 +487,45 @@ mod tests {
         assert!(one + 1_000_000 < two);
         // Numbers of the status are int64, and what shows them may hold no more than 53 bits exactly.
         assert!(last < 1 << 52, "{last}");
+    }
+
+    struct Leads;
+
+    impl Fence for Leads {
+        fn holds(&self) -> serin_engine::Pending<'_, bool> {
+            Box::pin(std::future::ready(true))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_release_whose_task_broke_is_looked_at_again_and_no_other_is_touched() {
+        let api = FakeApi::start(|_| FakeApi::refusal(404)).await;
+        let eyes = Eyes::open(&api.client, &Scope::Cluster);
+        let setting = Setting {
+            client: api.client.clone(),
+            releases: Arc::clone(&eyes.releases),
+            memory: eyes.memory.clone(),
+            fence: Arc::new(Leads),
+            epoch: 1,
+            recorder: Recorder::start(api.client.clone(), Arc::default(), "test"),
+        };
+        let mut reign = Reign::new(&api.client, &eyes, setting);
+        let key = |name: &str| ("shop".to_owned(), name.to_owned());
+        for name in ["broken", "well"] {
+            let task = reign.actors.spawn(async move {
+                assert_ne!(name, "broken", "as a bug would end it");
+                std::future::pending().await
+            });
+            reign.tasks.insert(task.id(), key(name));
+            reign.running.insert(key(name), "uid".to_owned());
+            reign.stamps.insert(key(name), Stamp::default());
+        }
+        let ended = reign.actors.join_next().await.unwrap();
+        assert!(ended.is_err());
+        reign.ended(ended);
+        assert_eq!(reign.running.keys().collect::<Vec<_>>(), [&key("well")]);
+        assert_eq!(reign.stamps.keys().collect::<Vec<_>>(), [&key("well")]);
+        assert!(reign.later.contains_key(&key("broken")) && reign.tasks.len() == 1);
     }
 
     #[test]

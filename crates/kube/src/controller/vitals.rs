@@ -250,7 +250,7 @@ mod tests {
         let leadership = watch::channel(leads.map(|epoch| Leadership { epoch })).1;
         let watches: Vec<(&'static str, Arc<dyn Pulse>)> =
             vec![("releases", Arc::new(Told { silent: Some(1), idle: 1 })), ("services", Arc::new(Told { silent, idle }))];
-        vitals.begin(Begun { releases: Watched::of(release("shop", "Progressing")), watches, leadership });
+        vitals.begin(Begun { releases: Arc::new(Watched::of(vec![release("shop", "Progressing")])), watches, leadership });
         vitals
     }
 

@@ -6,8 +6,10 @@
 use std::fmt::Debug;
 
 use kube::api::ApiResource;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use serin_core::WeightBps;
+
+use crate::api::merge_patch;
 
 /// One kind of router. Objects are whole: with their metadata.
 pub trait Lens: Debug + Send + Sync {
@@ -42,12 +44,13 @@ pub trait Lens: Debug + Send + Sync {
         self.shifted(object, WeightBps::ZERO, self.has_matches()).map(drop)
     }
 
-    /// Whether those who carry the object out say that they have taken its current generation.
+    /// Whether those who carry the object out say that they have taken its current generation. `is_retreat`: the canary is to have nothing, so that
+    /// it does not matter whether its Service can be found.
     ///
     /// # Errors
     /// Who has not, or why it was refused.
-    fn accepted(&self, object: &Value) -> Result<(), String> {
-        accepted(object)
+    fn accepted(&self, object: &Value, is_retreat: bool) -> Result<(), String> {
+        accepted(object, is_retreat)
     }
 
     /// What to do about an object that cannot be used.
@@ -103,43 +106,26 @@ pub enum LensError {
 /// What has to change to make `after` of `before`, as a merge patch of `spec` and annotations; nothing if they are equal.
 #[must_use]
 pub fn difference(before: &Value, after: &Value) -> Map<String, Value> {
-    let mut patch = Map::new();
-    if let Some(spec) = changed(before.get("spec").unwrap_or(&Value::Null), after.get("spec").unwrap_or(&Value::Null)) {
-        patch.insert("spec".to_owned(), spec);
-    }
-    let annotations = |object: &Value| object.pointer("/metadata/annotations").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    if let Some(annotations) = changed(&annotations(before), &annotations(after)) {
-        patch.insert("metadata".to_owned(), serde_json::json!({"annotations": annotations}));
-    }
-    patch
-}
-
-/// Lists are replaced as a whole; what is not in `after` goes.
-fn changed(before: &Value, after: &Value) -> Option<Value> {
-    match (before, after) {
-        (before, after) if before == after => None,
-        (Value::Object(before), Value::Object(after)) => {
-            let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| (name.clone(), Value::Null));
-            let mut patch: Map<String, Value> = gone.collect();
-            for (name, value) in after {
-                if let Some(value) = changed(before.get(name).unwrap_or(&Value::Null), value) {
-                    patch.insert(name.clone(), value);
-                }
-            }
-            Some(Value::Object(patch))
-        }
-        (_, after) => Some(after.clone()),
+    let ours = |object: &Value| {
+        let annotations = object.pointer("/metadata/annotations").cloned().unwrap_or_else(|| json!({}));
+        json!({"spec": object.get("spec").unwrap_or(&Value::Null), "metadata": {"annotations": annotations}})
+    };
+    match merge_patch(&ours(before), &ours(after)) {
+        Value::Object(patch) => patch,
+        _ => Map::new(),
     }
 }
 
 /// By the conventions of most kinds: `status.observedGeneration`, and conditions that say what is not so.
-fn accepted(object: &Value) -> Result<(), String> {
+fn accepted(object: &Value, is_retreat: bool) -> Result<(), String> {
     let number = |at: &str| object.pointer(at).and_then(Value::as_i64);
     let generation = number("/metadata/generation").unwrap_or(0);
     if let Some(observed) = number("/status/observedGeneration").filter(|observed| *observed < generation) {
         return Err(format!("its controller has not looked at generation {generation} yet, only at {observed}"));
     }
-    conditions(object.pointer("/status"), generation, "its controller", &["Accepted", "ResolvedRefs", "Valid", "Reconciled"])
+    let types: &[&str] =
+        if is_retreat { &["Accepted", "Valid", "Reconciled"] } else { &["Accepted", "ResolvedRefs", "Valid", "Reconciled"] };
+    conditions(object.pointer("/status"), generation, "its controller", types)
 }
 
 /// Conditions of these types that are about an older generation, or not `True`.
@@ -192,8 +178,6 @@ pub(super) fn set(object: &mut Value, field: &str, value: Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -217,13 +201,13 @@ mod tests {
     #[test]
     fn what_controllers_say_is_listened_to() {
         let object = |status: Value| json!({"metadata": {"generation": 3}, "status": status});
-        assert_eq!(accepted(&object(json!({}))), Ok(()));
-        assert_eq!(accepted(&object(json!({"observedGeneration": 3}))), Ok(()));
-        assert!(accepted(&object(json!({"observedGeneration": 2}))).unwrap_err().contains("generation 3"));
+        assert_eq!(accepted(&object(json!({})), false), Ok(()));
+        assert_eq!(accepted(&object(json!({"observedGeneration": 3})), false), Ok(()));
+        assert!(accepted(&object(json!({"observedGeneration": 2})), false).unwrap_err().contains("generation 3"));
         let condition = |of: &str, status: &str, observed: Value| json!({"conditions": [{"type": of, "status": status, "observedGeneration": observed}]});
-        assert!(accepted(&object(condition("Reconciled", "False", json!("3")))).is_err());
-        assert!(accepted(&object(condition("Reconciled", "True", json!("2")))).is_err());
-        assert_eq!(accepted(&object(condition("Reconciled", "True", json!("3")))), Ok(()));
-        assert_eq!(accepted(&object(condition("Odd", "False", json!(1)))), Ok(()));
+        assert!(accepted(&object(condition("Reconciled", "False", json!("3"))), false).is_err());
+        assert!(accepted(&object(condition("Reconciled", "True", json!("2"))), false).is_err());
+        assert_eq!(accepted(&object(condition("Reconciled", "True", json!("3"))), false), Ok(()));
+        assert_eq!(accepted(&object(condition("Odd", "False", json!(1))), false), Ok(()));
     }
 }

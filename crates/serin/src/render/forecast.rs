@@ -12,8 +12,8 @@ use serin_stats::{BLOCK_MS, LEAST_BLOCKS, LEAST_PODS};
 /// How long it takes until an excess has been seen in as many blocks as an alarm needs.
 const BLOCKS_MS: u64 = BLOCK_MS * (LEAST_BLOCKS as u64 - 1);
 
-/// The forecast's lines; none for judges that have no forecast.
-pub(crate) fn lines(plan: &Plan, workload: &Workload) -> Vec<String> {
+/// The forecast's lines; none for judges that have no forecast. `replicas`: those of stable.
+pub(crate) fn lines(plan: &Plan, replicas: usize) -> Vec<String> {
     let stages = serin_core::forecast(plan);
     if stages.is_empty() {
         return Vec::new();
@@ -27,7 +27,7 @@ pub(crate) fn lines(plan: &Plan, workload: &Workload) -> Vec<String> {
     }
     remarks.extend(assumptions(&stages));
     lines.extend(remarks.into_iter().map(|remark| format!("  {remark}")));
-    let is_single = replicas(workload) < LEAST_PODS;
+    let is_single = replicas < LEAST_PODS;
     let latency = |test: &TestForecast| is_latency(test.metric) && test.against == Against::Stable;
     if stages.iter().flat_map(|stage| &stage.tests).any(latency) {
         lines.push("  latencies are assumed to spread like a p99 of six times the median; a wider spread takes longer".to_owned());
@@ -198,7 +198,7 @@ fn is_latency(metric: Metric) -> bool {
     matches!(metric, Metric::Latency(_) | Metric::LatencyAny)
 }
 
-fn replicas(workload: &Workload) -> usize {
+pub(crate) fn replicas(workload: &Workload) -> usize {
     match workload {
         Workload::Processes(processes) => processes.stable.replicas as usize,
         Workload::External(external) => external.stable.endpoints.len(),

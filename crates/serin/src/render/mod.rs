@@ -1,6 +1,7 @@
 //! What people see: lines in a pipe, a panel on a terminal, NDJSON for machines.
 
 pub(crate) mod analyze;
+pub(crate) mod cluster_plan;
 pub(crate) mod eject;
 pub(crate) mod end;
 pub(crate) mod forecast;

@@ -41,12 +41,13 @@ fn headline(status: &StatusReport, paint: &Paint) -> String {
     let left = if status.left_ms > 0 { format!(" · about {} left", human_duration(status.left_ms)) } else { String::new() };
     let preview = status.preview.as_ref().map_or_else(String::new, |preview| format!("   preview http://{preview}"));
     format!(
-        "{}  run {}   {place} · canary {}{measured}{paused}   elapsed {}{left}   http://{}{preview}",
+        "{}  run {}   {place} · canary {}{measured}{paused}   elapsed {}{left}   {}{preview}",
         paint.strong(&plain(&status.release)),
         status.run,
         status.weight,
         human_duration(status.elapsed_ms),
-        status.listen,
+        // An address, or an object of a cluster.
+        if status.listen.contains('/') { plain(&status.listen) } else { format!("http://{}", status.listen) },
     )
 }
 

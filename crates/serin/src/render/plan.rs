@@ -29,21 +29,33 @@ pub(crate) fn text(document: &Document) -> String {
         }
     }
     line(String::new());
-    line(format!("judged all the time ({}):", describe_judge(&plan.analysis)));
-    for criterion in &plan.analysis.criteria {
-        line(format!("  {}", describe(criterion)));
-    }
-    for guard in &plan.analysis.guards {
-        line(format!("  {}", describe_guard(guard, plan.analysis.judge)));
-    }
+    judged(plan).into_iter().for_each(&mut line);
     line("  a canary that crash-loops, never gets ready or does not respond → rollback".to_owned());
     line("on rollback: all traffic to stable first, then the canary is drained and stopped".to_owned());
-    let forecast = super::forecast::lines(plan, &release.workload);
+    let forecast = super::forecast::lines(plan, super::forecast::replicas(&release.workload));
     if !forecast.is_empty() {
         line(String::new());
         forecast.into_iter().for_each(line);
     }
     out.trim_end().to_owned()
+}
+
+/// What is judged all the time, in lines.
+pub(super) fn judged(plan: &Plan) -> Vec<String> {
+    let mut lines = vec![format!("judged all the time ({}):", describe_judge(&plan.analysis))];
+    lines.extend(plan.analysis.criteria.iter().map(|criterion| format!("  {}", describe(criterion))));
+    lines.extend(plan.analysis.guards.iter().map(|guard| format!("  {}", describe_guard(guard, plan.analysis.judge))));
+    lines
+}
+
+/// How long a stage is held and what it must show, in lines.
+pub(super) fn holds(step: &Step) -> Vec<String> {
+    let mut lines = vec![hold(step)];
+    lines.extend(step.criteria.iter().map(|criterion| format!("also {}", describe(criterion))));
+    if step.gate == Gate::Manual {
+        lines.push("then waits for `serin approve` or `serin reject`".to_owned());
+    }
+    lines
 }
 
 /// The steps with what each changes.
@@ -80,11 +92,7 @@ pub(crate) fn steps(document: &Document) -> Vec<(String, Vec<String>)> {
             format!("proxy: canary {}, stable {:.4} %", step.weight(), f64::from(step.weight().stable_bps()) / 100.0)
                 .replace(".0000 %", " %"),
         ];
-        changes.push(hold(step));
-        changes.extend(step.criteria.iter().map(|criterion| format!("also {}", describe(criterion))));
-        if step.gate == Gate::Manual {
-            changes.push("then waits for `serin approve` or `serin reject`".to_owned());
-        }
+        changes.extend(holds(step));
         steps.push((format!("stage at {}", step.weight()), changes));
     }
     let matches = release.traffic.matches.len();

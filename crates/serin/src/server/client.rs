@@ -65,6 +65,9 @@ pub(crate) enum ClientError {
         /// The server's.
         theirs: String,
     },
+    /// The API server of a cluster, or the controller, does not answer.
+    #[error("{0}")]
+    Cluster(String),
     /// The server says no.
     #[error("{}", said(.1))]
     Refused(StatusCode, Box<ErrorBody>),

@@ -87,7 +87,7 @@ pub(crate) fn run(args: Args, action: Action, output: Output) -> anyhow::Result<
 }
 
 /// An action as the API calls it.
-fn verb(action: Action) -> &'static str {
+pub(super) fn verb(action: Action) -> &'static str {
     match action {
         Action::Pause => "pause",
         Action::Resume => "resume",
@@ -112,7 +112,7 @@ fn elsewhere(state: &Path) -> String {
     }
 }
 
-fn weight(text: &str) -> Result<WeightBps, String> {
+pub(super) fn weight(text: &str) -> Result<WeightBps, String> {
     let wrong = || format!("expected a percentage from 0 to 100 with at most two decimals, such as 10 or 0.5%, not '{text}'");
     let number: f64 = text.trim().trim_end_matches('%').trim_end().parse().map_err(|_| wrong())?;
     let bps = (number * 100.0).round();

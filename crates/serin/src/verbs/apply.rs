@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use http::{Method, StatusCode};
 use serin_web::model::{Applied, AppliedResult, Apply};
 
-use super::remote;
+use super::remote::{self, Backend as _};
 use crate::{
     document, exit,
     output::{self, Output},
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 
 /// The number of the last run of a service, 0 if there was none. Who does not know it would take its end for that of the next one.
 async fn last_run(client: &Client, service: &str) -> Result<i64, ClientError> {
-    match remote::service(client, service).await {
+    match client.service(service).await {
         Ok(status) => Ok(status.last.map_or(0, |last| last.number)),
         Err(ClientError::Refused(StatusCode::NOT_FOUND, _)) => Ok(0),
         Err(error) => Err(error),

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn lines(told: &Explanation) -> Vec<String> {
+pub(super) fn lines(told: &Explanation) -> Vec<String> {
     let mut lines = vec![format!("{}: {}", told.service, render::plain(&told.why))];
     lines.extend(told.faults.iter().map(|fault| format!("  fault     {}", render::plain(fault))));
     for criterion in &told.criteria {

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use serin_engine::serve::{ServiceState, ServiceStatus};
-use serin_web::model::Services;
 
-use super::remote;
+use super::remote::{self, Backend, Happenings as _};
 use crate::{
     exit,
     output::{self, Output},
     render,
-    server::{Client, Events, ServerArg},
+    server::ServerArg,
 };
 
 /// Shows the services of a server, or one of them with its release.
@@ -33,7 +32,7 @@ pub(crate) struct Args {
 /// If stdout cannot be written.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     remote::with(&args.server, output, async |client| {
-        show(&client, args.service.as_deref(), output).await?;
+        show(&client, args.service.as_deref(), "no services yet; `serin apply release.yaml` creates one", output).await?;
         if args.watch {
             return watch(&client, args.service.as_deref(), output).await;
         }
@@ -42,8 +41,8 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 /// Whatever happens, a line each.
-pub(super) async fn watch(client: &Client, service: Option<&str>, output: Output) -> anyhow::Result<u8> {
-    let mut events = Events::open(client.clone(), service).await?;
+pub(super) async fn watch(backend: &impl Backend, service: Option<&str>, output: Output) -> anyhow::Result<u8> {
+    let mut events = backend.happenings(service).await?;
     loop {
         tokio::select! {
             happened = events.next() => remote::show(&happened, output)?,
@@ -52,20 +51,21 @@ pub(super) async fn watch(client: &Client, service: Option<&str>, output: Output
     }
 }
 
-async fn show(client: &Client, service: Option<&str>, output: Output) -> anyhow::Result<()> {
+/// One service, or all. `none`: what to say where there is none.
+pub(super) async fn show(backend: &impl Backend, service: Option<&str>, none: &str, output: Output) -> anyhow::Result<()> {
     match service {
         Some(name) => {
-            let status = remote::service(client, name).await?;
+            let status = backend.service(name).await?;
             match output {
                 Output::Json => output::data(&serde_json::to_string(&status)?)?,
                 Output::Text => output::data(&one(&status).join("\n"))?,
             }
         }
         None => {
-            let services: Services = client.get("/v1/services").await?.read()?;
+            let services = backend.services().await?;
             match output {
                 Output::Json => output::data(&serde_json::to_string(&services)?)?,
-                Output::Text if services.services.is_empty() => output::note("no services yet; `serin apply release.yaml` creates one"),
+                Output::Text if services.services.is_empty() => output::note(none),
                 Output::Text => output::data(&table(&services.services).join("\n"))?,
             }
         }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serin_engine::store::{Reader, StateFolder, archive};
-use serin_web::model::{Journal, Runs};
+use serin_web::model::{Journal, RunRow, Runs};
 
 use super::{remote, status::told};
 use crate::{
@@ -90,11 +90,7 @@ async fn of_service(client: &Client, name: &str, args: &Args, output: Output) ->
     for (position, row) in runs.iter().enumerate() {
         match output {
             Output::Json => output::data(&serde_json::to_string(row)?)?,
-            Output::Text => {
-                let outcome = row.outcome.as_deref().unwrap_or("not ended");
-                let began = render::clock_time(serin_core::Timestamp(row.began_at));
-                output::data(&format!("{began}  {} run {} · {outcome} · {}", row.service, row.run, render::plain(&row.document_name)))?;
-            }
+            Output::Text => output::data(&line(row))?,
         }
         if position == 0 && !args.list {
             journal(client, name, row.number, output).await?;
@@ -104,6 +100,13 @@ async fn of_service(client: &Client, name: &str, args: &Args, output: Output) ->
         output::note(&format!("{name} was not released yet"));
     }
     Ok(exit::SUCCEEDED)
+}
+
+/// A run as a line.
+pub(super) fn line(row: &RunRow) -> String {
+    let outcome = row.outcome.as_deref().unwrap_or("not ended");
+    let began = render::clock_time(serin_core::Timestamp(row.began_at));
+    format!("{began}  {} run {} · {outcome} · {}", row.service, row.run, render::plain(&row.document_name))
 }
 
 async fn journal(client: &Client, name: &str, run: i64, output: Output) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod init;
+pub(crate) mod kube;
 pub(crate) mod load;
 pub(crate) mod order;
 pub(crate) mod plan;

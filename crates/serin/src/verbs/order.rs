@@ -63,8 +63,13 @@ pub(super) async fn accepted<T: serde::Serialize>(
     output: Output,
 ) -> anyhow::Result<u8> {
     let answer = client.order(Method::POST, &format!("/v1/services/{service}/{verb}"), body).await?;
+    say_accepted(&String::from_utf8_lossy(&answer.body), output)
+}
+
+/// Says that an order was accepted. `json`: an [`Accepted`](serin_web::model::Accepted).
+pub(super) fn say_accepted(json: &str, output: Output) -> anyhow::Result<u8> {
     match output {
-        Output::Json => output::data(&String::from_utf8_lossy(&answer.body))?,
+        Output::Json => output::data(json)?,
         Output::Text => output::note("accepted"),
     }
     Ok(exit::SUCCEEDED)

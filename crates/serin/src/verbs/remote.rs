@@ -11,6 +11,8 @@ use serin_engine::{
     serve::{ServiceState, ServiceStatus},
 };
 
+use serin_web::model::Services;
+
 use crate::{
     exit,
     output::{self, Output},
@@ -23,17 +25,71 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How long a server may be away, for an upgrade say, before nobody waits for its release any more.
 const AWAY: Duration = Duration::from_secs(300);
 
+/// Who knows services and their releases: a server, or a cluster.
+pub(super) trait Backend {
+    /// What happens there.
+    type Happenings: Happenings;
+
+    /// A service as it is.
+    async fn service(&self, name: &str) -> Result<ServiceStatus, ClientError>;
+    /// All services.
+    async fn services(&self) -> Result<Services, ClientError>;
+    /// What happens from now on, to one service or to all.
+    async fn happenings(&self, service: Option<&str>) -> Result<Self::Happenings, ClientError>;
+    /// How long a service may be [`Starting`](ServiceState::Starting) before that is an error of this kind; `None`: for ever.
+    fn overdue(&self) -> Option<(Duration, ClientError)>;
+}
+
+/// What happens, as it happens.
+pub(super) trait Happenings {
+    /// The next event. Never ends by itself.
+    async fn next(&mut self) -> Happened;
+}
+
+impl Backend for Client {
+    type Happenings = Events;
+
+    async fn service(&self, name: &str) -> Result<ServiceStatus, ClientError> {
+        self.get(&format!("/v1/services/{name}")).await?.read()
+    }
+
+    async fn services(&self) -> Result<Services, ClientError> {
+        self.get("/v1/services").await?.read()
+    }
+
+    async fn happenings(&self, service: Option<&str>) -> Result<Events, ClientError> {
+        Events::open(self.clone(), service).await
+    }
+
+    fn overdue(&self) -> Option<(Duration, ClientError)> {
+        None
+    }
+}
+
+impl Happenings for Events {
+    async fn next(&mut self) -> Happened {
+        Self::next(self).await
+    }
+}
+
 /// Asks a server, and says what went wrong if it does not answer or says no.
 ///
 /// # Errors
 /// If there is no runtime, or stdout cannot be written.
 pub(super) fn with(server: &ServerArg, output: Output, ask: impl AsyncFnOnce(Client) -> anyhow::Result<u8>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = match server.client() {
-        Ok(client) => runtime.block_on(ask(client)),
+    asked(output, async || match server.client() {
+        Ok(client) => ask(client).await,
         Err(error) => Err(error.into()),
-    };
-    match asked {
+    })
+}
+
+/// Asks somebody, and says what went wrong.
+///
+/// # Errors
+/// If there is no runtime, or stdout cannot be written.
+pub(super) fn asked(output: Output, ask: impl AsyncFnOnce() -> anyhow::Result<u8>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(ask()) {
         Ok(code) => Ok(exit::code(code)),
         Err(error) => match error.downcast::<ClientError>() {
             Ok(refused) => Ok(exit::code(refuse(&refused, output)?)),
@@ -46,7 +102,7 @@ pub(super) fn with(server: &ServerArg, output: Output, ask: impl AsyncFnOnce(Cli
 fn refuse(error: &ClientError, output: Output) -> anyhow::Result<u8> {
     let code = match error {
         ClientError::Usage(_) | ClientError::Version { .. } => exit::USAGE,
-        ClientError::Nobody { .. } | ClientError::Lost(_) => exit::INTERNAL,
+        ClientError::Nobody { .. } | ClientError::Lost(_) | ClientError::Cluster(_) => exit::INTERNAL,
         // The same status as a document that is wrong, and the same code as a check of `serin run`.
         ClientError::Refused(_, body) if body.code == "preflight" => exit::PREFLIGHT,
         ClientError::Refused(status, _) => match *status {
@@ -72,28 +128,30 @@ fn refuse(error: &ClientError, output: Output) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-/// A service as the server knows it.
-pub(super) async fn service(client: &Client, name: &str) -> Result<ServiceStatus, ClientError> {
-    client.get(&format!("/v1/services/{name}")).await?.read()
-}
-
 /// Shows what happens until the release of a service is over, and gives its exit code. A release that waits for a person ends the wait too.
 /// `newer_than`: the number of the last run before the one that is waited for, 0 if there was none: should none come, it could not begin.
-pub(super) async fn wait(client: &Client, name: &str, newer_than: Option<i64>, output: Output) -> anyhow::Result<u8> {
-    let mut events = Events::open(client.clone(), Some(name)).await?;
+pub(super) async fn wait(backend: &impl Backend, name: &str, newer_than: Option<i64>, output: Output) -> anyhow::Result<u8> {
+    let mut events = backend.happenings(Some(name)).await?;
     let mut look = tokio::time::interval(LOOK);
-    let mut answered = Instant::now();
+    let (mut answered, mut beginning) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
             happened = events.next() => show(&happened, output)?,
             _ = look.tick() => {
-                let status = match service(client, name).await {
+                let status = match backend.service(name).await {
                     Ok(status) => status,
                     Err(error) if !may_pass(&error) || answered.elapsed() >= AWAY => return Err(error.into()),
                     // A server that is being restarted answers again in a moment.
                     Err(_) => continue,
                 };
                 answered = Instant::now();
+                if status.state != ServiceState::Starting {
+                    beginning = answered;
+                }
+                if let Some((patience, error)) = backend.overdue().filter(|(patience, _)| beginning.elapsed() >= *patience) {
+                    tracing::debug!(?patience, "nothing begins");
+                    return Err(error.into());
+                }
                 let Some(code) = ended(&status) else { continue };
                 let last = status.last.as_ref().map_or(0, |last| last.number);
                 if status.state == ServiceState::Serving && newer_than.is_some_and(|number| last <= number) {
@@ -109,7 +167,7 @@ pub(super) async fn wait(client: &Client, name: &str, newer_than: Option<i64>, o
 /// Whether asking once more may help: not if the service is gone, or the token is not good any more.
 fn may_pass(error: &ClientError) -> bool {
     match error {
-        ClientError::Nobody { .. } | ClientError::Lost(_) => true,
+        ClientError::Nobody { .. } | ClientError::Lost(_) | ClientError::Cluster(_) => true,
         ClientError::Refused(status, _) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
         ClientError::Usage(_) | ClientError::Version { .. } => false,
     }

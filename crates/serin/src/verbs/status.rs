@@ -11,12 +11,12 @@ use serin_engine::{
     store::{Reader, ReleaseRow, StateFolder},
 };
 
-use super::remote;
+use super::remote::{self, Backend};
 use crate::{
     exit,
     output::{self, Output},
     render,
-    server::{Client, ServerArg},
+    server::ServerArg,
 };
 
 /// Shows how the current release is, or how the last one ended.
@@ -69,11 +69,11 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 /// How the release of a service is, or how its last one ended.
-async fn of_service(client: &Client, name: &str, wait: bool, output: Output) -> anyhow::Result<u8> {
+pub(super) async fn of_service(backend: &impl Backend, name: &str, wait: bool, output: Output) -> anyhow::Result<u8> {
     if wait {
-        return remote::wait(client, name, None, output).await;
+        return remote::wait(backend, name, None, output).await;
     }
-    let status = remote::service(client, name).await?;
+    let status = backend.service(name).await?;
     match (output, &status.release, &status.last) {
         (Output::Json, _, _) => output::data(&serde_json::to_string(&status)?)?,
         (Output::Text, Some(release), _) => output::data(&render::panel::lines(release, false).join("\n"))?,

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{get, remote};
+use super::{
+    get,
+    remote::{self, Backend as _},
+};
 use crate::{output::Output, server::ServerArg};
 
 /// Shows what happens on a server until Ctrl-C, a line each. A connection that breaks is made again; what came
@@ -25,7 +28,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     remote::with(&args.server, output, async |client| {
         if let Some(name) = &args.service {
             // A name that is wrong would be waited for in vain.
-            remote::service(&client, name).await?;
+            client.service(name).await?;
         }
         get::watch(&client, args.service.as_deref(), output).await
     })

@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
         Arc, Mutex,
@@ -56,7 +56,7 @@ impl Shop {
         Self::open_with(test, Options { scrape_interval: Some(Duration::from_millis(500)), ..Options::default() })
     }
 
-    fn open_with(test: &str, options: Options) -> Option<Self> {
+    pub(crate) fn open_with(test: &str, options: Options) -> Option<Self> {
         let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
         cluster.apply(CRD);
         cluster.apply(MEMORIES);
@@ -115,12 +115,17 @@ spec:
 
     /// Starts a controller; its number is its place in the order of starts.
     pub(crate) fn controller(&self) -> usize {
+        self.controller_at(&self.cluster.service_account("serin", "controller"), "4s")
+    }
+
+    /// Starts a controller that finds the API server there, with a lease of this duration.
+    pub(crate) fn controller_at(&self, kubeconfig: &Path, lease: &str) -> usize {
         let mut all = self.controllers.lock().unwrap();
         let log = self.cluster.path().join(format!("controller-{}.log", all.len()));
         let file = File::create(&log).unwrap();
         let child = Command::new(SERIN)
-            .args(["controller", "--all-namespaces", "--lease-namespace=serin", "--lease-duration=4s"])
-            .env("KUBECONFIG", self.cluster.service_account("serin", "controller"))
+            .args(["controller", "--all-namespaces", "--lease-namespace=serin", &format!("--lease-duration={lease}")])
+            .env("KUBECONFIG", kubeconfig)
             .env("SERIN_LOG", "info")
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -128,6 +133,11 @@ spec:
             .unwrap();
         all.push(Controller { child, log });
         all.len() - 1
+    }
+
+    /// Sends a signal to a controller.
+    pub(crate) fn signal(&self, controller: usize, signal: rustix::process::Signal) {
+        serin_testkit::processes::signal(self.controllers.lock().unwrap()[controller].child.id(), signal);
     }
 
     /// Ends a controller by SIGKILL.
@@ -147,6 +157,12 @@ spec:
 
     /// Applies a release with these stages; without measurements each passes at the end of its time.
     pub(crate) fn release(&self, stages: &str, more: &str) {
+        let route = "{gatewayApi: {route: shop, stableService: shop, canaryService: shop-canary, match: [{header: {x-canary: 'true'}}]}}";
+        self.release_by(route, stages, more);
+    }
+
+    /// The same with another router: `spec.traffic`.
+    pub(crate) fn release_by(&self, traffic: &str, stages: &str, more: &str) {
         self.cluster.apply(&format!(
             "
 apiVersion: serin.dev/v1alpha1
@@ -154,7 +170,7 @@ kind: Release
 metadata: {{name: shop, namespace: shop}}
 spec:
   workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
-  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary, match: [{{header: {{x-canary: 'true'}}}}]}}}}
+  traffic: {traffic}
   strategy: {{canary: {{stages: [{stages}]{more}}}}}
   analysis: {{onNoData: continue, onInconclusive: advance}}
 "
@@ -243,19 +259,29 @@ spec:
 
     /// Which version answers one request.
     pub(crate) fn ask(&self, headers: &[(&str, &str)]) -> Result<String, String> {
-        ask(self.cluster.door(Door::Gateway), headers)
+        self.ask_at(Door::Gateway, HOST, headers)
+    }
+
+    /// The same at another door and for another host.
+    pub(crate) fn ask_at(&self, door: Door, host: &str, headers: &[(&str, &str)]) -> Result<String, String> {
+        ask(self.cluster.door(door), host, headers)
     }
 
     /// Two clients that ask one after the other until they are told to stop.
     pub(crate) fn traffic(&self) -> Traffic {
-        let door = self.cluster.door(Door::Gateway);
+        self.traffic_at(Door::Gateway, HOST)
+    }
+
+    /// The same at another door and for another host.
+    pub(crate) fn traffic_at(&self, door: Door, host: &'static str) -> Traffic {
+        let door = self.cluster.door(door);
         let (is_over, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeMap::<String, u64>::new())));
         let clients = (0..2)
             .map(|_| {
                 let (is_over, counts) = (Arc::clone(&is_over), Arc::clone(&counts));
                 std::thread::spawn(move || {
                     while !is_over.load(Ordering::Relaxed) {
-                        let what = ask(door, &[]).unwrap_or_else(|error| error);
+                        let what = ask(door, host, &[]).unwrap_or_else(|error| error);
                         *counts.lock().unwrap().entry(what).or_default() += 1;
                         std::thread::sleep(Duration::from_millis(3));
                     }
@@ -312,8 +338,8 @@ impl Drop for Traffic {
     }
 }
 
-fn ask(door: std::net::SocketAddr, headers: &[(&str, &str)]) -> Result<String, String> {
-    match http::get_of_host(door, HOST, "/", headers) {
+fn ask(door: std::net::SocketAddr, host: &str, headers: &[(&str, &str)]) -> Result<String, String> {
+    match http::get_of_host(door, host, "/", headers) {
         Ok(answer) if answer.status == 200 => Ok(answer.version().to_owned()),
         Ok(answer) => Err(answer.status.to_string()),
         Err(error) => Err(error.to_string()),

@@ -16,7 +16,9 @@ pub(super) async fn explain(call: &Call) -> Result<Answer, Problem> {
     json(&explanation(&call.shared.server.get(call.service()?).await?))
 }
 
-fn explanation(status: &ServiceStatus) -> Explanation {
+/// Why a service is as it is, and which command comes next.
+#[must_use]
+pub fn explanation(status: &ServiceStatus) -> Explanation {
     let release = status.release.as_ref();
     let mut faults: Vec<String> = status.fault.iter().cloned().collect();
     if let Some(release) = release {

@@ -5,6 +5,7 @@ mod alerts;
 mod apply;
 mod events;
 mod explain;
+pub use explain::explanation;
 mod health;
 mod read;
 

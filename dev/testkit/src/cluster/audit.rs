@@ -19,6 +19,8 @@ pub struct AuditEntry {
     pub namespace: String,
     /// Empty for lists.
     pub name: String,
+    /// Whether it was only tried: `dryRun=All`.
+    pub is_dry_run: bool,
     /// What the server answered; 0 if it did not.
     pub code: u16,
     /// The body of a write; null otherwise.
@@ -58,6 +60,7 @@ fn parse(line: &Value) -> Option<AuditEntry> {
         resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
         namespace: text(&object["namespace"]),
         name: text(&object["name"]),
+        is_dry_run: text(&line["requestURI"]).contains("dryRun=All"),
         code: line.pointer("/responseStatus/code").and_then(Value::as_u64).and_then(|code| code.try_into().ok()).unwrap_or(0),
         body: line["requestObject"].clone(),
         at: text(&line["requestReceivedTimestamp"]),

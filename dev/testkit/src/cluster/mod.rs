@@ -49,7 +49,7 @@ pub use mesh::Door;
 pub use net::PodNetwork;
 pub use objects::ObjectError;
 pub use options::Options;
-pub use tools::Tools;
+pub use tools::{Tools, helm_or_leave_out};
 
 /// How the test applies objects.
 const MANAGER: &str = "test";
@@ -339,6 +339,12 @@ impl Cluster {
     #[must_use]
     pub fn audit(&self, from_line: usize) -> (Vec<AuditEntry>, usize) {
         audit::read(&self.path().join("audit.log"), from_line)
+    }
+
+    /// Whether the API server answers and finds its store.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.block_on(self.eyes.get("v1", "Namespace", "", "default")).is_ok()
     }
 
     /// Lets the API server stand still: connections stay open and nothing is answered.

@@ -71,6 +71,19 @@ impl Tools {
     }
 }
 
+/// Helm; or nothing, after saying that `test` was left out.
+///
+/// # Panics
+/// If it is missing under `cargo xtask test`.
+#[must_use]
+pub fn helm_or_leave_out(test: &str) -> Option<PathBuf> {
+    let found = folder().map(|folder| folder.join("helm")).filter(|path| path.is_file());
+    if found.is_none() {
+        leave_out(test, "helm is not built: run `cargo xtask cluster build`");
+    }
+    found
+}
+
 fn leave_out(test: &str, missing: &str) {
     assert!(env::var_os(REQUIRED_VARIABLE).is_none(), "{test}: {missing}");
     // Not by a macro, whose output is shown for failed tests only.

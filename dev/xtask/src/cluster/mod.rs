@@ -53,14 +53,14 @@ pub(crate) fn run(what: &What) -> Result<()> {
 pub(crate) fn build(root: &Path) -> Result<()> {
     let cache = cache::folder()?;
     let sources = root.join("dev/testkit/cluster");
-    let programs = go::build(&sources, &cache)?.into_iter().chain([envoy::install(&sources, &cache)?]);
+    let programs = go::build(&sources, &cache)?.into_iter().chain([go::helm(&sources, &cache)?, envoy::install(&sources, &cache)?]);
     let links = metadata::target_folder(root)?.join(FOLDER);
     fs::create_dir_all(&links).with_context(|| format!("cannot make {}", links.display()))?;
     for program in programs {
         let name = program.file_name().context("a program without a name")?;
         link(&program, &links.join(name))?;
     }
-    println!("the programs of the test cluster are in {}", links.display());
+    eprintln!("the programs of the test cluster are in {}", links.display());
     Ok(())
 }
 

@@ -30,8 +30,8 @@ pub(crate) const DOCUMENTS: &[Generated] = &[Generated { path: "docs/release-doc
 /// Manifests of Kubernetes are written by the test that compares them: this program would be built for minutes if it knew the cluster's types.
 fn manifests(root: &Path) -> Result<()> {
     let mut test = cargo(root, &["test", "--quiet", "--package", "serin-kube", "--test", "manifests"]);
-    cargo::run(test.args(lock_flag()).env("SERIN_GENERATE", "1"), "writing the manifests in charts/")?;
-    println!("charts/serin is up to date");
+    cargo::run(test.args(lock_flag()).env("SERIN_GENERATE", "1"), "writing the manifests in charts/ and packaging/kubernetes/")?;
+    println!("charts/serin and packaging/kubernetes are up to date");
     Ok(())
 }
 

@@ -1,0 +1,119 @@
+//! Whether the controller has looked at what there is now.
+//!
+//! A pipeline changes the canary's template and asks at once how the release is: what the status says is then still about the one before. So
+//! what the controller would do next is worked out by the same function as there, from the same objects.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, Client, api::DynamicObject};
+use serin_engine::{Pending, workload::ArmStatus};
+
+use super::Session;
+use crate::{
+    api::{ApiError, Release, within},
+    controller::{Known, Verdict, decide},
+    release::Place,
+    route::Fence,
+    watch::Watched,
+    workload::{ArmSeen, Memory, Pair, deployments},
+};
+
+/// What a look at a release and its objects has found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Look {
+    /// Both versions; as far as they may be read.
+    pub arms: [ArmStatus; 2],
+    /// Whether what the status says is about what there is now, as far as can be told.
+    pub is_current: bool,
+    /// What could not be read, and what that means.
+    pub blind: Option<String>,
+}
+
+impl Look {
+    /// What the status alone says, where more would be too many questions.
+    #[must_use]
+    pub fn of_status(release: &Release) -> Self {
+        Self { is_current: observed(release), ..Self::default() }
+    }
+}
+
+/// Nobody who looks from outside may write for the controller.
+struct Bystander;
+
+impl Fence for Bystander {
+    fn holds(&self) -> Pending<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+}
+
+/// Looks at a release and at what it names.
+pub async fn look(session: &Session, release: &Release) -> Look {
+    let Ok(loaded) = release.load().map(|loaded| loaded.release) else {
+        let is_current = decide(&known(release, Err("invalid".to_owned()), Err(String::new()))) != Verdict::Begin && observed(release);
+        return Look { is_current, ..Look::default() };
+    };
+    let found = match pair(&session.client, release, &Place::of(&loaded)).await {
+        Ok(found) => found,
+        Err(error) => {
+            let blind = format!("{error}; whether a newer version waits for the controller cannot be told");
+            return Look { is_current: observed(release), blind: Some(blind), ..Look::default() };
+        }
+    };
+    let (stable, canary) = (found.stable(), found.canary());
+    let versions = match (&stable, &canary) {
+        (Some(stable), Some(canary)) => Ok((stable.version.as_str(), canary.version.as_str())),
+        _ => Err("a Deployment is missing".to_owned()),
+    };
+    let is_current = match decide(&known(release, Ok(&loaded.document_hash), versions)) {
+        Verdict::Rest | Verdict::Resume => true,
+        // Something would be said that may be said already, in words that only the controller knows.
+        Verdict::Refuse(_) => observed(release) && release.status.as_ref().is_some_and(|status| status.phase == "Invalid"),
+        Verdict::Begin | Verdict::Idle(_) | Verdict::LetGo => false,
+    };
+    Look { arms: [stable, canary].map(arm), is_current, blind: None }
+}
+
+/// The pair of a release as it is now.
+pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> Result<Pair, ApiError> {
+    let own = release.namespace();
+    let (workload, traffic) = (&place.workload, &place.traffic);
+    let namespace = workload.namespace.as_deref().unwrap_or(own);
+    let names = [workload.stable.as_str(), workload.canary.as_str()];
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &deployments());
+    let mut found = Vec::new();
+    for name in names {
+        found.extend(within(&format!("get Deployment {namespace}/{name}"), api.get_opt(name)).await?);
+    }
+    let mut found_services = Vec::new();
+    for (elsewhere, name) in traffic.services().into_iter().flatten() {
+        let namespace = elsewhere.as_deref().unwrap_or(own);
+        let api: Api<Service> = Api::namespaced(client.clone(), namespace);
+        found_services.extend(within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?);
+    }
+    let memory = Memory { deployments: Arc::new(Watched::of(found)), services: Arc::new(Watched::of(found_services)) };
+    let arm_labels = memory.labels_of(traffic, own);
+    Ok(Pair::new(client, &memory, namespace, names, arm_labels, Arc::new(Bystander)))
+}
+
+fn known<'a>(release: &'a Release, document: Result<&'a str, String>, versions: Result<(&'a str, &'a str), String>) -> Known<'a> {
+    Known {
+        generation: release.generation(),
+        is_deleted: release.metadata.deletion_timestamp.is_some(),
+        has_finalizer: release.metadata.finalizers.iter().flatten().any(|one| one == crate::api::FINALIZER),
+        status: release.status.as_ref(),
+        document,
+        versions,
+        retry: None,
+    }
+}
+
+fn observed(release: &Release) -> bool {
+    release.status.as_ref().is_some_and(|status| status.observed_generation == release.generation())
+}
+
+fn arm(seen: Option<ArmSeen>) -> ArmStatus {
+    let Some(seen) = seen else { return ArmStatus { failure: Some("its Deployment is gone".to_owned()), ..ArmStatus::default() } };
+    let number = |number: i32| u32::try_from(number).unwrap_or(0);
+    ArmStatus { ready: Some(number(seen.ready)), replicas: number(seen.wanted), failure: seen.trouble, ..ArmStatus::default() }
+}

@@ -1,0 +1,126 @@
+//! A draft of changes to objects: each is drawn on what the ones before have left, and the server tries the whole on the object as it is.
+//!
+//! Nothing is changed: every request says `dryRun=All`. What a webhook or a default of the server would make of a change is so found before
+//! the release, and so is a change that it would refuse.
+
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::diff::{Field, fields};
+use crate::api::{ApiError, FIELD_MANAGER, merge_patch, merged, within};
+
+/// An object that changes are drawn on.
+pub(super) struct Object {
+    api: Api<DynamicObject>,
+    /// Kind, namespace and name.
+    pub(super) called: String,
+    name: String,
+    live: Value,
+    current: Value,
+}
+
+/// What a step changes on one object.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// Kind, namespace and name.
+    pub object: String,
+    /// What changes from the step before to this one.
+    pub fields: Vec<Field>,
+    /// What the server says to it.
+    pub server: Tried,
+}
+
+/// What the server said to a change, without making it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tried {
+    /// It would do exactly that.
+    Accepts,
+    /// It would do it, and change these fields beside: by defaults, or by what somebody has installed.
+    Changes(Vec<Field>),
+    /// It would refuse.
+    Refuses(String),
+    /// It could not be asked: no permission, or no answer.
+    Unknown(String),
+}
+
+/// A change that was not tried yet.
+pub(super) struct Drawn {
+    index: usize,
+    fields: Vec<Field>,
+    after: Value,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Draft(Vec<Object>);
+
+impl Draft {
+    /// Reads an object; `None` if there is none.
+    pub(super) async fn read(
+        &mut self,
+        client: &Client,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<usize>, ApiError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+        let called = format!("{} {namespace}/{name}", resource.kind);
+        let Some(mut found) = within(&format!("get {called}"), api.get_opt(name)).await? else { return Ok(None) };
+        found.metadata.managed_fields = None;
+        let live = serde_json::to_value(&found).unwrap_or_default();
+        self.0.push(Object { api, called, name: name.to_owned(), current: live.clone(), live });
+        Ok(Some(self.0.len() - 1))
+    }
+
+    /// The object as the changes so far leave it.
+    pub(super) fn current(&self, index: usize) -> &Value {
+        &self.0[index].current
+    }
+
+    /// Draws a change; `None` if nothing changes.
+    pub(super) fn draw(&mut self, index: usize, patch: &Value) -> Option<Drawn> {
+        let object = &mut self.0[index];
+        let after = merged(&object.current, patch);
+        let fields = fields(&object.current, &after);
+        object.current.clone_from(&after);
+        (!fields.is_empty()).then_some(Drawn { index, fields, after })
+    }
+
+    /// Lets the server try the object as it would be then.
+    pub(super) async fn tried(&self, drawn: Drawn) -> Change {
+        let object = &self.0[drawn.index];
+        let patch = merge_patch(&object.live, &drawn.after);
+        let params = PatchParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let answer =
+            within(&format!("try a patch of {}", object.called), object.api.patch(&object.name, &params, &Patch::Merge(patch))).await;
+        let server = match answer {
+            Ok(made) => {
+                let made = serde_json::to_value(&made).unwrap_or_default();
+                let beside = fields(&ours(&drawn.after), &ours(&made));
+                if beside.is_empty() { Tried::Accepts } else { Tried::Changes(beside) }
+            }
+            Err(ApiError::Invalid(_, why)) => Tried::Refuses(why),
+            Err(ApiError::Forbidden(what, why)) => Tried::Unknown(format!("{what}: not allowed: {why}")),
+            Err(error) => Tried::Unknown(error.to_string()),
+        };
+        Change { object: object.called.clone(), fields: drawn.fields, server }
+    }
+}
+
+/// What a change is about: without the server's own book-keeping.
+fn ours(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata
+            .retain(|name, _| matches!(name.as_str(), "annotations" | "labels" | "name" | "namespace" | "finalizers" | "ownerReferences"));
+    }
+    object
+}

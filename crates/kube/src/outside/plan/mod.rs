@@ -1,0 +1,350 @@
+//! What a release would change, object by object and field by field, tried by the server and changed nowhere.
+//!
+//! `diff` compares objects, `draft` draws changes on each other and has them tried. Here is which changes there are: those that the controller
+//! writes, made by the same functions. Checks are those that a person can make from outside; the controller makes its own before it begins.
+
+mod diff;
+mod draft;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use serin_core::{
+    WeightBps,
+    release::{Check, CheckStatus},
+};
+use serin_spec::validated::ClusterRelease;
+
+pub use diff::{Field, fields};
+use draft::Draft;
+pub use draft::{Change, Tried};
+
+use super::{MANAGER, Session, look::pair};
+use crate::{
+    api::{ApiError, DECISION, Release, merge_patch, within},
+    release::Place,
+    route::{Decision, Lens, lens_of},
+    workload::{ArmSeen, Pair, deployments, promoted},
+};
+
+/// What a release would change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClusterPlan {
+    /// Where the release is.
+    pub namespace: String,
+    /// What was looked at.
+    pub checks: Vec<Check>,
+    /// The steps that change something, in order. Empty if what they would change could not be read.
+    pub steps: Vec<Step>,
+    /// What a rollback changes, from the last stage.
+    pub rollback: Vec<Change>,
+    /// Replicas that stable is asked to have.
+    pub stable_replicas: usize,
+}
+
+/// A step with what it changes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    /// Which.
+    pub kind: Kind,
+    /// What it changes.
+    pub changes: Vec<Change>,
+}
+
+/// A step that changes objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The canary comes up.
+    Deploy,
+    /// A stage of the plan, by its place from 0.
+    Stage(usize),
+    /// All traffic to the canary.
+    Promote,
+    /// Stable becomes what was judged, gets all traffic, and the canary goes back to rest.
+    Retire,
+}
+
+impl ClusterPlan {
+    /// Whether nothing stands against it.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        let refused = |change: &Change| matches!(change.server, Tried::Refuses(_));
+        self.checks.iter().all(|check| check.status != CheckStatus::Fail)
+            && !self.steps.iter().flat_map(|step| &step.changes).chain(&self.rollback).any(refused)
+    }
+}
+
+/// Says what a release would change. `document`: the object, if it is not in the cluster as it is.
+///
+/// # Errors
+/// If the API server cannot be asked. What it has to say about the release is in the checks.
+pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<&Value>) -> Result<ClusterPlan, ApiError> {
+    let mut checks = Vec::new();
+    if let Some(document) = document {
+        checks.push(accepted(session, &release.name, document).await?);
+    }
+    let found = session.release(&release.name).await.map(Some).or_else(|error| match error {
+        ApiError::NotFound(_) => Ok(None),
+        error => Err(error),
+    })?;
+    let under_way = found
+        .as_ref()
+        .and_then(|found| found.status.as_ref())
+        .filter(|status| status.engine.as_ref().is_some_and(|engine| !engine.is_over()));
+    if let Some(status) = under_way {
+        let hint = "what is shown begins where things are now; the release under way is taken back first";
+        checks.push(check("under way", CheckStatus::Warn, format!("run {} is under way: {}", status.run, status.reason), Some(hint)));
+    }
+    let mut object = found.unwrap_or_else(|| empty(session, &release.name));
+    object.metadata.namespace.get_or_insert_with(|| session.namespace.clone());
+    let place = Place::of(release);
+    let pair = pair(&session.client, &object, &place).await?;
+    let mut draft = Draft::default();
+    let namespace = place.traffic.namespace.as_deref().unwrap_or(&session.namespace);
+    let lens = lens_of(&place.traffic, namespace);
+    let objects = read(session, &place, lens.as_ref(), &mut draft, &mut checks).await?;
+    versions(&pair, &mut checks);
+    let stable_replicas = pair.stable().and_then(|stable| usize::try_from(stable.wanted).ok()).unwrap_or(0);
+    services(session, &place, &mut checks).await?;
+    let mut planned =
+        ClusterPlan { namespace: session.namespace.clone(), checks, steps: Vec::new(), rollback: Vec::new(), stable_replicas };
+    if let Some(objects) = objects {
+        let drawing = Drawing { release, object: &object, pair: &pair, objects, lens: lens.as_ref() };
+        if let Err(why) = drawing.steps(&mut draft, &mut planned).await {
+            planned.checks.push(check("route", CheckStatus::Fail, why, Some(&lens.hint())));
+        }
+    }
+    Ok(planned)
+}
+
+/// The objects of a draft.
+#[derive(Clone, Copy)]
+struct Objects {
+    stable: usize,
+    canary: usize,
+    route: usize,
+}
+
+struct Drawing<'a> {
+    release: &'a ClusterRelease,
+    object: &'a Release,
+    pair: &'a Pair,
+    objects: Objects,
+    lens: &'a dyn Lens,
+}
+
+impl Drawing<'_> {
+    async fn steps(&self, draft: &mut Draft, planned: &mut ClusterPlan) -> Result<(), String> {
+        let plan = &self.release.plan;
+        self.route(draft, &mut planned.checks)?;
+        let rest = draft.current(self.objects.canary).pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+        let stable = self.pair.stable().map_or(1, |stable| i64::from(stable.wanted));
+        let replicas = self.release.workload.canary_replicas.map_or(stable, i64::from).max(1);
+        let mut order = 0;
+        let up = draft.draw(self.objects.canary, &json!({"spec": {"replicas": replicas}}));
+        push(planned, draft, Kind::Deploy, vec![up]).await;
+        for (place, step) in plan.steps.iter().enumerate() {
+            order += 1;
+            let matches = !step.weight().is_zero() || step.weights.values().all(|weight| weight.is_zero());
+            let shift = self.shift(draft, step.weight(), matches, Decision { order, ..self.note() })?;
+            let drawn = draft.draw(self.objects.route, &shift);
+            push(planned, draft, Kind::Stage(place), vec![drawn]).await;
+        }
+        // From the last stage: a branch of its own, drawn and then undone.
+        let (route, canary) = (draft.current(self.objects.route).clone(), draft.current(self.objects.canary).clone());
+        let back = self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 1, retreated: true, done: true, ..self.note() })?;
+        let down = json!({"spec": {"replicas": rest}});
+        for drawn in [draft.draw(self.objects.route, &back), draft.draw(self.objects.canary, &down)].into_iter().flatten() {
+            planned.rollback.push(draft.tried(drawn).await);
+        }
+        for (index, before) in [(self.objects.route, route), (self.objects.canary, canary)] {
+            let undo = merge_patch(draft.current(index), &before);
+            draft.draw(index, &undo);
+        }
+        let all = self.shift(draft, WeightBps::FULL, false, Decision { order: order + 1, ..self.note() })?;
+        let drawn = draft.draw(self.objects.route, &all);
+        push(planned, draft, Kind::Promote, vec![drawn]).await;
+        let judged = template(draft.current(self.objects.canary));
+        let old = template(draft.current(self.objects.stable));
+        let made = promoted(&judged, &old, self.pair.arm_labels());
+        let becomes = json!({"spec": {"template": merge_patch(&old, &made)}});
+        let over =
+            self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 2, handed_over: true, done: true, ..self.note() })?;
+        let drawn =
+            vec![draft.draw(self.objects.stable, &becomes), draft.draw(self.objects.route, &over), draft.draw(self.objects.canary, &down)];
+        push(planned, draft, Kind::Retire, drawn).await;
+        Ok(())
+    }
+
+    /// Whether the route can be used, as the controller asks before it begins.
+    fn route(&self, draft: &Draft, checks: &mut Vec<Check>) -> Result<(), String> {
+        let object = draft.current(self.objects.route);
+        self.lens.check(object).map_err(|error| error.to_string())?;
+        let seen = self.lens.seen(object).map_err(|error| error.to_string())?;
+        let note = Decision::read(object.pointer("/metadata/annotations").and_then(|all| all.get(DECISION)).and_then(Value::as_str));
+        let (status, detail, hint) = match note.filter(|note| !note.done) {
+            Some(note) if note.release != self.object.uid() => (
+                CheckStatus::Fail,
+                format!("the weights of the route are those of the release {}", note.name),
+                Some("wait for its end, or give this release a route of its own"),
+            ),
+            None if !seen.weight.is_zero() => (
+                CheckStatus::Fail,
+                format!("the route gives the canary {} before the release has begun", seen.weight),
+                Some("give the canary nothing; the release gives it its share"),
+            ),
+            _ => (CheckStatus::Pass, "it can be used, and belongs to nobody else".to_owned(), None),
+        };
+        checks.push(check("route", status, detail, hint));
+        Ok(())
+    }
+
+    fn shift(&self, draft: &Draft, weight: WeightBps, matches: bool, note: Decision) -> Result<Value, String> {
+        let before = draft.current(self.objects.route);
+        let mut after = self.lens.shifted(before, weight, matches).map_err(|error| error.to_string())?;
+        let note = Decision { weight: weight.canary_bps(), matches, ..note }.text();
+        if let Some(metadata) = after.get_mut("metadata").and_then(Value::as_object_mut) {
+            let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+            if let Some(annotations) = annotations.as_object_mut() {
+                annotations.insert(DECISION.to_owned(), json!(note));
+            }
+        }
+        Ok(merge_patch(before, &after))
+    }
+
+    fn note(&self) -> Decision {
+        let status = self.object.status.as_ref();
+        Decision {
+            release: self.object.uid().to_owned(),
+            name: format!("{}/{}", self.object.namespace(), self.release.name),
+            run: status.map_or(0, |status| status.run) + 1,
+            epoch: 0,
+            order: 0,
+            weight: 0,
+            matches: false,
+            retreated: false,
+            handed_over: false,
+            done: false,
+        }
+    }
+}
+
+async fn push(planned: &mut ClusterPlan, draft: &Draft, kind: Kind, drawn: Vec<Option<draft::Drawn>>) {
+    let mut changes = Vec::new();
+    for drawn in drawn.into_iter().flatten() {
+        changes.push(draft.tried(drawn).await);
+    }
+    planned.steps.push(Step { kind, changes });
+}
+
+/// The objects that a release changes; `None`, and a check that says so, if one is missing.
+async fn read(
+    session: &Session,
+    place: &Place,
+    lens: &dyn Lens,
+    draft: &mut Draft,
+    checks: &mut Vec<Check>,
+) -> Result<Option<Objects>, ApiError> {
+    let workloads = place.workload.namespace.as_deref().unwrap_or(&session.namespace);
+    let routes = place.traffic.namespace.as_deref().unwrap_or(&session.namespace);
+    let mut found = Vec::new();
+    for (resource, namespace, name) in [
+        (deployments(), workloads, place.workload.stable.as_str()),
+        (deployments(), workloads, place.workload.canary.as_str()),
+        (lens.resource(), routes, lens.name()),
+    ] {
+        match draft.read(&session.client, &resource, namespace, name).await? {
+            Some(index) => found.push(index),
+            None => {
+                let hint = Some("create it, or correct its name in the document");
+                checks.push(check("objects", CheckStatus::Fail, format!("there is no {} {namespace}/{name}", resource.kind), hint));
+            }
+        }
+    }
+    Ok(if let [stable, canary, route] = found[..] { Some(Objects { stable, canary, route }) } else { None })
+}
+
+fn versions(pair: &Pair, checks: &mut Vec<Check>) {
+    if let Err(error) = pair.check() {
+        checks.push(check("versions", CheckStatus::Fail, error.to_string(), None));
+        return;
+    }
+    let (Some(stable), Some(canary)) = (pair.stable(), pair.canary()) else { return };
+    let is_same = stable.version == canary.version;
+    let (status, detail) = if is_same {
+        (CheckStatus::Warn, "both Deployments have the same template: nothing would be released".to_owned())
+    } else {
+        (CheckStatus::Pass, format!("{} replaces {}", canary.version, stable.version))
+    };
+    let hint = is_same.then_some("change the template of the canary's Deployment to the version that you want to release");
+    checks.push(check("versions", status, detail, hint));
+    checks.push(healthy(&stable));
+}
+
+fn healthy(stable: &ArmSeen) -> Check {
+    let detail = format!("{} of {} replicas of stable are ready", stable.ready, stable.wanted);
+    let is_healthy = stable.settled && stable.wanted > 0;
+    let hint = (!is_healthy).then_some("repair stable before you release: there would be nothing to go back to");
+    check("stable", if is_healthy { CheckStatus::Pass } else { CheckStatus::Fail }, detail, hint)
+}
+
+async fn services(session: &Session, place: &Place, checks: &mut Vec<Check>) -> Result<(), ApiError> {
+    let routes = place.traffic.namespace.as_deref().unwrap_or(&session.namespace);
+    for (namespace, name) in place.traffic.services().into_iter().flatten() {
+        let namespace = namespace.as_deref().unwrap_or(routes);
+        let api: Api<Service> = Api::namespaced(session.client.clone(), namespace);
+        let found = within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?;
+        let selects = found.map(|found| found.spec.and_then(|spec| spec.selector).is_some_and(|selector| !selector.is_empty()));
+        let (status, detail) = match selects {
+            Some(true) => (CheckStatus::Pass, format!("{name} is there and selects pods")),
+            Some(false) => (CheckStatus::Fail, format!("the Service {name} selects no pods")),
+            None => (CheckStatus::Fail, format!("there is no Service {namespace}/{name}")),
+        };
+        checks.push(check("service", status, detail, (status == CheckStatus::Fail).then_some("each version needs a Service of its own")));
+    }
+    Ok(())
+}
+
+/// Whether the server would take the document, by its schema and rules. Nothing is created.
+async fn accepted(session: &Session, name: &str, document: &Value) -> Result<Check, ApiError> {
+    let namespace = &session.namespace;
+    let what = format!("try to apply Release {namespace}/{name}");
+    let params = PatchParams { dry_run: true, force: true, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match within(&what, session.releases().patch(name, &params, &Patch::Apply(document))).await {
+        Ok(_) => Ok(check("document", CheckStatus::Pass, "the API server would accept it".to_owned(), None)),
+        Err(ApiError::Invalid(_, why)) => Ok(check("document", CheckStatus::Fail, why, None)),
+        Err(ApiError::Forbidden(_, why)) => {
+            Ok(check("document", CheckStatus::Warn, format!("the API server could not be asked: {why}"), None))
+        }
+        Err(ApiError::NotFound(_)) => {
+            let hint = "install it: `kubectl apply -f charts/serin/crds/releases.yaml`";
+            Ok(check("document", CheckStatus::Fail, "the cluster does not know the resource, or the namespace".to_owned(), Some(hint)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn empty(session: &Session, name: &str) -> Release {
+    let mut release = Release {
+        api_version: String::new(),
+        kind: String::new(),
+        metadata: kube::core::ObjectMeta::default(),
+        spec: Value::Null,
+        status: None,
+    };
+    (release.metadata.name, release.metadata.namespace) = (Some(name.to_owned()), Some(session.namespace.clone()));
+    release
+}
+
+fn template(deployment: &Value) -> Value {
+    deployment.pointer("/spec/template").cloned().unwrap_or_default()
+}
+
+fn check(name: &str, status: CheckStatus, detail: String, hint: Option<&str>) -> Check {
+    Check { name: name.to_owned(), status, detail, hint: hint.map(str::to_owned) }
+}
