@@ -385,6 +385,7 @@ impl Actor {
         }
         let is_acted_on = !output.urgent.is_empty();
         for entry in &output.entries {
+            self.setting.recorder.entry(&self.known, entry);
             if let Some((head, detail)) = narrate(entry, self.engine.plan()) {
                 let now = self.clock.now();
                 if is_acted_on {
