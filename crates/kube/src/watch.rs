@@ -125,17 +125,44 @@ impl<K> Watched<K> {
     }
 }
 
-/// Begins to watch. `labels`: a selector, if not everything is wanted.
-pub fn watch_all<K>(api: Api<K>, labels: Option<String>) -> (Arc<Watched<K>>, WatchTask)
+/// Which objects of a kind are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All.
+    All,
+    /// Those with labels, as a selector.
+    Labels(String),
+    /// The one of this name.
+    Name(String),
+}
+
+impl Selection {
+    fn labels(&self) -> Option<String> {
+        match self {
+            Self::Labels(labels) => Some(labels.clone()),
+            Self::All | Self::Name(_) => None,
+        }
+    }
+
+    fn fields(&self) -> Option<String> {
+        match self {
+            Self::Name(name) => Some(format!("metadata.name={name}")),
+            Self::All | Self::Labels(_) => None,
+        }
+    }
+}
+
+/// Begins to watch.
+pub fn watch_all<K>(api: Api<K>, selection: Selection) -> (Arc<Watched<K>>, WatchTask)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let watched = Arc::new(Watched::new());
-    let task = tokio::spawn(run(api, labels, Arc::clone(&watched)));
+    let task = tokio::spawn(run(api, selection, Arc::clone(&watched)));
     (watched, WatchTask(task))
 }
 
-async fn run<K>(api: Api<K>, labels: Option<String>, watched: Arc<Watched<K>>)
+async fn run<K>(api: Api<K>, selection: Selection, watched: Arc<Watched<K>>)
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
@@ -143,8 +170,8 @@ where
     let mut version: Option<String> = None;
     loop {
         let outcome = match version.take() {
-            None => list(&api, labels.as_deref(), &watched).await.map(Some).map_err(|error| error.to_string()),
-            Some(from) => follow(&api, labels.as_deref(), &watched, from).await,
+            None => list(&api, &selection, &watched).await.map(Some).map_err(|error| error.to_string()),
+            Some(from) => follow(&api, &selection, &watched, from).await,
         };
         match outcome {
             Ok(next) => {
@@ -161,7 +188,7 @@ where
 }
 
 /// Replaces everything by what there is. Returns the version that the list is of.
-async fn list<K>(api: &Api<K>, labels: Option<&str>, watched: &Watched<K>) -> Result<String, ApiError>
+async fn list<K>(api: &Api<K>, selection: &Selection, watched: &Watched<K>) -> Result<String, ApiError>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
@@ -169,7 +196,8 @@ where
     let mut next = None;
     loop {
         let mut params = ListParams::default().limit(PAGE);
-        params.label_selector = labels.map(str::to_owned);
+        params.label_selector = selection.labels();
+        params.field_selector = selection.fields();
         params.continue_token = next.take();
         let page = within(&format!("list {}", api.resource_url()), api.list(&params)).await?;
         found.extend(page.items.into_iter().map(|object| (key(&object), Arc::new(trimmed(object)))));
@@ -182,12 +210,13 @@ where
 }
 
 /// Follows the events until the stream ends. Returns where to go on; `None`: a new list is needed.
-async fn follow<K>(api: &Api<K>, labels: Option<&str>, watched: &Watched<K>, mut version: String) -> Result<Option<String>, String>
+async fn follow<K>(api: &Api<K>, selection: &Selection, watched: &Watched<K>, mut version: String) -> Result<Option<String>, String>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     let mut params = WatchParams::default().timeout(STREAM_FOR_S);
-    params.label_selector = labels.map(str::to_owned);
+    params.label_selector = selection.labels();
+    params.field_selector = selection.fields();
     let stream = match within(&format!("watch {}", api.resource_url()), api.watch(&params, &version)).await {
         Ok(stream) => stream,
         // Too old, or a server that wants something else: a list is always right.

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
-use serin_spec::{LoadedAny, Severity, load, load_any, load_cluster, render};
+use serin_spec::{
+    LoadedAny, Severity, load, load_any, load_cluster, render,
+    validated::{ClusterRouter, GatewayKind},
+};
 
 const CLUSTER: &str = r#"apiVersion: serin.dev/v1alpha1
 kind: Release
@@ -47,7 +50,8 @@ fn a_cluster_release_is_read() {
     assert_eq!(release.plan.deploy_timeout_ms, 120_000);
     assert_eq!((release.workload.stable.as_str(), release.workload.canary.as_str()), ("checkout", "checkout-canary"));
     assert_eq!((release.workload.canary_replicas, release.workload.namespace), (Some(3), None));
-    assert_eq!(release.traffic.route, "checkout.example.com");
+    let ClusterRouter::GatewayApi { kind: GatewayKind::Http, route, .. } = &release.traffic.router else { panic!("{:?}", release.traffic) };
+    assert_eq!(route, "checkout.example.com");
     assert_eq!(release.traffic.matches[0].headers[0].name, "x-canary");
 }
 
@@ -71,6 +75,86 @@ fn a_document_in_the_wrong_place_says_where_it_belongs() {
 fn what_an_http_route_cannot_do_is_refused() {
     let cookies = CLUSTER.replace(r#"{header: {X-Canary: "true"}}"#, r#"{cookie: {beta: "1"}}"#);
     assert_eq!(refused(&cookies), [("not-for-this-router", "spec.traffic.gatewayApi.match[0].cookie".to_owned())]);
+}
+
+/// The document with another router.
+fn with_router(router: &str) -> String {
+    let (start, rest) = CLUSTER.split_once("    gatewayApi:").unwrap();
+    let (_, end) = rest.split_once("  strategy:").unwrap();
+    format!("{start}    {router}\n  strategy:{end}")
+}
+
+#[test]
+fn every_router_is_read_and_has_a_name_of_its_own_in_plans() {
+    for (router, target) in [
+        ("gatewayApi: {route: a, kind: GRPCRoute, stableService: a, canaryService: b}", "gateway-api"),
+        ("istio: {virtualService: a, stable: {host: a}, canary: {host: b.other}, match: [{cookie: {beta: '1'}}]}", "istio"),
+        ("istio: {virtualService: a, stable: {host: a, subset: v1}, canary: {host: a, subset: v2}, routes: [main]}", "istio"),
+        (
+            "ingressNginx: {ingress: a, canaryIngress: b, stableService: a, canaryService: b, match: [{header: {x-canary: 'true'}}]}",
+            "ingress-nginx",
+        ),
+        (
+            "ingressNginx: {ingress: a, canaryIngress: b, stableService: a, canaryService: b, match: [{cookie: {beta: always}}]}",
+            "ingress-nginx",
+        ),
+        ("traefik: {traefikService: a, stableService: a, canaryService: b}", "traefik"),
+        (
+            "custom: {apiVersion: projectcontour.io/v1, kind: HTTPProxy, plural: httpproxies, name: a, canaryWeight: /spec/routes/0/weight}",
+            "custom",
+        ),
+        ("custom: {apiVersion: v1, kind: ConfigMap, name: a, canaryWeight: /metadata/annotations/weight, total: 10000}", "custom"),
+    ] {
+        let loaded = load_cluster("release.yaml", &with_router(router)).unwrap_or_else(|errors| panic!("{router}: {errors:?}"));
+        assert_eq!((loaded.release.traffic.target(), loaded.release.plan.targets[0].as_str()), (target, target));
+    }
+    let all_at_once = with_router("service: {service: a, stable: {color: blue}, canary: {color: green}}")
+        .replace("[{weight: 5, hold: 30m}, {weight: 50, hold: 1h}]", "[{weight: 100, hold: 1h}]");
+    assert_eq!(load_cluster("release.yaml", &all_at_once).unwrap().release.traffic.target(), "service");
+}
+
+#[test]
+fn what_a_router_cannot_do_is_refused_before_anything_begins() {
+    let at = |place: &str| format!("spec.traffic.{place}");
+    let strategy = || "spec.strategy.canary".to_owned();
+    for (router, code, place) in [
+        ("istio: {virtualService: a, stable: {host: a}, canary: {host: a}}", "same-service", at("istio.canary")),
+        ("istio: {virtualService: a, stable: {host: a}, canary: {host: a, subset: v2}}", "same-service", at("istio.canary")),
+        (
+            "istio: {virtualService: a, stable: {host: a}, canary: {host: b}, match: [{cookie: {a: '1', b: '2'}}]}",
+            "not-for-this-router",
+            at("istio.match[0].cookie"),
+        ),
+        (
+            "ingressNginx: {ingress: a, canaryIngress: a, stableService: a, canaryService: b}",
+            "same-ingress",
+            at("ingressNginx.canaryIngress"),
+        ),
+        (
+            "ingressNginx: {ingress: a, canaryIngress: b, stableService: a, canaryService: b, match: [{header: {a: '1', b: '2'}}]}",
+            "not-for-this-router",
+            at("ingressNginx.match[0]"),
+        ),
+        (
+            "ingressNginx: {ingress: a, canaryIngress: b, stableService: a, canaryService: b, match: [{cookie: {beta: '1'}}]}",
+            "not-for-this-router",
+            at("ingressNginx.match[0].cookie"),
+        ),
+        ("service: {service: a, stable: {color: blue}, canary: {color: green}}", "not-for-this-router", strategy()),
+        ("service: {service: a, stable: {color: blue}, canary: {track: green}}", "different-labels", at("service.canary")),
+        ("traefik: {traefikService: a, stableService: a, canaryService: a}", "same-service", at("traefik.canaryService")),
+        ("custom: {apiVersion: a/v1, kind: A, name: a, canaryWeight: /spec/weight, total: 10}", "not-for-this-router", strategy()),
+        ("custom: {apiVersion: a/b/v1, kind: A, name: a, canaryWeight: /spec/weight}", "format", at("custom.apiVersion")),
+        ("custom: {apiVersion: a/v1, kind: a, name: a, canaryWeight: /spec/weight}", "format", at("custom.kind")),
+        ("custom: {apiVersion: a/v1, kind: A, name: a, canaryWeight: /status/weight}", "format", at("custom.canaryWeight")),
+        (
+            "custom: {apiVersion: a/v1, kind: A, name: a, canaryWeight: /spec/a, stableWeight: /spec/a}",
+            "same-field",
+            at("custom.stableWeight"),
+        ),
+    ] {
+        assert!(refused(&with_router(router)).contains(&(code, place.clone())), "{router}: {:?}", refused(&with_router(router)));
+    }
 }
 
 #[test]

@@ -21,8 +21,7 @@ use tokio::sync::watch;
 use crate::{
     api::Release,
     lease::{LeaseKeeper, LeaseName},
-    route,
-    watch::{WatchTask, Watched, watch_all},
+    watch::{Selection, WatchTask, Watched, watch_all},
     workload::{self, Memory},
 };
 
@@ -50,7 +49,6 @@ pub struct Config {
 /// Everything that is watched.
 pub(crate) struct Eyes {
     pub(crate) releases: Arc<Watched<Release>>,
-    pub(crate) routes: Arc<Watched<DynamicObject>>,
     pub(crate) memory: Memory,
     _tasks: Vec<WatchTask>,
 }
@@ -92,22 +90,20 @@ pub async fn run(client: Client, config: Config, mut stop: watch::Receiver<bool>
 
 impl Eyes {
     fn open(client: &Client, scope: &Scope) -> Self {
-        let (releases, first) = watch_all(api::<Release>(client, scope), None);
-        let (services, second) = watch_all(api::<Service>(client, scope), None);
+        let (releases, first) = watch_all(api::<Release>(client, scope), Selection::All);
+        let (services, second) = watch_all(api::<Service>(client, scope), Selection::All);
         let dynamic = |resource| match scope {
             Scope::Namespace(namespace) => Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource),
             Scope::Cluster => Api::<DynamicObject>::all_with(client.clone(), &resource),
         };
-        let (deployments, third) = watch_all(dynamic(workload::deployments()), None);
-        let (routes, fourth) = watch_all(dynamic(route::api_resource()), None);
-        Self { releases, routes, memory: Memory { deployments, services }, _tasks: vec![first, second, third, fourth] }
+        let (deployments, third) = watch_all(dynamic(workload::deployments()), Selection::All);
+        Self { releases, memory: Memory { deployments, services }, _tasks: vec![first, second, third] }
     }
 
     async fn synced(&self) {
         self.releases.synced().await;
         self.memory.deployments.synced().await;
         self.memory.services.synced().await;
-        self.routes.synced().await;
     }
 }
 

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::json;
 use serin_core::{
     Timestamp,
-    plan::Plan,
+    plan::{Plan, Step},
     release::{EffectId, Release as Core},
 };
 use serin_engine::router::{Router as _, RouterError, Split};
@@ -61,7 +61,6 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         client: client.clone(),
         releases: Arc::clone(&eyes.releases),
         memory: eyes.memory.clone(),
-        routes: Arc::clone(&eyes.routes),
         fence,
         epoch: first_epoch(leads),
         recorder: Recorder::start(client.clone()),
@@ -240,7 +239,7 @@ impl Reign<'_> {
         // Without the document that it was begun with, a run can only be taken back.
         let plan = match &same {
             Some(loaded) => loaded.plan.clone(),
-            None => way_back(release.name())?,
+            None => way_back(release.name(), resumed.place.traffic.target())?,
         };
         let run = Run {
             number: release.status.as_ref().map_or(1, |status| status.run),
@@ -312,14 +311,13 @@ impl Reign<'_> {
 
     fn pair(&self, release: &Release, place: &Place) -> Pair {
         let own = release.namespace();
-        let (workload, traffic) = (&place.workload, &place.traffic);
+        let workload = &place.workload;
         Pair::new(
             self.client,
             &self.setting.memory,
             workload.namespace.as_deref().unwrap_or(own),
             [&workload.stable, &workload.canary],
-            traffic.namespace.as_deref().unwrap_or(own),
-            [&traffic.stable_service, &traffic.canary_service],
+            self.setting.memory.labels_of(&place.traffic, own),
             Arc::clone(&self.setting.fence),
         )
     }
@@ -336,9 +334,14 @@ impl Reign<'_> {
             // Its status changes all the time; what matters for a beginning is in the spec.
             stamp[slot] = found.map(|found| format!("{:?}/{:?}", found.metadata.uid, found.metadata.generation));
         }
-        let namespace = place(text("/traffic/gatewayApi/namespace"));
-        for (slot, name) in [(3, "/traffic/gatewayApi/stableService"), (4, "/traffic/gatewayApi/canaryService")] {
-            stamp[slot] = self.setting.memory.services.get(&namespace, text(name)).and_then(|found| version(&found.metadata));
+        let traffic = release.spec.get("traffic").and_then(serde_json::Value::as_object).and_then(|one| one.values().next());
+        let text = |at: &str| traffic.and_then(|traffic| traffic.pointer(at)).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let namespace = place(text("/namespace"));
+        for (slot, service, host) in [(3, "/stableService", "/stable/host"), (4, "/canaryService", "/canary/host")] {
+            let mut host = text(host).splitn(3, '.');
+            let (name, elsewhere) = (host.next().filter(|name| !name.is_empty()), host.next());
+            let found = self.setting.memory.services.get(elsewhere.unwrap_or(&namespace), name.unwrap_or_else(|| text(service)));
+            stamp[slot] = found.and_then(|found| version(&found.metadata));
         }
         stamp
     }
@@ -420,15 +423,16 @@ fn first_error(errors: &serin_spec::Diagnostics) -> String {
     if rest == 0 { first } else { format!("{first} (and {rest} more: `serin check` shows all)") }
 }
 
-/// A plan that is good for nothing but to take traffic back.
-fn way_back(name: &str) -> Result<Plan, ApiError> {
+/// A plan that is good for nothing but to take traffic back. `target`: the router's name in it.
+fn way_back(name: &str, target: &str) -> Result<Plan, ApiError> {
     const DOCUMENT: &str = r#"{"apiVersion": "serin.dev/v1alpha1", "kind": "Release", "metadata": {"name": "way-back"}, "spec": {
         "workload": {"kubernetes": {"stable": {"deployment": "a"}, "canary": {"deployment": "b"}}},
         "traffic": {"gatewayApi": {"route": "a", "stableService": "a", "canaryService": "b"}},
         "strategy": {"canary": {"stages": [{"weight": 1, "hold": "1m"}]}}}}"#;
     let loaded = load_cluster("way back", DOCUMENT);
     let plan = loaded.map(|loaded| loaded.release.plan).map_err(|errors| ApiError::Invalid("way back".to_owned(), first_error(&errors)))?;
-    Ok(Plan { release: name.to_owned(), ..plan })
+    let steps = plan.steps.into_iter().map(|step| Step { weights: [(target.to_owned(), step.weight())].into(), ..step }).collect();
+    Ok(Plan { release: name.to_owned(), targets: vec![target.to_owned()], steps, ..plan })
 }
 
 #[cfg(test)]
@@ -445,6 +449,6 @@ mod tests {
 
     #[test]
     fn the_way_back_is_a_valid_plan_for_the_same_router() {
-        assert_eq!(way_back("checkout").unwrap().targets, ["gateway-api"]);
+        assert_eq!(way_back("checkout", "istio").unwrap().targets, ["istio"]);
     }
 }

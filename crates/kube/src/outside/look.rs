@@ -80,20 +80,19 @@ pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> R
     let (workload, traffic) = (&place.workload, &place.traffic);
     let namespace = workload.namespace.as_deref().unwrap_or(own);
     let names = [workload.stable.as_str(), workload.canary.as_str()];
-    let service_namespace = traffic.namespace.as_deref().unwrap_or(own);
-    let services = [traffic.stable_service.as_str(), traffic.canary_service.as_str()];
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &deployments());
     let mut found = Vec::new();
     for name in names {
         found.extend(within(&format!("get Deployment {namespace}/{name}"), api.get_opt(name)).await?);
     }
-    let api: Api<Service> = Api::namespaced(client.clone(), service_namespace);
-    let mut found_services = Vec::new();
-    for name in services {
-        found_services.extend(within(&format!("get Service {service_namespace}/{name}"), api.get_opt(name)).await?);
+    let mut services = Vec::new();
+    for (elsewhere, name) in traffic.services().into_iter().flatten() {
+        let namespace = elsewhere.as_deref().unwrap_or(own);
+        let api: Api<Service> = Api::namespaced(client.clone(), namespace);
+        services.extend(within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?);
     }
-    let memory = Memory { deployments: Arc::new(Watched::of(found)), services: Arc::new(Watched::of(found_services)) };
-    Ok(Pair::new(client, &memory, namespace, names, service_namespace, services, Arc::new(Bystander)))
+    let memory = Memory { deployments: Arc::new(Watched::of(found)), services: Arc::new(Watched::of(services)) };
+    Ok(Pair::new(client, &memory, namespace, names, memory.labels_of(traffic, own), Arc::new(Bystander)))
 }
 
 fn known<'a>(release: &'a Release, document: Result<&'a str, String>, versions: Result<(&'a str, &'a str), String>) -> Known<'a> {

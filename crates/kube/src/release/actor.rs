@@ -11,7 +11,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use kube::{Api, api::DynamicObject};
 use serin_core::{
     Timestamp,
     release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     api::{CommandStatus, Release, ReleaseStatus, TimelineLine},
-    watch::{WatchTask, Watched, watch_all},
+    watch::{Selection, WatchTask, Watched, watch_all},
     workload::{Pair, trouble},
 };
 
@@ -87,7 +87,9 @@ pub struct Actor {
     /// What others measure.
     polls: Polls,
     pods: Arc<Watched<Pod>>,
-    _pods_task: WatchTask,
+    /// The one object that splits the traffic.
+    routes: Arc<Watched<DynamicObject>>,
+    _watches: [WatchTask; 2],
     answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     written: (mpsc::Sender<Written>, mpsc::Receiver<Written>),
     /// Decided, but not yet durable; each with the position of its last entry.
@@ -121,7 +123,11 @@ impl Actor {
             router.expect(target.asked, target.matches);
         }
         let selector = pair.canary().map(|canary| canary.selector);
-        let (pods, pods_task) = watch_all(Api::<Pod>::namespaced(setting.client.clone(), &namespace), selector);
+        let (pods, pods_task) =
+            watch_all(Api::<Pod>::namespaced(setting.client.clone(), &namespace), selector.map_or(Selection::All, Selection::Labels));
+        let lens = router.lens();
+        let of_route = Api::<DynamicObject>::namespaced_with(setting.client.clone(), &route_namespace, &lens.resource());
+        let (routes, routes_task) = watch_all(of_route, Selection::Name(lens.name().to_owned()));
         let journal = Journal::new(setting.client.clone(), &known, run.epoch, Arc::clone(&setting.fence));
         let before = known.status.as_ref();
         let timeline = before.map(|status| status.timeline.clone()).unwrap_or_default();
@@ -156,7 +162,8 @@ impl Actor {
             changed: None,
             polls,
             pods,
-            _pods_task: pods_task,
+            routes,
+            _watches: [pods_task, routes_task],
             answers: mpsc::channel(64),
             written: mpsc::channel(4),
             backlog: VecDeque::new(),
@@ -177,7 +184,7 @@ impl Actor {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut releases = self.setting.releases.changes();
         let mut deployments = self.setting.memory.deployments.changes();
-        let mut routes = self.setting.routes.changes();
+        let mut routes = self.routes.changes();
         let mut pods = self.pods.changes();
         self.look_at_release();
         self.look_at_workload();
@@ -330,8 +337,7 @@ impl Actor {
     }
 
     fn look_at_route(&mut self) {
-        let traffic = &self.run.place.traffic;
-        let Some(route) = self.setting.routes.get(&self.world.route_namespace, &traffic.route) else { return };
+        let Some(route) = self.routes.get(&self.world.route_namespace, self.world.router.lens().name()) else { return };
         if let Some(weight) = self.world.router.seen(&route)
             && !matches!(self.engine.state().phase, Phase::Retiring)
         {

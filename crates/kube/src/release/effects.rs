@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{preflight, snapshot::Place};
 use crate::{
-    route::GatewayApiRoute,
+    route::ObjectRouter,
     workload::{Pair, PairError},
 };
 
@@ -42,7 +42,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// What effects act on.
 pub(super) struct World {
     pub(super) client: Client,
-    pub(super) router: GatewayApiRoute,
+    pub(super) router: ObjectRouter,
     pub(super) pair: Pair,
     pub(super) place: Place,
     /// Where the Deployments are.
@@ -111,7 +111,7 @@ impl World {
                 return;
             }
         }
-        tracing::error!(route = self.place.traffic.route, "the release is gone and its traffic could not be taken back");
+        tracing::error!(route = self.router.lens().name(), "the release is gone and its traffic could not be taken back");
     }
 
     async fn deploy(&self) -> Result<(), Fault> {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use kube::{Client, api::DynamicObject};
+use kube::Client;
 
 use super::actor::Run;
 use crate::{
     api::Release,
     controller::Recorder,
-    route::{Fence, GatewayApiRoute, Owner, Services},
+    route::{Fence, ObjectRouter, Owner, lens_of},
     watch::Watched,
     workload::Memory,
 };
@@ -22,8 +22,6 @@ pub struct Setting {
     pub releases: Arc<Watched<Release>>,
     /// Every Deployment and Service.
     pub memory: Memory,
-    /// Every HTTPRoute.
-    pub routes: Arc<Watched<DynamicObject>>,
     /// Whether we lead.
     pub fence: Arc<dyn Fence>,
     /// The leadership's epoch.
@@ -33,13 +31,9 @@ pub struct Setting {
 }
 
 /// The router of a run.
-pub(crate) fn router(setting: &Setting, release: &Release, run: &Run) -> GatewayApiRoute {
+pub(crate) fn router(setting: &Setting, release: &Release, run: &Run) -> ObjectRouter {
     let traffic = &run.place.traffic;
-    let services = Services {
-        stable: traffic.stable_service.clone(),
-        canary: traffic.canary_service.clone(),
-        namespace: traffic.namespace.clone().unwrap_or_else(|| release.namespace().to_owned()),
-    };
+    let namespace = traffic.namespace.as_deref().unwrap_or_else(|| release.namespace());
     let owner = Owner {
         release: release.uid().to_owned(),
         name: format!("{}/{}", release.namespace(), release.name()),
@@ -47,5 +41,5 @@ pub(crate) fn router(setting: &Setting, release: &Release, run: &Run) -> Gateway
         epoch: run.epoch,
     };
     let fence = Arc::clone(&setting.fence);
-    GatewayApiRoute::new(setting.client.clone(), &traffic.route, services, traffic.matches.clone(), owner, fence)
+    ObjectRouter::new(setting.client.clone(), namespace, lens_of(traffic, namespace), owner, fence)
 }

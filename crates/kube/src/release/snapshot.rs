@@ -10,7 +10,7 @@ use serin_core::{
     judge::Checkpoint,
     release::{Phase, State},
 };
-use serin_spec::validated::{ClusterRelease, HttpRoute, Pair};
+use serin_spec::validated::{ClusterRelease, ClusterTraffic, Pair};
 
 use crate::api::Engine;
 
@@ -23,7 +23,7 @@ pub struct Place {
     /// What runs.
     pub workload: Pair,
     /// Who splits the traffic.
-    pub traffic: HttpRoute,
+    pub traffic: ClusterTraffic,
 }
 
 impl Place {

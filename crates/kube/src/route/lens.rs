@@ -1,32 +1,60 @@
-//! The rules of an HTTPRoute as data: which share the canary has, and the same rules with another share.
+//! What the object of a router says and how it is changed, as data: nothing here asks a server.
 //!
-//! A rule is ours to change if it names stable's Service. In it only the weights of the two Services change; the canary's is added beside stable's
-//! where it is not there. For declared matches a copy of such a rule stands in front of it, with the headers added to its matches and the
-//! canary as its only backend. It needs no marker: what sends requests with the declared headers to the canary alone is that rule.
-//!
-//! Everything that is not understood is left as it is, and what would make the share mean something else is refused: a rule that splits its
-//! traffic with a third backend, or matches that the API could not hold.
+//! A lens reads the share that an object gives the canary, and makes the same object with another share. Everything that is not understood is
+//! left as it is, and what would make the share mean something else is refused.
 
-use serde_json::{Value, json};
+use std::fmt::Debug;
+
+use kube::api::ApiResource;
+use serde_json::{Map, Value};
 use serin_core::WeightBps;
-use serin_spec::validated::MatchRule;
 
-/// The most rules and the most matches in a rule that the Gateway API allows.
-const MOST_RULES: usize = 16;
-const MOST_MATCHES: usize = 64;
+/// One kind of router. Objects are whole: with their metadata.
+pub trait Lens: Debug + Send + Sync {
+    /// The kind of object.
+    fn resource(&self) -> ApiResource;
 
-/// The services of a release, and the namespace of their route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Services {
-    /// Stable's.
-    pub stable: String,
-    /// The canary's.
-    pub canary: String,
-    /// Where route and services are.
-    pub namespace: String,
+    /// The object's name.
+    fn name(&self) -> &str;
+
+    /// Whether requests are told apart for declared matches.
+    fn has_matches(&self) -> bool {
+        false
+    }
+
+    /// What the object does.
+    ///
+    /// # Errors
+    /// If that cannot be told: it leads to neither version.
+    fn seen(&self, object: &Value) -> Result<Seen, LensError>;
+
+    /// The object with this share. `matches`: whether declared matches are to be active.
+    ///
+    /// # Errors
+    /// If it would not mean what was asked.
+    fn shifted(&self, object: &Value, weight: WeightBps, matches: bool) -> Result<Value, LensError>;
+
+    /// Whether the object can be used at all.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self, object: &Value) -> Result<(), LensError> {
+        self.shifted(object, WeightBps::ZERO, self.has_matches()).map(drop)
+    }
+
+    /// Whether those who carry the object out say that they have taken its current generation.
+    ///
+    /// # Errors
+    /// Who has not, or why it was refused.
+    fn accepted(&self, object: &Value) -> Result<(), String> {
+        accepted(object)
+    }
+
+    /// What to do about an object that cannot be used.
+    fn hint(&self) -> String;
 }
 
-/// What a route does.
+/// What an object does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// The canary's share: the largest, where rules differ.
@@ -37,14 +65,14 @@ pub struct Seen {
     pub matches: bool,
 }
 
-/// Why a route cannot be used.
+/// Why an object cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LensError {
-    /// No rule has stable's Service.
-    #[error("no rule of the route names the service {0}")]
+    /// Nothing in it leads to stable.
+    #[error("nothing in it leads to {0}")]
     NoStable(String),
     /// Weights would mean something else than the release's.
-    #[error("rule {rule} splits its traffic with {other}, which is neither stable's nor the canary's service")]
+    #[error("rule {rule} splits its traffic with {other}, which is neither stable's nor the canary's")]
     ThirdBackend {
         /// Position, from 0.
         rule: usize,
@@ -52,190 +80,150 @@ pub enum LensError {
         other: String,
     },
     /// The declared matches do not fit.
-    #[error("with the declared matches the route would have {0}, more than the Gateway API allows")]
+    #[error("with the declared matches it would have {0}, more than its API allows")]
     TooLarge(String),
+    /// A declared header is matched already, in a way that cannot be joined with the declared one.
+    #[error(
+        "rule {rule} matches the header {header} already, and not by its exact value: whether a declared match is within it cannot be told"
+    )]
+    HeaderTaken {
+        /// Position, from 0.
+        rule: usize,
+        /// The header.
+        header: String,
+    },
+    /// It cannot hold this share.
+    #[error("it cannot give the canary {0}")]
+    NotHeld(WeightBps),
+    /// Something else is wrong with it.
+    #[error("{0}")]
+    Other(String),
 }
 
-/// Whether the rules can be used at all.
-///
-/// # Errors
-/// Why not.
-pub fn check(rules: &[Value], services: &Services, declared: &[MatchRule]) -> Result<(), LensError> {
-    shifted(rules, services, WeightBps::ZERO, Some(declared)).map(drop)
-}
-
-/// What the rules do.
-///
-/// # Errors
-/// If no rule has stable's Service any more, or one cannot be read.
-pub fn seen(rules: &[Value], services: &Services, declared: &[MatchRule]) -> Result<Seen, LensError> {
-    let mut shares = Vec::new();
-    for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| !is_added(rule, services, declared)) {
-        if let Some((_, canary, all)) = weights(rule, index, services)? {
-            let share = if all == 0 { 0 } else { (canary * 10_000).div_ceil(all) };
-            shares.push(u16::try_from(share).ok().and_then(|share| WeightBps::new(share).ok()).unwrap_or(WeightBps::FULL));
-        }
+/// What has to change to make `after` of `before`, as a merge patch of `spec` and annotations; nothing if they are equal.
+#[must_use]
+pub fn difference(before: &Value, after: &Value) -> Map<String, Value> {
+    let mut patch = Map::new();
+    if let Some(spec) = changed(before.get("spec").unwrap_or(&Value::Null), after.get("spec").unwrap_or(&Value::Null)) {
+        patch.insert("spec".to_owned(), spec);
     }
-    let Some(weight) = shares.iter().copied().max() else { return Err(LensError::NoStable(services.stable.clone())) };
-    let matches = rules.iter().any(|rule| is_added(rule, services, declared));
-    Ok(Seen { weight, even: shares.iter().all(|share| *share == weight), matches })
+    let annotations = |object: &Value| object.pointer("/metadata/annotations").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    if let Some(annotations) = changed(&annotations(before), &annotations(after)) {
+        patch.insert("metadata".to_owned(), serde_json::json!({"annotations": annotations}));
+    }
+    patch
 }
 
-/// The rules with this share. `matches`: the declared ones, if they are to be active.
-///
-/// # Errors
-/// If they would not mean what was asked.
-pub fn shifted(rules: &[Value], services: &Services, weight: WeightBps, matches: Option<&[MatchRule]>) -> Result<Vec<Value>, LensError> {
-    shifted_from(rules, services, weight, matches, matches.unwrap_or_default())
+/// Lists are replaced as a whole; what is not in `after` goes.
+fn changed(before: &Value, after: &Value) -> Option<Value> {
+    match (before, after) {
+        (before, after) if before == after => None,
+        (Value::Object(before), Value::Object(after)) => {
+            let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| (name.clone(), Value::Null));
+            let mut patch: Map<String, Value> = gone.collect();
+            for (name, value) in after {
+                if let Some(value) = changed(before.get(name).unwrap_or(&Value::Null), value) {
+                    patch.insert(name.clone(), value);
+                }
+            }
+            Some(Value::Object(patch))
+        }
+        (_, after) => Some(after.clone()),
+    }
 }
 
-/// Like [`shifted`]; `declared` are the matches of which rules may be there already.
-pub(crate) fn shifted_from(
-    rules: &[Value],
-    services: &Services,
-    weight: WeightBps,
-    matches: Option<&[MatchRule]>,
-    declared: &[MatchRule],
-) -> Result<Vec<Value>, LensError> {
-    let mut made = Vec::with_capacity(rules.len() + 1);
-    let mut found = false;
-    for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| !is_added(rule, services, declared)) {
-        if weights(rule, index, services)?.is_none() {
-            made.push(rule.clone());
+/// By the conventions of most kinds: `status.observedGeneration`, and conditions that say what is not so.
+fn accepted(object: &Value) -> Result<(), String> {
+    let number = |at: &str| object.pointer(at).and_then(Value::as_i64);
+    let generation = number("/metadata/generation").unwrap_or(0);
+    if let Some(observed) = number("/status/observedGeneration").filter(|observed| *observed < generation) {
+        return Err(format!("its controller has not looked at generation {generation} yet, only at {observed}"));
+    }
+    conditions(object.pointer("/status"), generation, "its controller", &["Accepted", "ResolvedRefs", "Valid", "Reconciled"])
+}
+
+/// Conditions of these types that are about an older generation, or not `True`.
+pub(super) fn conditions(status: Option<&Value>, generation: i64, who: &str, types: &[&str]) -> Result<(), String> {
+    let all = status.and_then(|status| status.get("conditions")).and_then(Value::as_array).into_iter().flatten();
+    for condition in all {
+        let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
+        if !types.contains(&text("type")) {
             continue;
         }
-        found = true;
-        let mut rule = rule.clone();
-        set_weights(&mut rule, services, weight);
-        if let Some(declared) = matches.filter(|declared| !declared.is_empty()) {
-            made.push(in_front_of(&rule, services, declared)?);
+        // Some write numbers as text.
+        let observed = condition.get("observedGeneration").and_then(|one| one.as_i64().or_else(|| one.as_str()?.parse().ok()));
+        if let Some(observed) = observed.filter(|observed| *observed < generation) {
+            return Err(format!("{who} has not looked at generation {generation} yet, only at {observed}"));
         }
-        made.push(rule);
-    }
-    if !found {
-        return Err(LensError::NoStable(services.stable.clone()));
-    }
-    if made.len() > MOST_RULES.max(rules.len()) {
-        return Err(LensError::TooLarge(format!("{} rules", made.len())));
-    }
-    Ok(made)
-}
-
-/// The weights of stable, of the canary and of both, if the rule is a release's to change.
-fn weights(rule: &Value, index: usize, services: &Services) -> Result<Option<(u64, u64, u64)>, LensError> {
-    let (mut stable, mut canary, mut is_ours) = (0_u64, 0_u64, false);
-    let mut third = None;
-    for backend in backends(rule) {
-        let weight = backend.get("weight").and_then(Value::as_u64).unwrap_or(1);
-        if services.is(backend, &services.stable) {
-            is_ours = true;
-            stable = stable.saturating_add(weight);
-        } else if services.is(backend, &services.canary) {
-            canary = canary.saturating_add(weight);
-        } else {
-            third = Some(backend.get("name").and_then(Value::as_str).unwrap_or("a backend without a name").to_owned());
+        if text("status") != "True" {
+            return Err(format!("{who} says {} is not so: {}: {}", text("type"), text("reason"), text("message")));
         }
     }
-    match third {
-        _ if !is_ours => Ok(None),
-        Some(other) => Err(LensError::ThirdBackend { rule: index, other }),
-        None => Ok(Some((stable, canary, stable.saturating_add(canary)))),
+    Ok(())
+}
+
+/// A kind that is known by its group and its names.
+pub(crate) fn kind(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
     }
 }
 
-fn set_weights(rule: &mut Value, services: &Services, weight: WeightBps) {
-    let Some(backends) = rule.get_mut("backendRefs").and_then(Value::as_array_mut) else { return };
-    if !backends.iter().any(|backend| services.is(backend, &services.canary))
-        && let Some(stable) = backends.iter().position(|backend| services.is(backend, &services.stable))
-        && let Some(mut added) = backends.get(stable).cloned()
-    {
-        set(&mut added, "name", json!(services.canary));
-        backends.insert(stable + 1, added);
-    }
-    // A Service that is named twice has its share once.
-    let mut told = [false; 2];
-    for backend in backends {
-        let arm = if services.is(backend, &services.stable) { 0 } else { 1 };
-        let share = if arm == 0 { weight.stable_bps() } else { weight.canary_bps() };
-        let share = if std::mem::replace(&mut told[arm], true) { 0 } else { share };
-        set(backend, "weight", json!(share));
-    }
+/// Text of a field; nothing of anything else.
+pub(super) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The rule that sends declared matches to the canary.
-fn in_front_of(rule: &Value, services: &Services, declared: &[MatchRule]) -> Result<Value, LensError> {
-    let own = rule.get("matches").and_then(Value::as_array).cloned().filter(|own| !own.is_empty()).unwrap_or_else(|| vec![json!({})]);
-    let mut matches = Vec::new();
-    for one in &own {
-        for declared in declared {
-            let mut headers = one.get("headers").and_then(Value::as_array).cloned().unwrap_or_default();
-            let added = declared.headers.iter().map(|header| json!({"type": "Exact", "name": header.name, "value": header.value}));
-            let added: Vec<Value> = added.filter(|header| !headers.iter().any(|own| is_same_header(own, header))).collect();
-            headers.extend(added);
-            let mut one = one.clone();
-            set(&mut one, "headers", Value::Array(headers));
-            matches.push(one);
-        }
-    }
-    if matches.len() > MOST_MATCHES {
-        return Err(LensError::TooLarge(format!("{} matches in a rule", matches.len())));
-    }
-    let mut made = rule.clone();
-    if let Some(fields) = made.as_object_mut() {
-        // Names of rules are unique.
-        fields.remove("name");
-    }
-    let mut canary: Vec<Value> = backends(rule).filter(|backend| services.is(backend, &services.canary)).take(1).cloned().collect();
-    canary.iter_mut().for_each(|backend| set(backend, "weight", json!(1)));
-    set(&mut made, "matches", Value::Array(matches));
-    set(&mut made, "backendRefs", Value::Array(canary));
-    Ok(made)
+/// Items of a field.
+pub(super) fn items<'a>(object: &'a Value, field: &str) -> &'a [Value] {
+    object.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Whether a rule is there for declared matches: it sends nothing but them to the canary alone.
-fn is_added(rule: &Value, services: &Services, declared: &[MatchRule]) -> bool {
-    let mut count = 0;
-    let only_canary = backends(rule).inspect(|_| count += 1).all(|backend| services.is(backend, &services.canary));
-    let matches = rule.get("matches").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let has = |one: &Value, declared: &MatchRule| {
-        let headers = one.get("headers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        declared.headers.iter().all(|wanted| {
-            let wanted = json!({"name": wanted.name, "value": wanted.value});
-            headers.iter().any(|header| is_same_header(header, &wanted))
-        })
-    };
-    count > 0 && only_canary && !matches.is_empty() && matches.iter().all(|one| declared.iter().any(|declared| has(one, declared)))
-}
-
-fn is_same_header(first: &Value, second: &Value) -> bool {
-    let text = |header: &Value, field: &str| header.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let is_exact = |header: &Value| matches!(header.get("type").and_then(Value::as_str), None | Some("Exact"));
-    text(first, "name").eq_ignore_ascii_case(&text(second, "name"))
-        && text(first, "value") == text(second, "value")
-        && is_exact(first)
-        && is_exact(second)
-}
-
-fn backends(rule: &Value) -> impl Iterator<Item = &Value> {
-    rule.get("backendRefs").and_then(Value::as_array).into_iter().flatten()
-}
-
-fn set(object: &mut Value, field: &str, value: Value) {
+/// Sets a field of an object.
+pub(super) fn set(object: &mut Value, field: &str, value: Value) {
     if let Some(fields) = object.as_object_mut() {
         fields.insert(field.to_owned(), value);
     }
 }
 
-impl Services {
-    fn is(&self, backend: &Value, service: &str) -> bool {
-        let text = |field: &str| backend.get(field).and_then(Value::as_str);
-        text("name") == Some(service)
-            && matches!(text("kind"), None | Some("Service"))
-            && matches!(text("group"), None | Some(""))
-            && text("namespace").is_none_or(|namespace| namespace == self.namespace)
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_difference_is_what_changed_and_nothing_else() {
+        let before = json!({
+            "metadata": {"name": "a", "annotations": {"kept": "1", "gone": "2"}, "generation": 3},
+            "spec": {"rules": [1, 2], "same": {"a": 1}, "gone": true},
+            "status": {"x": 1},
+        });
+        let mut after = before.clone();
+        assert_eq!(difference(&before, &after), Map::new());
+        after["spec"] = json!({"rules": [1, 3], "same": {"a": 1}});
+        after["metadata"]["annotations"] = json!({"kept": "1", "new": "3"});
+        let expected = json!({
+            "spec": {"rules": [1, 3], "gone": null},
+            "metadata": {"annotations": {"gone": null, "new": "3"}},
+        });
+        assert_eq!(Value::Object(difference(&before, &after)), expected);
+    }
+
+    #[test]
+    fn what_controllers_say_is_listened_to() {
+        let object = |status: Value| json!({"metadata": {"generation": 3}, "status": status});
+        assert_eq!(accepted(&object(json!({}))), Ok(()));
+        assert_eq!(accepted(&object(json!({"observedGeneration": 3}))), Ok(()));
+        assert!(accepted(&object(json!({"observedGeneration": 2}))).unwrap_err().contains("generation 3"));
+        let condition = |of: &str, status: &str, observed: Value| json!({"conditions": [{"type": of, "status": status, "observedGeneration": observed}]});
+        assert!(accepted(&object(condition("Reconciled", "False", json!("3")))).is_err());
+        assert!(accepted(&object(condition("Reconciled", "True", json!("2")))).is_err());
+        assert_eq!(accepted(&object(condition("Reconciled", "True", json!("3")))), Ok(()));
+        assert_eq!(accepted(&object(condition("Odd", "False", json!(1)))), Ok(()));
     }
 }
-
-#[cfg(test)]
-#[path = "lens_tests.rs"]
-mod tests;

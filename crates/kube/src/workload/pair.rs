@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
@@ -17,7 +16,10 @@ use kube::{
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::template::{promoted, version_of};
+use super::{
+    Memory,
+    template::{promoted, version_of},
+};
 use crate::{
     api::{ApiError, FIELD_MANAGER, within},
     route::Fence,
@@ -26,15 +28,6 @@ use crate::{
 
 /// Conflicts in a row that are tried again at once.
 const CONFLICTS: u32 = 8;
-
-/// What is known of a cluster's Deployments and Services without asking.
-#[derive(Debug, Clone)]
-pub struct Memory {
-    /// Every Deployment.
-    pub deployments: Arc<Watched<DynamicObject>>,
-    /// Every Service.
-    pub services: Arc<Watched<Service>>,
-}
 
 /// How long a canary must be ready before it counts as ready.
 const STEADY: Duration = Duration::from_secs(1);
@@ -92,27 +85,20 @@ pub enum PairError {
 }
 
 impl Pair {
-    /// The pair of a release, from memory: nothing is asked. `services`: in front of stable and canary, in the namespace `service_namespace`.
-    /// `fence` is asked after a conflict, before another attempt.
+    /// The pair of a release, from memory: nothing is asked. `arm_labels`: names of the labels by which the router tells the versions apart; those
+    /// of the Deployments' selectors are added. `fence` is asked after a conflict, before another attempt.
     #[must_use]
     pub fn new(
         client: &Client,
         memory: &Memory,
         namespace: &str,
         names: [&str; 2],
-        service_namespace: &str,
-        services: [&str; 2],
+        mut arm_labels: BTreeSet<String>,
         fence: Arc<dyn Fence>,
     ) -> Self {
-        let mut arm_labels = BTreeSet::new();
         for name in names {
             if let Some(deployment) = memory.deployments.get(namespace, name) {
                 arm_labels.extend(match_labels(&deployment).keys().cloned());
-            }
-        }
-        for name in services {
-            if let Some(service) = memory.services.get(service_namespace, name) {
-                arm_labels.extend(service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default().into_keys());
             }
         }
         Self {

@@ -11,7 +11,7 @@ use crate::{
 const FIELDS: [(&str, &[&str]); 4] = [
     ("spec", &["preflight", "hooks", "notify"]),
     ("spec.workload", &["cloudRun"]),
-    ("spec.traffic", &["istio", "ingressNginx", "service", "nginx", "haproxy", "envoy", "cloudRun", "dns"]),
+    ("spec.traffic", &["nginx", "haproxy", "envoy", "cloudRun", "dns"]),
     ("spec.strategy", &["hybrid"]),
 ];
 

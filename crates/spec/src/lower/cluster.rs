@@ -6,18 +6,15 @@ use super::{
     Context,
     context::{DAY, MINUTE, SECOND},
     criterion::Taken,
+    routers,
     strategy::Lowered,
-    traffic,
 };
 use crate::{
     diagnostic::quote,
     raw::{self, Document},
     tree::Path,
-    validated::{ClusterRelease, EnvValue, HttpRoute, Measures, Pair},
+    validated::{ClusterRelease, ClusterTraffic, EnvValue, Measures, Pair},
 };
-
-/// The name of the router that the HTTPRoute is in plans.
-const TARGET: &str = "gateway-api";
 
 /// A document as a release of a cluster; `None` if errors were reported.
 pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<'_>) -> Option<ClusterRelease> {
@@ -26,9 +23,10 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     let spec = Path::root().key("spec");
     let raw::Spec { workload, traffic, strategy, analysis } = document.spec;
     let workload = workload.kubernetes.map(|given| pair(given, &spec.key("workload").key("kubernetes"), cx));
-    let traffic = traffic.gateway_api.map(|given| http_route(given, &spec.key("traffic").key("gatewayApi"), cx));
+    let traffic = routers::lower(traffic, &spec.key("traffic"), cx);
+    let at_strategy = super::strategy::place(&strategy);
     let shape = super::Shape {
-        target: TARGET,
+        target: traffic.as_ref().map_or("cluster", ClusterTraffic::target),
         measured: false,
         sees_traffic: false,
         deploy_timeout_ms: workload.as_ref().map_or(0, |pair| pair.ready_within_ms),
@@ -38,6 +36,9 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     let name = document.metadata.name.0;
     let (plan, measures) = super::plan(&name, strategy, analysis, &shape, cx)?;
     refuse_secrets(&measures, cx);
+    if let Some(traffic) = &traffic {
+        routers::check_weights(&plan, traffic, &at_strategy, cx);
+    }
     if cx.has_errors() {
         return None;
     }
@@ -46,7 +47,7 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
 
 /// Whether a document says anything that only a cluster has.
 pub(crate) fn is_for_cluster(document: &Document) -> bool {
-    document.spec.workload.kubernetes.is_some() || document.spec.traffic.gateway_api.is_some()
+    document.spec.workload.kubernetes.is_some() || routers::given(&document.spec.traffic).is_some()
 }
 
 /// Reports what only a cluster can do.
@@ -54,7 +55,7 @@ pub(super) fn refuse_cluster(document: &Document, cx: &mut Context<'_>) {
     let spec = &document.spec;
     let found = [
         (spec.workload.kubernetes.is_some(), "workload", "kubernetes", "`processes` or `external`"),
-        (spec.traffic.gateway_api.is_some(), "traffic", "gatewayApi", "`embedded`"),
+        (routers::given(&spec.traffic).is_some(), "traffic", routers::given(&spec.traffic).unwrap_or_default(), "`embedded`"),
     ];
     for (section, field, instead) in found.into_iter().filter_map(|(is, section, field, instead)| is.then_some((section, field, instead))) {
         let at = Path::root().key("spec").key(section).key(field);
@@ -73,7 +74,7 @@ fn refuse_machine(document: &Document, cx: &mut Context<'_>) {
     let found = [
         (spec.workload.processes.is_some(), "workload", "processes", "`kubernetes`"),
         (spec.workload.external.is_some(), "workload", "external", "`kubernetes`"),
-        (spec.traffic.embedded.is_some(), "traffic", "embedded", "`gatewayApi`"),
+        (spec.traffic.embedded.is_some(), "traffic", "embedded", "`gatewayApi`, `istio`, `ingressNginx`, `service`, `traefik` or `custom`"),
     ];
     for (section, field, instead) in found.into_iter().filter_map(|(is, section, field, instead)| is.then_some((section, field, instead))) {
         let at = Path::root().key("spec").key(section).key(field);
@@ -161,25 +162,4 @@ pub(super) fn pair(given: raw::Kubernetes, path: &Path, cx: &mut Context<'_>) ->
         canary_replicas: given.canary.replicas,
         ready_within_ms: cx.duration(&path.key("readyWithin"), given.ready_within.as_ref(), 10 * MINUTE, SECOND..=DAY),
     }
-}
-
-pub(super) fn http_route(given: raw::GatewayApi, path: &Path, cx: &mut Context<'_>) -> HttpRoute {
-    let (stable_service, canary_service) = (given.stable_service.0, given.canary_service.0);
-    if stable_service == canary_service {
-        let message = format!("stable and canary are the same Service, {}", quote(&canary_service));
-        cx.push(
-            cx.error(&path.key("canaryService"), "same-service", message).expected("a second Service that selects the canary's pods only"),
-        );
-    }
-    let at_match = path.key("match");
-    let mut matches = Vec::new();
-    for (index, rule) in given.matches.unwrap_or_default().into_iter().enumerate() {
-        let at = at_match.index(index);
-        if rule.cookie.as_ref().is_some_and(|cookies| !cookies.is_empty()) {
-            let diagnostic = cx.error_at_key(&at.key("cookie"), "not-for-this-router", "an HTTPRoute cannot match cookies");
-            cx.push(diagnostic.expected("`header` with names and exact values"));
-        }
-        matches.push(traffic::match_rule(rule, &at, cx));
-    }
-    HttpRoute { namespace: given.namespace.map(|name| name.0), route: given.route.0, stable_service, canary_service, matches }
 }

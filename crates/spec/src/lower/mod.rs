@@ -20,6 +20,7 @@ mod metrics;
 mod preview;
 mod processes;
 mod refused;
+mod routers;
 pub(crate) mod server;
 pub(crate) mod sound;
 mod strategy;

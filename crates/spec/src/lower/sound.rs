@@ -6,7 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Basis, Context, analysis, cluster, decidable, external, processes, strategy, traffic};
+use super::{Basis, Context, analysis, cluster, decidable, external, processes, routers, strategy, traffic};
 use crate::{raw, tree::Path};
 
 /// Reports what is wrong with the meaning of the sound sections.
@@ -28,11 +28,9 @@ pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
     }
     if let Some(given) = section::<raw::Traffic>(document, "traffic", cx) {
         let at = spec.key("traffic");
-        if let Some(given) = given.embedded {
-            traffic::lower(given, &at.key("embedded"), cx);
-        }
-        if let Some(given) = given.gateway_api {
-            cluster::http_route(given, &at.key("gatewayApi"), cx);
+        match given.embedded {
+            Some(given) => drop(traffic::lower(given, &at.key("embedded"), cx)),
+            None => drop(routers::lower(given, &at, cx)),
         }
     }
     // Which metrics and names there are is known only from a sound analysis; leaving it out is sound as well.

@@ -1,9 +1,9 @@
-//! What runs, and who splits the traffic, in a cluster.
+//! What runs in a cluster.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Duration, MatchRule, Name, ObjectName};
+use super::{Duration, Name, ObjectName};
 
 /// A pair of Deployments. Both exist already; the canary's is what you change to release something.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,24 +38,4 @@ pub(crate) struct CanaryDeployment {
     /// Replicas while it is on trial. Default: as many as stable has, since at the end it carries everything.
     #[schemars(range(min = 1, max = 10000))]
     pub(crate) replicas: Option<u32>,
-}
-
-/// An HTTPRoute of the Gateway API. Serin changes the weights of the two services in its rules, adds the canary's beside stable's where it is
-/// not there, and adds rules for `match` while the release is in a stage. All else in the route stays as it is.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct GatewayApi {
-    /// The HTTPRoute.
-    pub(crate) route: ObjectName,
-    /// Where the route and the services are. Default: the namespace of the release.
-    pub(crate) namespace: Option<Name>,
-    /// The Service in front of stable's pods, which at least one rule of the route must name.
-    pub(crate) stable_service: Name,
-    /// The Service in front of the canary's pods.
-    pub(crate) canary_service: Name,
-    /// Requests that go to the canary whatever the weight, while the release is in a stage. Any rule that matches is enough. Headers only: an
-    /// HTTPRoute knows no cookies.
-    #[serde(rename = "match")]
-    #[schemars(length(max = 8))]
-    pub(crate) matches: Option<Vec<MatchRule>>,
 }

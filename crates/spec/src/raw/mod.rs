@@ -7,6 +7,7 @@
 mod analysis;
 mod cluster;
 mod criterion;
+mod routers;
 mod scalar;
 mod server;
 mod sources;
@@ -15,8 +16,9 @@ mod traffic;
 mod workload;
 
 pub(crate) use analysis::{Analysis, DeclaredMetric, Expectation, Judge, Kayenta, OnInconclusive, OnNoData, RetreatEnd};
-pub(crate) use cluster::{GatewayApi, Kubernetes};
+pub(crate) use cluster::Kubernetes;
 pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
+pub(crate) use routers::{CustomRouter, GatewayApi, GatewayRouteKind, IngressNginx, Istio, IstioDestination, ServiceSelector, Traefik};
 pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, ObjectName, Percentage, Size, TokenName, UrlPath, Weight};
 pub(crate) use server::{Role, ServerDocument, Service, Tcp};
 pub(crate) use sources::{Alert, Arms, Auth, Prometheus, PrometheusMetric, Requests, RequestsOf, SecretReference, Source};

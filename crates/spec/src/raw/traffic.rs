@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Duration, GatewayApi, Listen, Size};
+use super::{CustomRouter, Duration, GatewayApi, IngressNginx, Istio, Listen, ServiceSelector, Size, Traefik};
 
 /// Who splits the traffic: exactly one of these.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -14,8 +14,18 @@ use super::{Duration, GatewayApi, Listen, Size};
 pub(crate) struct Traffic {
     /// The built-in proxy.
     pub(crate) embedded: Option<Embedded>,
-    /// In a cluster: an HTTPRoute of the Gateway API.
+    /// In a cluster: a route of the Gateway API.
     pub(crate) gateway_api: Option<GatewayApi>,
+    /// In a cluster: a `VirtualService` of Istio.
+    pub(crate) istio: Option<Istio>,
+    /// In a cluster: Ingresses of ingress-nginx.
+    pub(crate) ingress_nginx: Option<IngressNginx>,
+    /// In a cluster: the selector of a Service.
+    pub(crate) service: Option<ServiceSelector>,
+    /// In a cluster: a weighted `TraefikService`.
+    pub(crate) traefik: Option<Traefik>,
+    /// In a cluster: any object that holds a weight in a field.
+    pub(crate) custom: Option<CustomRouter>,
 }
 
 /// The built-in proxy.

@@ -1,6 +1,8 @@
 //! A release of a cluster. It is a type of its own: what runs on one machine cannot be handed to the controller by mistake, nor the other way
 //! round.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serin_core::plan::Plan;
 
@@ -18,7 +20,7 @@ pub struct ClusterRelease {
     /// What runs.
     pub workload: Pair,
     /// Who splits the traffic.
-    pub traffic: HttpRoute,
+    pub traffic: ClusterTraffic,
     /// Whom to ask for what is measured: in a cluster nothing is measured by Serin itself.
     pub measures: Measures,
 }
@@ -38,17 +40,151 @@ pub struct Pair {
     pub ready_within_ms: u64,
 }
 
-/// An HTTPRoute and the services of both versions.
+/// Who splits the traffic: an object, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HttpRoute {
-    /// Where the route and the services are.
+pub struct ClusterTraffic {
+    /// Where the object is, and what it names without a namespace.
     pub namespace: Option<String>,
-    /// The route.
-    pub route: String,
-    /// The Service of stable.
-    pub stable_service: String,
-    /// The Service of the canary; another one than stable's.
-    pub canary_service: String,
-    /// Requests that go to the canary whatever the weight, while the release is in a stage; by headers only.
+    /// Requests that go to the canary whatever the weight, while the release is in a stage; only such as the router can tell apart.
     pub matches: Vec<MatchRule>,
+    /// Which kind of object.
+    pub router: ClusterRouter,
+}
+
+/// Kinds of routers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterRouter {
+    /// A route of the Gateway API.
+    GatewayApi {
+        /// HTTP or gRPC.
+        kind: GatewayKind,
+        /// The route.
+        route: String,
+        /// The Services.
+        services: Arms,
+    },
+    /// A `VirtualService` of Istio.
+    Istio {
+        /// The `VirtualService`.
+        virtual_service: String,
+        /// Stable's destination.
+        stable: Destination,
+        /// The canary's; another one than stable's.
+        canary: Destination,
+        /// Names of the HTTP routes that are the release's; `None`: all that lead to stable.
+        routes: Option<Vec<String>>,
+    },
+    /// Ingresses of ingress-nginx.
+    IngressNginx {
+        /// The Ingress of stable, which is only read.
+        ingress: String,
+        /// The Ingress of the canary.
+        canary_ingress: String,
+        /// The Services.
+        services: Arms,
+    },
+    /// The selector of a Service.
+    Service {
+        /// The Service.
+        service: String,
+        /// Labels by which it selects stable's pods.
+        stable: BTreeMap<String, String>,
+        /// Labels by which it selects the canary's pods: the same names, another value for at least one.
+        canary: BTreeMap<String, String>,
+    },
+    /// A weighted `TraefikService`.
+    Traefik {
+        /// The `TraefikService`.
+        traefik_service: String,
+        /// The Services.
+        services: Arms,
+    },
+    /// Any object with a weight in a field.
+    Custom(CustomRouter),
+}
+
+/// The Services of both versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arms {
+    /// Stable's.
+    pub stable: String,
+    /// The canary's; another one than stable's.
+    pub canary: String,
+}
+
+/// Kinds of routes of the Gateway API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GatewayKind {
+    /// `HTTPRoute`.
+    Http,
+    /// `GRPCRoute`.
+    Grpc,
+}
+
+/// Where Istio sends requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// A Service: `checkout`, `checkout.shop`, or with its domain.
+    pub host: String,
+    /// A subset of it.
+    pub subset: Option<String>,
+}
+
+/// Any object with a weight in a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomRouter {
+    /// API group; empty for the core one.
+    pub group: String,
+    /// API version.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+    /// The name of the kind in URLs.
+    pub plural: String,
+    /// The object.
+    pub name: String,
+    /// JSON pointer to the canary's weight.
+    pub canary_weight: String,
+    /// JSON pointer to stable's weight.
+    pub stable_weight: Option<String>,
+    /// What stands for all requests; at least 1.
+    pub total: u32,
+}
+
+impl ClusterTraffic {
+    /// The name of the router in plans.
+    #[must_use]
+    pub fn target(&self) -> &'static str {
+        match self.router {
+            ClusterRouter::GatewayApi { .. } => "gateway-api",
+            ClusterRouter::Istio { .. } => "istio",
+            ClusterRouter::IngressNginx { .. } => "ingress-nginx",
+            ClusterRouter::Service { .. } => "service",
+            ClusterRouter::Traefik { .. } => "traefik",
+            ClusterRouter::Custom(_) => "custom",
+        }
+    }
+
+    /// The Services that select pods of one version only, each with its namespace if the document says one.
+    #[must_use]
+    pub fn services(&self) -> Option<[(Option<String>, String); 2]> {
+        let here = |name: &String| (self.namespace.clone(), name.clone());
+        match &self.router {
+            ClusterRouter::GatewayApi { services, .. }
+            | ClusterRouter::IngressNginx { services, .. }
+            | ClusterRouter::Traefik { services, .. } => Some([here(&services.stable), here(&services.canary)]),
+            ClusterRouter::Istio { stable, canary, .. } if stable.subset.is_none() && canary.subset.is_none() => {
+                Some([self.service_of(&stable.host), self.service_of(&canary.host)])
+            }
+            ClusterRouter::Istio { .. } | ClusterRouter::Service { .. } | ClusterRouter::Custom(_) => None,
+        }
+    }
+
+    /// Namespace and name of the Service that a host is, as Istio reads it.
+    #[must_use]
+    pub fn service_of(&self, host: &str) -> (Option<String>, String) {
+        let mut parts = host.splitn(3, '.');
+        let name = parts.next().unwrap_or(host).to_owned();
+        (parts.next().map(str::to_owned).or_else(|| self.namespace.clone()), name)
+    }
 }

@@ -1,4 +1,6 @@
-//! What is looked at before a release begins. Nothing is changed.
+//! What is looked at before a release begins. Nothing is changed. `router` has what is about one kind of router.
+
+mod router;
 
 use std::time::Duration;
 
@@ -17,33 +19,22 @@ use crate::api::within;
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn checks(world: &World) -> Vec<Check> {
-    let traffic = &world.place.traffic;
     let mut checks = Vec::new();
+    let lens = world.router.lens();
+    let route = lens.resource();
     for (verb, group, resource, namespace, name) in [
-        ("patch", "gateway.networking.k8s.io", "httproutes", &world.route_namespace, &traffic.route),
-        ("patch", "apps", "deployments", &world.namespace, &world.place.workload.stable),
-        ("patch", "apps", "deployments", &world.namespace, &world.place.workload.canary),
+        ("patch", route.group.as_str(), route.plural.as_str(), &world.route_namespace, lens.name()),
+        ("patch", "apps", "deployments", &world.namespace, world.place.workload.stable.as_str()),
+        ("patch", "apps", "deployments", &world.namespace, world.place.workload.canary.as_str()),
     ] {
         let allowed = may(&world.client, verb, group, resource, namespace, name).await;
         let found = format!("the controller may {verb} {resource} {namespace}/{name}");
         checks.push(outcome("permission", &found, allowed, "bind the ClusterRole of the controller in this namespace"));
     }
-    checks.push(outcome(
-        "route",
-        "it gives the canary nothing and belongs to nobody else",
-        world.router.examine().await.map_err(|error| error.to_string()),
-        "the release names an HTTPRoute with a rule for stable's service",
-    ));
-    for (name, service) in [("stable's service", &traffic.stable_service), ("canary's service", &traffic.canary_service)] {
-        let api: Api<Service> = Api::namespaced(world.client.clone(), &world.route_namespace);
-        let found = within(&format!("get Service {service}"), api.get_opt(service)).await.map_err(|error| error.to_string());
-        let found = found.and_then(|found| found.ok_or_else(|| format!("there is no Service {}/{service}", world.route_namespace)));
-        let selects = found.and_then(|found| {
-            let selector = found.spec.and_then(|spec| spec.selector).unwrap_or_default();
-            if selector.is_empty() { Err(format!("the Service {service} selects no pods")) } else { Ok(()) }
-        });
-        checks.push(outcome(name, "it is there and selects pods", selects, "each version needs a Service of its own"));
-    }
+    let examined = world.router.examine().await.map_err(|error| error.to_string());
+    checks.push(outcome("route", "it gives the canary nothing and belongs to nobody else", examined, &lens.hint()));
+    checks.extend(services(world).await);
+    checks.extend(router::checks(world).await);
     checks.push(outcome(
         "stable is healthy",
         "all replicas are ready",
@@ -57,6 +48,24 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         "change the template of the canary's Deployment to the version that you want to release",
     ));
     checks.extend(world.sources.preflight().await);
+    checks
+}
+
+/// The Services of the versions, where each has one.
+async fn services(world: &World) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let services = world.place.traffic.services().into_iter().flatten();
+    for ((namespace, service), name) in services.zip(["stable's service", "canary's service"]) {
+        let namespace = namespace.as_deref().unwrap_or(&world.route_namespace);
+        let api: Api<Service> = Api::namespaced(world.client.clone(), namespace);
+        let found = within(&format!("get Service {service}"), api.get_opt(&service)).await.map_err(|error| error.to_string());
+        let found = found.and_then(|found| found.ok_or_else(|| format!("there is no Service {namespace}/{service}")));
+        let selects = found.and_then(|found| {
+            let selector = found.spec.and_then(|spec| spec.selector).unwrap_or_default();
+            if selector.is_empty() { Err(format!("the Service {service} selects no pods")) } else { Ok(()) }
+        });
+        checks.push(outcome(name, "it is there and selects pods", selects, "each version needs a Service of its own"));
+    }
     checks
 }
 
@@ -104,7 +113,7 @@ async fn may(client: &Client, verb: &str, group: &str, resource: &str, namespace
     Err(format!("the controller may not {verb} {resource} {namespace}/{name}{why}"))
 }
 
-fn outcome(name: &str, found: &str, result: Result<(), String>, hint: &str) -> Check {
+pub(super) fn outcome(name: &str, found: &str, result: Result<(), String>, hint: &str) -> Check {
     match result {
         Ok(()) => Check { name: name.to_owned(), status: CheckStatus::Pass, detail: found.to_owned(), hint: None },
         Err(why) => Check { name: name.to_owned(), status: CheckStatus::Fail, detail: why, hint: Some(hint.to_owned()) },

@@ -1,6 +1,8 @@
 //! What is seen of a route, as its object says; nothing is asked of a server.
 
-use super::*;
+use serin_spec::validated::{Arms, GatewayKind};
+
+use super::{super::GatewayLens, *};
 
 const UID: &str = "1";
 
@@ -12,12 +14,13 @@ impl Fence for NobodyAsks {
     }
 }
 
-/// After it has written a share of 20 %, as generation 5.
-fn router() -> GatewayApiRoute {
+/// After it has written a share of 20 %, as version 5.
+fn router() -> ObjectRouter {
     let client = Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
-    let services = Services { stable: "shop".into(), canary: "shop-canary".into(), namespace: "shop".into() };
+    let services = Arms { stable: "shop".into(), canary: "shop-canary".into() };
+    let lens = GatewayLens { kind: GatewayKind::Http, route: "shop".into(), namespace: "shop".into(), services, declared: Vec::new() };
     let owner = Owner { release: "r".into(), name: "shop/shop".into(), run: 1, epoch: 3 };
-    let router = GatewayApiRoute::new(client, "shop", services, Vec::new(), owner, Arc::new(NobodyAsks));
+    let router = ObjectRouter::new(client, "shop", Arc::new(lens), owner, Arc::new(NobodyAsks));
     router.expect(WeightBps::new(2_000).unwrap(), false);
     router.latest.store(7, Ordering::SeqCst);
     router.wrote(&route(UID, 5, Some(7), Some(2_000)), 7);
@@ -25,7 +28,7 @@ fn router() -> GatewayApiRoute {
 }
 
 /// `order`: of the note; `canary`: its weight, or a route without stable's service.
-fn route(uid: &str, generation: i64, order: Option<u64>, canary: Option<u16>) -> DynamicObject {
+fn route(uid: &str, version: u64, order: Option<u64>, canary: Option<u16>) -> DynamicObject {
     let note = |order| Decision {
         release: "r".into(),
         name: "shop/shop".into(),
@@ -44,7 +47,7 @@ fn route(uid: &str, generation: i64, order: Option<u64>, canary: Option<u16>) ->
         |canary| json!([{"name": "shop", "port": 80, "weight": 10_000 - canary}, {"name": "shop-canary", "port": 80, "weight": canary}]),
     );
     let object = json!({
-        "metadata": {"name": "shop", "uid": uid, "generation": generation, "annotations": annotations},
+        "metadata": {"name": "shop", "uid": uid, "resourceVersion": version.to_string(), "annotations": annotations},
         "spec": {"rules": [{"backendRefs": backends}]},
     });
     serde_json::from_value(object).unwrap()
@@ -53,7 +56,7 @@ fn route(uid: &str, generation: i64, order: Option<u64>, canary: Option<u16>) ->
 #[tokio::test]
 async fn an_edit_by_hand_is_seen_with_and_without_our_note() {
     let router = router();
-    let seen = |uid: &str, generation, order, canary| router.seen(&route(uid, generation, order, canary)).map(WeightBps::canary_bps);
+    let seen = |uid: &str, version, order, canary| router.seen(&route(uid, version, order, canary)).map(WeightBps::canary_bps);
     assert_eq!(seen(UID, 5, Some(7), Some(2_000)), Some(2_000), "as it was written");
     assert_eq!(seen(UID, 4, Some(6), Some(500)), None, "memory lags behind");
     assert_eq!(seen(UID, 6, Some(7), Some(5_000)), Some(5_000), "weights alone");

@@ -1,7 +1,7 @@
-//! An HTTPRoute as a router: weights and rules change in one patch with the note of the [decision](super::Decision), guarded by the version
-//! that was read; after a conflict everything is read again at once.
+//! An object of a cluster as a router: what its [lens](Lens) changes is written in one patch with the note of the [decision](super::Decision),
+//! guarded by the version that was read; after a conflict everything is read again at once.
 //!
-//! A route that is gone gives the canary nothing: traffic is back and the weights are nobody's as soon as somebody has deleted it.
+//! An object that is gone gives the canary nothing: traffic is back and the weights are nobody's as soon as somebody has deleted it.
 //!
 //! Nothing waits for anything else: a raise that hangs cannot hold up a retreat. Whichever comes second meets a conflict, reads the other's
 //! note, and finds out whether it is the newer one.
@@ -16,7 +16,7 @@ use std::{
 
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use serin_core::{WeightBps, release::EffectId};
@@ -24,12 +24,11 @@ use serin_engine::{
     Pending,
     router::{Router, RouterError, Split},
 };
-use serin_spec::validated::MatchRule;
 use tokio::time::sleep;
 
 use super::{
     decision::{Decision, Owner, Standing},
-    lens::{self, LensError, Services},
+    lens::{Lens, LensError, difference, set},
 };
 use crate::api::{ApiError, DECISION, FIELD_MANAGER, within};
 
@@ -47,11 +46,11 @@ pub trait Fence: Send + Sync {
 
 /// See the module.
 #[derive(Clone)]
-pub struct GatewayApiRoute {
+pub struct ObjectRouter {
     api: Api<DynamicObject>,
-    name: String,
-    services: Services,
-    declared: Vec<MatchRule>,
+    lens: Arc<dyn Lens>,
+    /// Kind, namespace and name, for people.
+    called: String,
     owner: Owner,
     fence: Arc<dyn Fence>,
     /// The newest move that was begun by this process.
@@ -62,11 +61,12 @@ pub struct GatewayApiRoute {
     written: Arc<Mutex<Option<Written>>>,
 }
 
-/// A version of the route's spec.
+/// A version of the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Written {
     uid: Option<String>,
-    generation: i64,
+    /// The API server counts versions of a kind up; not every kind has a generation, and no annotation changes one.
+    version: u64,
     /// The newest move at that time.
     order: u64,
 }
@@ -86,34 +86,27 @@ struct Wish {
     done: bool,
 }
 
-/// HTTPRoutes as JSON.
-#[must_use]
-pub fn api_resource() -> ApiResource {
-    ApiResource {
-        group: "gateway.networking.k8s.io".to_owned(),
-        version: "v1".to_owned(),
-        api_version: "gateway.networking.k8s.io/v1".to_owned(),
-        kind: "HTTPRoute".to_owned(),
-        plural: "httproutes".to_owned(),
-    }
-}
-
-impl GatewayApiRoute {
-    /// The route of a release.
+impl ObjectRouter {
+    /// The router of a release. `namespace`: where its object is.
     #[must_use]
-    pub fn new(client: Client, name: &str, services: Services, declared: Vec<MatchRule>, owner: Owner, fence: Arc<dyn Fence>) -> Self {
-        let api = Api::namespaced_with(client, &services.namespace, &api_resource());
+    pub fn new(client: Client, namespace: &str, lens: Arc<dyn Lens>, owner: Owner, fence: Arc<dyn Fence>) -> Self {
+        let resource = lens.resource();
         Self {
-            api,
-            name: name.to_owned(),
-            services,
-            declared,
+            api: Api::namespaced_with(client, namespace, &resource),
+            called: format!("{} {namespace}/{}", resource.kind, lens.name()),
+            lens,
             owner,
             fence,
             latest: Arc::default(),
             asked: Arc::default(),
             written: Arc::default(),
         }
+    }
+
+    /// What the object means.
+    #[must_use]
+    pub fn lens(&self) -> &dyn Lens {
+        self.lens.as_ref()
     }
 
     /// What was asked for last, by an owner before.
@@ -127,12 +120,12 @@ impl GatewayApiRoute {
     /// Why not, and what to do.
     pub async fn examine(&self) -> Result<(), RouterError> {
         let route = self.get().await?;
-        let rules = rules(&route);
-        lens::check(rules, &self.services, &self.declared).map_err(refused)?;
+        let object = whole(&route);
+        self.lens.check(&object).map_err(refused)?;
         if let Standing::Foreign(other) = self.owner.standing(decision(&route).as_ref(), 0) {
             return Err(RouterError::Refused(format!("the weights of the route are those of the release {other}; wait for its end")));
         }
-        let seen = lens::seen(rules, &self.services, &self.declared).map_err(refused)?;
+        let seen = self.lens.seen(&object).map_err(refused)?;
         if !seen.weight.is_zero() {
             let why = format!("the route gives the canary {} before the release has begun; give it nothing", seen.weight);
             return Err(RouterError::Refused(why));
@@ -186,7 +179,7 @@ impl GatewayApiRoute {
         loop {
             let latest = self.latest.load(Ordering::SeqCst);
             let Some(route) = self.find().await? else { return self.share_of_none() };
-            match accepted(&route) {
+            match self.lens.accepted(&whole(&route)) {
                 Ok(()) => {
                     let share = self.share(&route)?;
                     self.wrote(&route, latest);
@@ -236,14 +229,14 @@ impl GatewayApiRoute {
 
     /// What the route gives, as the engine counts it: after the hand-over stable is the judged version.
     fn share(&self, route: &DynamicObject) -> Result<WeightBps, RouterError> {
-        let seen = lens::seen(rules(route), &self.services, &self.declared).map_err(refused)?;
+        let seen = self.lens.seen(&whole(route)).map_err(refused)?;
         let note = decision(route).filter(|found| self.owner.wrote(found));
         if note.is_some_and(|note| note.handed_over) && seen.weight.is_zero() {
             return Ok(WeightBps::FULL);
         }
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asked) = asked
-            && seen.matches != (asked.matches && !self.declared.is_empty())
+            && seen.matches != (asked.matches && self.lens.has_matches())
         {
             // Rules for matches that are there or missing against what was asked: the route is not as it should be, whatever its weights.
             return Ok(if seen.weight == asked.weight { other_than(asked.weight) } else { seen.weight });
@@ -286,8 +279,8 @@ impl GatewayApiRoute {
                 return Ok(());
             };
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let what = format!("patch HTTPRoute {}/{}", self.services.namespace, self.name);
-            match within(&what, self.api.patch(&self.name, &params, &Patch::Merge(patch))).await {
+            let what = format!("patch {}", self.called);
+            match within(&what, self.api.patch(self.lens.name(), &params, &Patch::Merge(patch))).await {
                 Ok(written) => {
                     self.wrote(&written, order);
                     return Ok(());
@@ -315,9 +308,9 @@ impl GatewayApiRoute {
 
     /// What has to change; `None`: nothing.
     fn patch(&self, route: &DynamicObject, found: Option<&Decision>, order: u64, wish: Wish) -> Result<Option<Value>, RouterError> {
-        let before = rules(route);
-        let matches = wish.matches.then_some(self.declared.as_slice());
-        let after = lens::shifted_from(before, &self.services, wish.weight, matches, &self.declared).map_err(refused)?;
+        let before = whole(route);
+        let after = self.lens.shifted(&before, wish.weight, wish.matches).map_err(refused)?;
+        let mut patch = difference(&before, &after);
         let note = Decision {
             release: self.owner.release.clone(),
             name: self.owner.name.clone(),
@@ -330,19 +323,18 @@ impl GatewayApiRoute {
             handed_over: wish.handed_over,
             done: wish.done,
         };
-        if found == Some(&note) && after == before {
+        if found == Some(&note) && patch.is_empty() {
             return Ok(None);
         }
-        let mut patch = json!({"metadata": {
-            "resourceVersion": route.metadata.resource_version,
-            "annotations": {DECISION: note.text()},
-        }});
-        if after != before
-            && let Some(fields) = patch.as_object_mut()
-        {
-            fields.insert("spec".to_owned(), json!({"rules": after}));
+        let metadata = patch.entry("metadata").or_insert_with(|| json!({}));
+        set(metadata, "resourceVersion", json!(route.metadata.resource_version));
+        if metadata.get("annotations").is_none() {
+            set(metadata, "annotations", json!({}));
         }
-        Ok(Some(patch))
+        if let Some(annotations) = metadata.get_mut("annotations") {
+            set(annotations, DECISION, json!(note.text()));
+        }
+        Ok(Some(Value::Object(patch)))
     }
 
     async fn get(&self) -> Result<DynamicObject, RouterError> {
@@ -350,33 +342,32 @@ impl GatewayApiRoute {
     }
 
     async fn find(&self) -> Result<Option<DynamicObject>, RouterError> {
-        let what = format!("get HTTPRoute {}/{}", self.services.namespace, self.name);
-        within(&what, self.api.get_opt(&self.name)).await.map_err(router_error)
+        let what = format!("get {}", self.called);
+        within(&what, self.api.get_opt(self.lens.name())).await.map_err(router_error)
     }
 
     fn gone(&self) -> RouterError {
-        let route = format!("{}/{}", self.services.namespace, self.name);
-        RouterError::Refused(format!("there is no HTTPRoute {route}; create it again"))
+        RouterError::Refused(format!("there is no {}; create it again", self.called))
     }
 }
 
 impl Written {
     fn of(route: &DynamicObject, order: u64) -> Self {
-        Self { uid: route.metadata.uid.clone(), generation: route.metadata.generation.unwrap_or(0), order }
+        Self { uid: route.metadata.uid.clone(), version: version(route), order }
     }
 
-    /// Whether this is another object of the same name, or a later version of the spec.
+    /// Whether this is another object of the same name, or a later version.
     fn is_before(&self, route: &DynamicObject) -> bool {
-        self.uid != route.metadata.uid || route.metadata.generation.unwrap_or(0) > self.generation
+        self.uid != route.metadata.uid || version(route) > self.version
     }
 }
 
-impl Router for GatewayApiRoute {
+impl Router for ObjectRouter {
     fn shift(&self, order: EffectId, split: Split) -> Pending<'_, Result<(), RouterError>> {
         Box::pin(async move {
             let Split { weight, matches, preview } = split;
             if preview {
-                return Err(RouterError::Refused("a route of a cluster has no preview".to_owned()));
+                return Err(RouterError::Refused("a router of a cluster has no preview".to_owned()));
             }
             if self.latest.load(Ordering::SeqCst) <= order.0 {
                 *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Asked { weight, matches });
@@ -390,36 +381,17 @@ impl Router for GatewayApiRoute {
     }
 }
 
-/// Whether every gateway that reports about this route has accepted its current generation.
-fn accepted(route: &DynamicObject) -> Result<(), String> {
-    let generation = route.metadata.generation.unwrap_or(0);
-    let parents = route.data.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten();
-    for parent in parents {
-        let controller = parent.get("controllerName").and_then(Value::as_str).unwrap_or("a gateway");
-        let conditions = parent.get("conditions").and_then(Value::as_array).into_iter().flatten();
-        for condition in conditions {
-            let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
-            if !matches!(text("type"), "Accepted" | "ResolvedRefs") {
-                continue;
-            }
-            let observed = condition.get("observedGeneration").and_then(Value::as_i64).unwrap_or(generation);
-            if observed < generation {
-                return Err(format!("{controller} has not looked at generation {generation} of the route yet, only at {observed}"));
-            }
-            if text("status") != "True" {
-                return Err(format!("{controller} says {} is not so: {}: {}", text("type"), text("reason"), text("message")));
-            }
-        }
-    }
-    Ok(())
+fn version(object: &DynamicObject) -> u64 {
+    object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 fn decision(route: &DynamicObject) -> Option<Decision> {
     Decision::read(route.metadata.annotations.as_ref().and_then(|all| all.get(DECISION)).map(String::as_str))
 }
 
-fn rules(route: &DynamicObject) -> &[Value] {
-    route.data.pointer("/spec/rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+/// The object with its metadata, as lenses take it.
+fn whole(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
 }
 
 /// A share that is surely not this one: how a route that differs in something else than its weight is told from one that is as asked.
@@ -439,5 +411,5 @@ fn router_error(error: ApiError) -> RouterError {
 }
 
 #[cfg(test)]
-#[path = "http_route_tests.rs"]
+#[path = "object_router_tests.rs"]
 mod tests;

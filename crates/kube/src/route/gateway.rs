@@ -1,0 +1,152 @@
+//! Routes of the Gateway API: `HTTPRoute` and `GRPCRoute`, whose rules are written alike.
+
+use kube::api::ApiResource;
+use serde_json::{Value, json};
+use serin_core::WeightBps;
+use serin_spec::validated::{Arms, GatewayKind, MatchRule};
+
+use super::{
+    lens::{Lens, LensError, Seen, conditions, items, kind, set, text},
+    rules::{self, Arm, Dialect},
+};
+
+/// The most rules and the most matches in a rule that the Gateway API allows.
+const MOST: [usize; 2] = [16, 64];
+
+/// A route of the Gateway API.
+#[derive(Debug, Clone)]
+pub struct GatewayLens {
+    /// HTTP or gRPC.
+    pub kind: GatewayKind,
+    /// The route.
+    pub route: String,
+    /// Where route and services are.
+    pub namespace: String,
+    /// The services.
+    pub services: Arms,
+    /// Declared matches.
+    pub declared: Vec<MatchRule>,
+}
+
+impl Lens for GatewayLens {
+    fn resource(&self) -> ApiResource {
+        match self.kind {
+            GatewayKind::Http => kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            GatewayKind::Grpc => kind("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes"),
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.route
+    }
+
+    fn has_matches(&self) -> bool {
+        !self.declared.is_empty()
+    }
+
+    fn seen(&self, object: &Value) -> Result<Seen, LensError> {
+        rules::seen(route_rules(object), self, &self.declared)
+    }
+
+    fn shifted(&self, object: &Value, weight: WeightBps, matches: bool) -> Result<Value, LensError> {
+        let made = rules::shifted(route_rules(object), self, weight, &self.declared, matches)?;
+        let mut object = object.clone();
+        if let Some(spec) = object.get_mut("spec") {
+            set(spec, "rules", Value::Array(made));
+        }
+        Ok(object)
+    }
+
+    /// Every gateway that reports about the route.
+    fn accepted(&self, object: &Value) -> Result<(), String> {
+        let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+        let parents = object.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten();
+        for parent in parents {
+            let controller = parent.get("controllerName").and_then(Value::as_str).unwrap_or("a gateway");
+            conditions(Some(parent), generation, controller, &["Accepted", "ResolvedRefs"])?;
+        }
+        Ok(())
+    }
+
+    fn hint(&self) -> String {
+        format!("the release names a route with a rule for stable's service, {}", self.services.stable)
+    }
+}
+
+impl Dialect for GatewayLens {
+    fn backends(&self) -> &'static str {
+        "backendRefs"
+    }
+
+    fn matches(&self) -> &'static str {
+        "matches"
+    }
+
+    fn arm(&self, backend: &Value) -> Option<Arm> {
+        let field = |name: &str| backend.get(name).and_then(Value::as_str);
+        let is_service = matches!(field("kind"), None | Some("Service"))
+            && matches!(field("group"), None | Some(""))
+            && field("namespace").is_none_or(|namespace| namespace == self.namespace);
+        match field("name") {
+            Some(name) if is_service && name == self.services.stable => Some(Arm::Stable),
+            Some(name) if is_service && name == self.services.canary => Some(Arm::Canary),
+            _ => None,
+        }
+    }
+
+    fn called<'a>(&self, backend: &'a Value) -> &'a str {
+        backend.get("name").and_then(Value::as_str).unwrap_or("a backend without a name")
+    }
+
+    fn stable(&self) -> String {
+        format!("the service {}", self.services.stable)
+    }
+
+    fn make_canary(&self, backend: &mut Value) {
+        set(backend, "name", json!(self.services.canary));
+    }
+
+    fn weight_without(&self, _backends: usize) -> u64 {
+        1
+    }
+
+    fn narrowed(&self, own: &Value, declared: &MatchRule) -> Result<Option<Value>, String> {
+        let mut headers = items(own, "headers").to_vec();
+        for wanted in &declared.headers {
+            // Of two conditions about one header, gateways obey the first only.
+            match headers.iter().find(|own| text(own, "name").eq_ignore_ascii_case(&wanted.name)) {
+                None => headers.push(json!({"type": "Exact", "name": wanted.name, "value": wanted.value})),
+                Some(own) if !is_exact(own) => return Err(wanted.name.clone()),
+                Some(own) if text(own, "value") != wanted.value => return Ok(None),
+                Some(_) => {}
+            }
+        }
+        let mut made = own.clone();
+        set(&mut made, "headers", Value::Array(headers));
+        Ok(Some(made))
+    }
+
+    fn has(&self, own: &Value, declared: &MatchRule) -> bool {
+        declared.headers.iter().all(|wanted| {
+            let is =
+                |own: &Value| text(own, "name").eq_ignore_ascii_case(&wanted.name) && text(own, "value") == wanted.value && is_exact(own);
+            items(own, "headers").iter().any(is)
+        })
+    }
+
+    fn most(&self) -> [usize; 2] {
+        MOST
+    }
+}
+
+fn is_exact(header: &Value) -> bool {
+    matches!(header.get("type").and_then(Value::as_str), None | Some("Exact"))
+}
+
+fn route_rules(object: &Value) -> &[Value] {
+    object.get("spec").map(|spec| items(spec, "rules")).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

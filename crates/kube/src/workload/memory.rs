@@ -1,0 +1,35 @@
+//! What is known of a cluster's Deployments and Services without asking.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::api::DynamicObject;
+use serin_spec::validated::{ClusterRouter, ClusterTraffic};
+
+use crate::watch::Watched;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// Every Deployment.
+    pub deployments: Arc<Watched<DynamicObject>>,
+    /// Every Service.
+    pub services: Arc<Watched<Service>>,
+}
+
+impl Memory {
+    /// Names of the labels by which a router tells the versions' pods apart. `namespace`: of the release.
+    #[must_use]
+    pub fn labels_of(&self, traffic: &ClusterTraffic, namespace: &str) -> BTreeSet<String> {
+        if let ClusterRouter::Service { stable, .. } = &traffic.router {
+            return stable.keys().cloned().collect();
+        }
+        let mut names = BTreeSet::new();
+        for (elsewhere, service) in traffic.services().into_iter().flatten() {
+            if let Some(found) = self.services.get(elsewhere.as_deref().unwrap_or(namespace), &service) {
+                names.extend(found.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default().into_keys());
+            }
+        }
+        names
+    }
+}
