@@ -110,6 +110,33 @@ fn evidence_survives_a_crash_of_the_control_process() {
     assert!(broken.0.abs_diff(whole.0) <= 4_000, "{whole:?} {broken:?}");
 }
 
+/// A source that goes on answering does not stand in for a proxy that fell silent, also if control was restarted since the proxy was last heard of.
+#[test]
+fn a_restart_forgets_no_proxy_that_fell_silent() {
+    let mut config = sequential();
+    config.steps[0].hold_ms = 60_000;
+    config.steps[0].max_hold_ms = 120_000;
+    for gap_ms in [None, Some(0), Some(600_000)] {
+        let mut world = busy(config.clone());
+        world.errors = [0.01, 0.01];
+        world.until_observing(0);
+        world.run_for(30_000);
+        if let Some(gap_ms) = gap_ms {
+            world.crash(gap_ms, None, false);
+            world.settle();
+            world.source_answers();
+            assert!(!world.wait().why.contains("nothing was measured"), "nobody was there to hear: {:?}", world.wait());
+        }
+        world.observing = false;
+        while world.observes() == Some(0) && world.release.state().paused.is_none() {
+            world.run_for(1_000);
+            world.source_answers();
+        }
+        assert_eq!(world.count(|event| matches!(event, Event::StagePassed { .. })), 0, "gap: {gap_ms:?}");
+        assert!(world.wait().why.contains("nothing was measured for"), "gap: {gap_ms:?}: {:?}", world.wait());
+    }
+}
+
 #[test]
 fn the_canary_gets_no_traffic_next_to_a_stable_that_breaks_a_guard_by_itself() {
     let deploying = || {

@@ -3,9 +3,9 @@
 mod world;
 
 use serin_core::{
-    plan::{Gate, MetricName, OnBreach, OnInconclusive, OnNoData},
+    plan::{Gate, OnBreach, OnInconclusive, OnNoData},
     release::{Action, Effect, Event, Input},
-    traffic::{Arm, Measured, Observation, Reading},
+    traffic::Arm,
 };
 use world::{
     Answers, World,
@@ -169,10 +169,7 @@ fn data_that_stops_is_no_pass_beside_a_source_that_goes_on() {
     let mut seconds = 0;
     while world.release.state().paused.is_none() {
         world.run_for(1_000);
-        let (metric, at) = (MetricName::new("orders").unwrap(), world.release.now());
-        let measured = vec![Measured { metric, reading: Reading::Values([Some(1.0), Some(1.0)], None) }];
-        world.release.handle(Input::Observed(Observation { at, measured, ..Observation::default() }), at);
-        world.settle();
+        world.source_answers();
         seconds += 1;
         assert!(seconds < 3_600 && world.observes() == Some(0), "{:?}", world.wait());
     }

@@ -9,7 +9,7 @@ use std::{
 use serin_engine::run::Document;
 use serin_spec::{
     Diagnostics, LoadedAny, MAX_DOCUMENT_BYTES,
-    validated::{ClusterRelease, Server},
+    validated::{ClusterRelease, Release, Server},
 };
 
 use crate::{
@@ -23,29 +23,10 @@ pub(crate) struct Rejected;
 
 /// Reads a document, or says everything that is wrong with it. `-` is standard input.
 pub(crate) fn read(path: &Path, output: Output) -> Result<Document, Rejected> {
-    let name = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
-    let bytes = bytes(path).map_err(|error| {
-        let hint = if error.kind() == std::io::ErrorKind::NotFound { "; `serin init` writes a first one" } else { "" };
-        let text = format!("cannot read {name}: {error}{hint}");
-        refuse(output, &text)
-    })?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    match serin_spec::load_bytes(&name, &bytes) {
-        Ok(loaded) => {
-            if !loaded.warnings.is_empty() && output == Output::Text {
-                show(&loaded.warnings, &name, &text);
-            }
-            {
-                let dir = directory(path);
-                let origin = path.file_name().map_or_else(|| name.clone(), |file| dir.join(file).display().to_string());
-                Ok(Document { name, origin, text, dir, release: loaded.release })
-            }
-        }
-        Err(diagnostics) => {
-            report(&diagnostics, &name, &text, output);
-            Err(Rejected)
-        }
-    }
+    let given = Given::read(path, output)?;
+    let loaded = serin_spec::load_bytes(&given.name, &given.bytes).map_err(|diagnostics| given.reject(&diagnostics, output))?;
+    given.warn(&loaded.warnings, output);
+    Ok(given.document(path, loaded.release))
 }
 
 /// A document of either kind.
@@ -56,27 +37,60 @@ pub(crate) enum Any {
     Cluster(String, Box<ClusterRelease>),
 }
 
-/// Reads a document that may be for a cluster, for those who only look at it.
+/// Reads a document that may be for a cluster, for those who only look at it. `-` is standard input.
 pub(crate) fn read_any(path: &Path, output: Output) -> Result<Any, Rejected> {
-    // Standard input cannot be read twice.
-    if path == Path::new("-") {
-        return read(path, output).map(|document| Any::Machine(Box::new(document)));
+    let given = Given::read(path, output)?;
+    match serin_spec::load_any(&given.name, &given.bytes).map_err(|diagnostics| given.reject(&diagnostics, output))? {
+        LoadedAny::Machine(loaded) => {
+            given.warn(&loaded.warnings, output);
+            Ok(Any::Machine(Box::new(given.document(path, loaded.release))))
+        }
+        LoadedAny::Cluster(loaded) => {
+            given.warn(&loaded.warnings, output);
+            Ok(Any::Cluster(given.name, Box::new(loaded.release)))
+        }
     }
-    let name = path.display().to_string();
-    // What cannot be read is said by the other way.
-    let text = bytes(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    match serin_spec::load_any(&name, &text) {
-        Ok(LoadedAny::Cluster(loaded)) => {
-            if !loaded.warnings.is_empty() && output == Output::Text {
-                show(&loaded.warnings, &name, &text);
+}
+
+/// What a file says, before anything is known about it.
+struct Given {
+    /// What diagnostics call it.
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Given {
+    fn read(path: &Path, output: Output) -> Result<Self, Rejected> {
+        let name = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
+        match bytes(path) {
+            Ok(bytes) => Ok(Self { name, bytes }),
+            Err(error) => {
+                let hint = if error.kind() == std::io::ErrorKind::NotFound { "; `serin init` writes a first one" } else { "" };
+                Err(refuse(output, &format!("cannot read {name}: {error}{hint}")))
             }
-            Ok(Any::Cluster(name, Box::new(loaded.release)))
         }
-        Err(diagnostics) if !text.is_empty() => {
-            report(&diagnostics, &name, &text, output);
-            Err(Rejected)
+    }
+
+    /// As people may be shown it, also if it is no text.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    fn warn(&self, warnings: &Diagnostics, output: Output) {
+        if !warnings.is_empty() && output == Output::Text {
+            show(warnings, &self.name, &self.text());
         }
-        Ok(LoadedAny::Machine(_)) | Err(_) => read(path, output).map(|document| Any::Machine(Box::new(document))),
+    }
+
+    fn reject(&self, diagnostics: &Diagnostics, output: Output) -> Rejected {
+        report(diagnostics, &self.name, &self.text(), output);
+        Rejected
+    }
+
+    fn document(&self, path: &Path, release: Release) -> Document {
+        let dir = directory(path);
+        let origin = path.file_name().map_or_else(|| self.name.clone(), |file| dir.join(file).display().to_string());
+        Document { name: self.name.clone(), origin, text: self.text(), dir, release }
     }
 }
 

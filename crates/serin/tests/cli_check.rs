@@ -349,6 +349,8 @@ spec:
     let finished = prompt.run(&["check", "release.yaml"]).expect_code(0);
     assert!(finished.stdout.contains("for a cluster: `serin controller` runs it there"), "{finished:?}");
     assert!(finished.stderr.contains("nothing judges this release"), "{finished:?}");
+    let finished = prompt.run_with_input(&["check", "-"], text).expect_code(0);
+    assert!(finished.stdout.starts_with("<stdin> is valid, for a cluster"), "{finished:?}");
     let finished = prompt.run(&["run", "release.yaml"]).expect_code(2);
     assert!(finished.stderr.contains("`workload.kubernetes` is for a cluster"), "{finished:?}");
 }

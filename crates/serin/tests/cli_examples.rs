@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use serin_testkit::{Load, Place, Release, free_address, http, processes, prompt, wait};
+use serin_testkit::{Load, Place, Release, free_address, http, installed, processes, prompt, wait};
 
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
@@ -107,7 +107,7 @@ fn targeted_sends_testers_to_the_canary() {
 #[test]
 fn nginx_twice_behind_the_proxy() {
     let place = Place::new(SERIN);
-    let Some(nginx) = nginx() else {
+    let Some(nginx) = installed("nginx") else {
         assert!(std::env::var_os("SERIN_TESTBED").is_none(), "nginx is not installed; apt-get install nginx-light");
         println!("left out: nginx is not installed");
         return;
@@ -143,13 +143,6 @@ fn nginx_twice_behind_the_proxy() {
     for server in [stable, canary] {
         assert_eq!(http::get(server, "/health", &[]).unwrap().status, 204, "Serin stopped a server that is not its own");
     }
-}
-
-fn nginx() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Debian keeps it where only root looks.
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders.map(|folder| folder.join("nginx")).find(|file| file.exists())
 }
 
 /// A server of the test's own, stopped at its end.

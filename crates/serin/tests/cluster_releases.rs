@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cluster::Shop;
 use serde_json::{Value, json};
+use serin_testkit::Over;
 
 const STAGES: &str = "{weight: 20, hold: 2s, maxHold: 2s, minRequests: 1}, {weight: 50, hold: 2s, maxHold: 2s, minRequests: 1}";
 
@@ -104,7 +105,8 @@ fn controllers_come_and_go_and_the_release_goes_on() {
     assert!(heads(&status).iter().filter(|head| *head == "taken over").count() >= 2, "{status:#}");
     assert_eq!(status["run"], 1);
 
-    // A person takes it back: within two seconds of the command the route gives the canary nothing.
+    // A person takes it back: nothing has to time out before the route gives the canary nothing. The bound has room for a machine that has other
+    // things to do.
     let asked = Instant::now();
     let command = json!({"id": "1", "action": "abort", "by": "ann", "reason": "enough"}).to_string();
     let patch = json!({"metadata": {"annotations": {"serin.dev/command": command}}});
@@ -129,7 +131,8 @@ fn what_others_change_meanwhile_is_met() {
     // Somebody else writes to the route and the release all the time.
     let is_over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let storm = scope.spawn(|| {
+        let _over = Over(&is_over);
+        scope.spawn(|| {
             let mut number = 0;
             while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
                 number += 1;
@@ -138,22 +141,15 @@ fn what_others_change_meanwhile_is_met() {
                 shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &patch);
             }
         });
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            shop.until("the first stage", |shop| (shop.canary_weight() == (2_000, 2)).then_some(()));
-            // Another version in the middle: what is on trial ends, nothing unjudged is promoted.
-            shop.new_version("v3");
-            shop.until("the end of the first run", |shop| {
-                let status = shop.status();
-                let is_told = heads(&status).iter().any(|head| head == "rollback") || status["run"] == 2;
-                is_told.then_some(())
-            });
-            shop.until("the second run", |shop| (shop.status()["run"] == 2 && shop.canary_weight().0 == 2_000).then_some(()));
-        }));
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-        storm.join().unwrap();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
+        shop.until("the first stage", |shop| (shop.canary_weight() == (2_000, 2)).then_some(()));
+        // Another version in the middle: what is on trial ends, nothing unjudged is promoted.
+        shop.new_version("v3");
+        shop.until("the end of the first run", |shop| {
+            let status = shop.status();
+            let is_told = heads(&status).iter().any(|head| head == "rollback") || status["run"] == 2;
+            is_told.then_some(())
+        });
+        shop.until("the second run", |shop| (shop.status()["run"] == 2 && shop.canary_weight().0 == 2_000).then_some(()));
     });
     // A hand edit of the weights is put right.
     let mut rules = shop.route()["spec"]["rules"].clone();

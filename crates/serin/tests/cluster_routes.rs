@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use serin_testkit::cluster::{Cluster, Door, Options, mesh};
+use serin_testkit::{
+    Over,
+    cluster::{Cluster, Door, Options, mesh},
+};
 
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
@@ -191,6 +194,7 @@ fn a_rolling_update_loses_no_request_and_servers_may_fail() {
     serves(&cluster, Door::Mesh, "stable.shop", &[], "v1");
     let is_over = std::sync::atomic::AtomicBool::new(false);
     let lost = std::thread::scope(|scope| {
+        let over = Over(&is_over);
         let traffic = scope.spawn(|| {
             let mut all = BTreeMap::new();
             while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
@@ -200,28 +204,21 @@ fn a_rolling_update_loses_no_request_and_servers_may_fail() {
             }
             all
         });
-        // A failure here must not leave the other thread running.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            cluster.freeze_apiserver();
-            let frozen = Instant::now();
-            assert!(count(&cluster, Door::Mesh, "stable.shop", &[], 50).contains_key("v1"));
-            assert!(frozen.elapsed() < Duration::from_secs(60));
-            cluster.thaw_apiserver();
-            cluster.apply(&app("stable", "v2", 2));
-            cluster.wait_available("shop", "stable");
-            serves(&cluster, Door::Mesh, "stable.shop", &[], "v2");
-            cluster.restart_apiserver(true);
-            cluster.restart_etcd(true);
-            cluster.apply(&app("stable", "v3", 2));
-            cluster.wait_available("shop", "stable");
-            serves(&cluster, Door::Mesh, "stable.shop", &[], "v3");
-        }));
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-        let counts = traffic.join().unwrap();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
-        counts
+        cluster.freeze_apiserver();
+        let frozen = Instant::now();
+        assert!(count(&cluster, Door::Mesh, "stable.shop", &[], 50).contains_key("v1"));
+        assert!(frozen.elapsed() < Duration::from_secs(60));
+        cluster.thaw_apiserver();
+        cluster.apply(&app("stable", "v2", 2));
+        cluster.wait_available("shop", "stable");
+        serves(&cluster, Door::Mesh, "stable.shop", &[], "v2");
+        cluster.restart_apiserver(true);
+        cluster.restart_etcd(true);
+        cluster.apply(&app("stable", "v3", 2));
+        cluster.wait_available("shop", "stable");
+        serves(&cluster, Door::Mesh, "stable.shop", &[], "v3");
+        drop(over);
+        traffic.join().unwrap()
     });
     assert_eq!(lost.keys().map(String::as_str).collect::<Vec<_>>(), ["v1", "v2", "v3"], "{lost:?}");
 }

@@ -45,13 +45,8 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with the document in the order of the text. Meaning is checked in sections whose structure is sound.
 pub fn load(source_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
-    let mut diagnostics = Diagnostics::new(source_name);
-    let release = read_with(text, &mut diagnostics, lower::lower);
-    diagnostics.settle(text);
-    match release {
-        Some(release) if !diagnostics.has_errors() => Ok(Loaded { release, warnings: diagnostics }),
-        _ => Err(diagnostics),
-    }
+    let (release, warnings) = settled(source_name, text, |diagnostics| read_with(text, diagnostics, lower::lower))?;
+    Ok(Loaded { release, warnings })
 }
 
 /// A document of a cluster, and what its author should know before it runs.
@@ -77,13 +72,8 @@ pub enum LoadedAny {
 /// # Errors
 /// Everything that is wrong with the document in the order of the text, documents for one machine included.
 pub fn load_cluster(source_name: &str, text: &str) -> Result<LoadedCluster, Diagnostics> {
-    let mut diagnostics = Diagnostics::new(source_name);
-    let release = read_with(text, &mut diagnostics, lower::cluster::lower);
-    diagnostics.settle(text);
-    match release {
-        Some(release) if !diagnostics.has_errors() => Ok(LoadedCluster { release, warnings: diagnostics }),
-        _ => Err(diagnostics),
-    }
+    let (release, warnings) = settled(source_name, text, |diagnostics| read_with(text, diagnostics, lower::cluster::lower))?;
+    Ok(LoadedCluster { release, warnings })
 }
 
 /// A document as JSON, as it stands; `None` if it is no YAML.
@@ -92,18 +82,29 @@ pub fn as_json(text: &str) -> Option<serde_json::Value> {
     parse(text, &mut Diagnostics::new("")).map(|(_, root)| root.to_json())
 }
 
-/// Reads a release document of either kind: for those who only look at it.
+/// Reads a release document of either kind, in bytes that may not be text: for those who only look at it.
 ///
 /// # Errors
-/// Everything that is wrong with the document in the order of the text.
-pub fn load_any(source_name: &str, text: &str) -> Result<LoadedAny, Diagnostics> {
-    let mut diagnostics = Diagnostics::new(source_name);
-    let is_for_cluster = read_with(text, &mut diagnostics, |document, _, _| Some(lower::cluster::is_for_cluster(&document)));
-    if is_for_cluster == Some(true) {
-        load_cluster(source_name, text).map(|loaded| LoadedAny::Cluster(Box::new(loaded)))
-    } else {
-        load(source_name, text).map(|loaded| LoadedAny::Machine(Box::new(loaded)))
+/// Those of [`load_bytes`], or of [`load_cluster`] if it says anything that only a cluster has.
+pub fn load_any(source_name: &str, bytes: &[u8]) -> Result<LoadedAny, Diagnostics> {
+    enum Release {
+        Machine(validated::Release),
+        Cluster(validated::ClusterRelease),
     }
+    let text = utf8(source_name, bytes)?;
+    let read = |diagnostics: &mut Diagnostics| {
+        read_with(text, diagnostics, |document, hash, cx| {
+            if lower::cluster::is_for_cluster(&document) {
+                lower::cluster::lower(document, hash, cx).map(Release::Cluster)
+            } else {
+                lower::lower(document, hash, cx).map(Release::Machine)
+            }
+        })
+    };
+    Ok(match settled(source_name, text, read)? {
+        (Release::Machine(release), warnings) => LoadedAny::Machine(Box::new(Loaded { release, warnings })),
+        (Release::Cluster(release), warnings) => LoadedAny::Cluster(Box::new(LoadedCluster { release, warnings })),
+    })
 }
 
 /// Like [`load`], for bytes that may not be text.
@@ -111,19 +112,7 @@ pub fn load_any(source_name: &str, text: &str) -> Result<LoadedAny, Diagnostics>
 /// # Errors
 /// Those of [`load`], and bytes that are not UTF-8 with the place of the first.
 pub fn load_bytes(source_name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
-    let error = match std::str::from_utf8(bytes) {
-        Ok(text) => return load(source_name, text),
-        Err(error) => error,
-    };
-    let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
-    let mut diagnostics = Diagnostics::new(source_name);
-    let place = tree::Span::end_of(&before);
-    diagnostics.push(
-        Diagnostic::error("invalid-utf8", place, "the document is not UTF-8 text")
-            .expected("a YAML document in UTF-8")
-            .help("save the file as UTF-8; if it is compressed or binary, it is not a release document"),
-    );
-    Err(diagnostics)
+    load(source_name, utf8(source_name, bytes)?)
 }
 
 /// A text that can be the name of a token, for journals and in configurations of servers.
@@ -142,19 +131,38 @@ pub fn token_name(text: &str) -> Result<String, String> {
 /// # Errors
 /// Everything that is wrong with it in the order of the text.
 pub fn load_server(source_name: &str, text: &str) -> Result<validated::Server, Diagnostics> {
-    let mut diagnostics = Diagnostics::new(source_name);
-    let server = read_server(text, &mut diagnostics);
-    diagnostics.settle(text);
-    match server {
-        Some(server) if !diagnostics.has_errors() => Ok(server),
-        _ => Err(diagnostics),
-    }
+    settled(source_name, text, |diagnostics| read_server(text, diagnostics)).map(|(server, _)| server)
 }
 
 /// JSON Schema (draft 2020-12) of a server's configuration.
 #[must_use]
 pub fn server_schema() -> serde_json::Value {
     schema::of_server().clone()
+}
+
+fn utf8<'a>(source_name: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostics> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+        let mut diagnostics = Diagnostics::new(source_name);
+        let place = tree::Span::end_of(&before);
+        diagnostics.push(
+            Diagnostic::error("invalid-utf8", place, "the document is not UTF-8 text")
+                .expected("a YAML document in UTF-8")
+                .help("save the file as UTF-8; if it is compressed or binary, it is not a release document"),
+        );
+        diagnostics
+    })
+}
+
+/// What was read with its warnings, in the order of the text; or all that is wrong, if anything is.
+fn settled<T>(source_name: &str, text: &str, read: impl FnOnce(&mut Diagnostics) -> Option<T>) -> Result<(T, Diagnostics), Diagnostics> {
+    let mut diagnostics = Diagnostics::new(source_name);
+    let found = read(&mut diagnostics);
+    diagnostics.settle(text);
+    match found {
+        Some(found) if !diagnostics.has_errors() => Ok((found, diagnostics)),
+        _ => Err(diagnostics),
+    }
 }
 
 fn read_server(text: &str, diagnostics: &mut Diagnostics) -> Option<validated::Server> {

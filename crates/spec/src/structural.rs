@@ -17,9 +17,10 @@ use crate::schema;
 const NOT_IN_A_CLUSTER: [(&str, &[&str]); 3] =
     [("Workload", &["processes", "external"]), ("Traffic", &["embedded"]), ("Prometheus", &["auth", "ca"])];
 
-/// Keywords that a structural schema knows and that mean the same there.
-const KEPT: [&str; 11] =
-    ["description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "required", "default"];
+/// Keywords that a structural schema knows and that mean the same there. `default` does not: defaults would be written into objects by the API
+/// server, and then count as said by their author.
+const KEPT: [&str; 10] =
+    ["description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "required"];
 
 /// The structural schema of a cluster release's `spec`.
 #[must_use]
@@ -47,8 +48,6 @@ fn structural(given: &Value, whole: &Value, name: Option<&str>) -> Value {
             made.insert(keyword.to_owned(), value.clone());
         }
     }
-    // Defaults would be written into objects by the API server, and then count as said by their author.
-    made.remove("default");
     for (exclusive, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
         if let Some(value) = given.get(exclusive) {
             made.insert(bound.to_owned(), value.clone());
@@ -148,7 +147,7 @@ mod tests {
     fn nothing_is_left_that_kubernetes_does_not_know() {
         every(&cluster_spec_schema(), "spec", &mut |at, map| {
             let is_fields = at.ends_with(".properties");
-            for name in ["$ref", "$defs", "oneOf", "anyOf", "title", "examples", "format", "const"] {
+            for name in ["$ref", "$defs", "oneOf", "anyOf", "title", "examples", "format", "const", "default"] {
                 assert!(is_fields || !map.contains_key(name), "{at} has {name}");
             }
             if map.get("additionalProperties") == Some(&json!(false)) {

@@ -57,8 +57,8 @@ fn a_cluster_release_is_read() {
 
 #[test]
 fn each_kind_is_told_apart() {
-    assert!(matches!(load_any("release.yaml", CLUSTER), Ok(LoadedAny::Cluster(_))));
-    assert!(matches!(load_any("release.yaml", MACHINE), Ok(LoadedAny::Machine(_))));
+    assert!(matches!(load_any("release.yaml", CLUSTER.as_bytes()), Ok(LoadedAny::Cluster(_))));
+    assert!(matches!(load_any("release.yaml", MACHINE.as_bytes()), Ok(LoadedAny::Machine(_))));
     assert_eq!(load("release.yaml", MACHINE).unwrap().release.name, "checkout");
 }
 

@@ -9,10 +9,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::{Place, free_address, http, processes, wait};
-
-/// Where Debian keeps servers beside the search path.
-const SYSTEM_FOLDERS: &[&str] = &["/usr/bin", "/usr/sbin", "/usr/local/bin"];
+use crate::{Place, free_address, http, installed, processes, wait};
 
 /// See the module. Dropping it kills the process.
 #[derive(Debug)]
@@ -31,11 +28,7 @@ pub struct Prometheus {
 /// If it is not there although it must be.
 #[must_use]
 pub fn program() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .chain(SYSTEM_FOLDERS.iter().map(PathBuf::from))
-        .map(|folder| folder.join("prometheus"))
-        .find(|program| program.is_file());
+    let found = installed("prometheus");
     assert!(found.is_some() || std::env::var_os("SERIN_TESTBED").is_none(), "prometheus is not installed; apt-get install prometheus");
     found
 }

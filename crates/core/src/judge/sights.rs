@@ -27,15 +27,9 @@ struct Sight {
     gap: Option<Gap>,
 }
 
-impl Default for Sights {
-    fn default() -> Self {
-        Self { last: BTreeMap::new(), patience_ms: u64::MAX, now: Timestamp(0) }
-    }
-}
-
 impl Sights {
     pub(super) fn new(analysis: &Analysis) -> Self {
-        Self { patience_ms: analysis.unheard_after_ms(), ..Self::default() }
+        Self { last: BTreeMap::new(), patience_ms: analysis.unheard_after_ms(), now: Timestamp(0) }
     }
 
     pub(super) fn observe(&mut self, observation: &Observation) {

@@ -27,13 +27,10 @@ pub struct Tally {
     pub at_weight: [u64; 2],
     /// Compared requests whose client went away before the answer was complete, by [`Arm::index`].
     pub abandoned: [u64; 2],
-    /// What another source counted of the canary, where nobody here counts requests. Of several metrics only the first that counted
+    /// What another source counted of the canary; it matters where nobody here counts requests. Of several metrics only the first that counted
     /// something: they may count the same requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<(MetricName, u64)>,
-    /// Somebody here counts requests, if only none so far.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub counts_here: bool,
 }
 
 /// Whether the data plane really splits as it was asked to.
@@ -63,7 +60,6 @@ impl Tally {
             add(&mut self.abandoned[arm.index()], slices.compared(arm).of(Outcome::ClientAborted));
         }
         add(&mut self.matched, slices.matched(Arm::Canary).requests());
-        self.counts_here |= observation.measured.is_empty();
         for measured in &observation.measured {
             let Reading::Counts(counts) = &measured.reading else { continue };
             let more = counts[Arm::Canary.index()].requests;
@@ -83,14 +79,8 @@ impl Tally {
         }
     }
 
-    /// Canary requests that count towards a stage's `min_requests`: compared ones; where there is nothing to compare with,
-    /// all by weight; and in a stage without weight the matched ones, or those of the preview. Where nobody here counts, what another
-    /// source counted.
-    #[must_use]
-    pub fn canary_requests(&self, weight: WeightBps) -> u64 {
-        if let (false, Some((_, elsewhere))) = (self.counts_here, self.elsewhere) {
-            return elsewhere;
-        }
+    /// The canary's requests that were counted here and matter at that weight.
+    pub(super) fn canary_requests(&self, weight: WeightBps) -> u64 {
         match weight {
             WeightBps::ZERO => self.matched,
             WeightBps::FULL => self.open[Arm::Canary.index()],

@@ -198,7 +198,7 @@ fn at_full_weight_forced_requests_count_and_nothing_is_compared() {
     trial.observe(&seen_at(1_000, 10_000, Assignment::Forced, (0, 0), (1_000, 40)));
     let criteria = &trial.assessment().criteria;
     assert_eq!((criteria.len(), criteria[0].verdict), (1, Pass));
-    assert_eq!(trial.tally().canary_requests(bps(10_000)), 1_000);
+    assert_eq!(trial.canary_requests(bps(10_000)), 1_000);
     trial.observe(&seen_at(2_000, 10_000, Assignment::Forced, (0, 0), (1_000, 400)));
     assert_eq!(trial.assessment().criteria[0].verdict, Fail);
 }
@@ -213,7 +213,7 @@ fn matched_requests_are_judged_by_absolute_limits_alone() {
         trial.observe(&observation);
         let one = &trial.assessment().criteria[0];
         assert_eq!(one.verdict, expected, "{}", one.text);
-        assert_eq!((trial.tally().canary_requests(bps(2_000)), trial.tally().matched), (2_000, matched.0));
+        assert_eq!((trial.canary_requests(bps(2_000)), trial.tally().matched), (2_000, matched.0));
     }
     // A breach that has not lasted yet is no pass either.
     let mut trial = trial(vec![Criterion { consecutive: 2, ..limit }], vec![], 2_000);
@@ -278,7 +278,7 @@ fn rescues_and_mirrors_count_for_nobody() {
         trial.observe(&seen_at(at_ms, 2_000, assignment, (100, 100), (100, 100)));
         assert_eq!(trial.assessment().criteria[0].verdict, Unknown);
     }
-    assert_eq!(*trial.tally(), Tally { counts_here: true, ..Tally::default() });
+    assert_eq!(*trial.tally(), Tally::default());
 }
 
 /// Verdicts of a criterion over seconds with these shares of errors; `None`: nothing seen.
@@ -441,7 +441,7 @@ fn a_checkpoint_belongs_to_one_stage() {
         let mut trial = Trial::new(&plan);
         assert!(trial.recall(&checkpoint));
         trial.resume_stage(&plan, &checkpoint, step, bps(weight));
-        assert_eq!(trial.tally().canary_requests(bps(weight)), expected);
+        assert_eq!(trial.canary_requests(bps(weight)), expected);
     }
 }
 

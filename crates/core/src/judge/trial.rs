@@ -22,6 +22,8 @@ pub struct Trial {
     scope: Option<Scope>,
     tally: Tally,
     open: Vec<Waiting>,
+    /// When whoever counts requests here was last heard of: a data plane of our own. `None`: there is none.
+    counted_at: Option<Timestamp>,
 }
 
 /// Compared requests without an answer that were assigned at one weight.
@@ -53,6 +55,8 @@ enum Judge {
 pub struct Checkpoint {
     scope: Option<Scope>,
     tally: Tally,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counted_at: Option<Timestamp>,
     #[serde(default)]
     evidence: Option<Box<Memory>>,
 }
@@ -66,7 +70,7 @@ impl Trial {
             JudgeKind::Threshold => Judge::Threshold(Box::new(ThresholdJudge::new(plan))),
             JudgeKind::Kayenta(rules) => Judge::Kayenta(Box::new(KayentaJudge::new(plan, rules))),
         };
-        Self { judge, scope: None, tally: Tally::default(), open: Vec::new() }
+        Self { judge, scope: None, tally: Tally::default(), open: Vec::new(), counted_at: None }
     }
 
     /// Starts judging a stage at its proven weight. `step` beyond the last stage: the canary at 100 %, judged by the
@@ -134,6 +138,9 @@ impl Trial {
     pub fn observe(&mut self, observation: &Observation) {
         let slices = Slices::of(observation);
         let compared = observation.open.iter().filter(|cell| cell.assignment.is_compared());
+        if observation.measured.is_empty() {
+            self.counted_at = self.counted_at.max(Some(observation.at));
+        }
         self.open = compared.map(|cell| Waiting { weight: cell.weight, arm: cell.arm, requests: cell.ages.total() }).collect();
         if let Some(scope) = self.scope {
             self.tally.add(observation, &slices, scope.weight);
@@ -187,6 +194,24 @@ impl Trial {
         &self.tally
     }
 
+    /// When whoever counts requests here was last heard of, restarts included; `None` where only other sources count. What those say must not
+    /// hide that a data plane of our own fell silent.
+    #[must_use]
+    pub fn counted_at(&self) -> Option<Timestamp> {
+        self.counted_at
+    }
+
+    /// Canary requests that count towards a stage's `min_requests`: compared ones; where there is nothing to compare with,
+    /// all by weight; and in a stage without weight the matched ones, or those of the preview. Where nobody here counts, what another
+    /// source counted.
+    #[must_use]
+    pub fn canary_requests(&self, weight: WeightBps) -> u64 {
+        match (self.counted_at, self.tally.elsewhere) {
+            (None, Some((_, elsewhere))) => elsewhere,
+            _ => self.tally.canary_requests(weight),
+        }
+    }
+
     /// What a restarted shell needs to go on in the same stage.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
@@ -194,18 +219,24 @@ impl Trial {
             Judge::Sequential(judge) => Some(Box::new(judge.remembered())),
             Judge::Threshold(_) | Judge::Kayenta(_) => None,
         };
-        Checkpoint { scope: self.scope, tally: self.tally, evidence }
+        Checkpoint { scope: self.scope, tally: self.tally, counted_at: self.counted_at, evidence }
     }
 
     /// Takes over the evidence of a checkpoint, whatever stage it was made in: evidence against the canary belongs to the
-    /// release. `false` if there should be some and it is of no use: none was kept, or it is about other criteria.
+    /// release, and who counts requests is the same in every stage. `false` if there should be some and it is of no use: none was kept, or it is about other criteria.
     #[must_use]
     pub fn recall(&mut self, checkpoint: &Checkpoint) -> bool {
+        self.counted_at = self.counted_at.max(checkpoint.counted_at);
         match (&mut self.judge, &checkpoint.evidence) {
             (Judge::Sequential(judge), Some(memory)) => judge.recall(memory),
             (Judge::Sequential(_), None) => false,
             (Judge::Threshold(_) | Judge::Kayenta(_), _) => true,
         }
+    }
+
+    /// Leaves time without an owner out, in which nobody could be heard: it is no silence.
+    pub fn skip(&mut self, unobserved_ms: u64) {
+        self.counted_at = self.counted_at.map(|at| at.plus_ms(unobserved_ms));
     }
 
     /// Goes on in a stage after a restart, with the evidence that was [recalled](Self::recall) before. What the checkpoint says

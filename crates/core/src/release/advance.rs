@@ -63,7 +63,7 @@ impl Release {
     pub(super) fn progress(&self, step: &Step) -> Progress {
         let weight = step.weight();
         let (tally, assessment) = (self.trial.tally(), self.trial.assessment());
-        let seen = tally.canary_requests(weight);
+        let seen = self.trial.canary_requests(weight);
         if seen < step.min_requests {
             let what = format!("{} of {} requests", format_count(seen), format_count(step.min_requests));
             return Progress::Missing { what, no_data: seen == 0 };
@@ -86,7 +86,7 @@ impl Release {
             return Progress::Missing { what, no_data: false };
         }
         if let Some(evaluated_at) = assessment.evaluated_at {
-            let heard_at = self.counted_at.map_or(evaluated_at, |counted_at| counted_at.min(evaluated_at));
+            let heard_at = self.trial.counted_at().map_or(evaluated_at, |counted_at| counted_at.min(evaluated_at));
             let age_ms = self.now().ms_since(heard_at);
             if age_ms > self.plan.analysis.stale_after_ms() {
                 let what = format!("nothing was measured for {}", crate::human_duration(age_ms));
@@ -261,6 +261,6 @@ impl Release {
 }
 
 /// Where a stage is judged.
-fn place(step: &Step) -> String {
+pub(super) fn place(step: &Step) -> String {
     if step.is_preview() { "the preview".to_owned() } else { step.weight().to_string() }
 }

@@ -21,12 +21,8 @@ impl Release {
 
     /// Failures of the canary's processes need no statistics.
     pub(super) fn judge_workload(&mut self) {
-        let judged = matches!(
-            self.state.phase,
-            Phase::Deploying { .. } | Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. }
-        );
         if let Some(text) = self.workload.canary_failure.clone()
-            && (judged || self.serves_alone_beside_warm_stable())
+            && (self.has_canary_on_trial() || self.serves_alone_beside_warm_stable())
         {
             self.roll_back(Cause { kind: CauseKind::Workload, text });
         }
@@ -46,13 +42,17 @@ impl Release {
     /// Somebody wrote down beforehand what this alert means: it needs no evidence. One that fires before there is a canary is none of its
     /// doing.
     pub(super) fn alert_fired(&mut self, name: String, text: String) {
-        let judged = matches!(
-            self.state.phase,
-            Phase::Deploying { .. } | Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. }
-        );
-        if judged {
+        if self.has_canary_on_trial() {
             self.roll_back(Cause { kind: CauseKind::Alert { name }, text });
         }
+    }
+
+    /// Whether there is a canary of which it is not settled yet that it stays.
+    fn has_canary_on_trial(&self) -> bool {
+        matches!(
+            self.state.phase,
+            Phase::Deploying { .. } | Phase::Stage { .. } | Phase::Promoting | Phase::Baking { .. } | Phase::Retreated { .. }
+        )
     }
 
     /// After a switch stable is there for nothing but the way back, as long as it is kept: a canary without a single replica is left at once, and

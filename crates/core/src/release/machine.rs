@@ -29,8 +29,6 @@ pub struct Release {
     stable_news: StableNews,
     /// What the checks of the running preview showed. Not journaled: a restarted shell checks anew.
     pub(super) previewed: Previewed,
-    /// When the data plane was last heard of, where it is. What other sources say must not hide that it fell silent.
-    pub(super) counted_at: Option<Timestamp>,
     /// When outstanding effects are asked for again. Not journaled: a restarted shell asks for all of them at once.
     pub(super) due: BTreeMap<EffectId, Due>,
     epoch: u64,
@@ -133,7 +131,7 @@ impl Release {
             return release;
         }
         release.record(Event::TakenOver { unobserved_ms });
-        release.restore_trial(checkpoint);
+        release.restore_trial(checkpoint, unobserved_ms);
         release.complete_override();
         if latched && !release.explains_latch() {
             let text = "traffic had been taken back before a crash that lost the reason".to_owned();
@@ -164,9 +162,6 @@ impl Release {
                 observation.at = observation.at.min(self.now);
                 if matches!(self.state.phase, Phase::Pending | Phase::Preflight | Phase::Deploying { .. }) {
                     forget_canary(&mut observation);
-                }
-                if observation.measured.is_empty() {
-                    self.counted_at = Some(self.now);
                 }
                 self.trial.observe(&observation);
                 self.judge();
@@ -283,7 +278,6 @@ impl Release {
             told: BTreeSet::new(),
             stable_news: StableNews::default(),
             previewed: Previewed::default(),
-            counted_at: None,
             due: BTreeMap::new(),
             epoch,
             now,
@@ -291,13 +285,14 @@ impl Release {
         }
     }
 
-    fn restore_trial(&mut self, checkpoint: Option<&Checkpoint>) {
+    fn restore_trial(&mut self, checkpoint: Option<&Checkpoint>, unobserved_ms: u64) {
         if let Some(checkpoint) = checkpoint
             && !self.trial.recall(checkpoint)
         {
             let text = "evidence from before the restart is lost: it is about other criteria than the plan's";
             self.record(Event::Warned { text: text.to_owned() });
         }
+        self.trial.skip(unobserved_ms);
         let weight = self.state.asked_weight();
         let step = match self.state.phase {
             Phase::Stage { step, .. } => step,

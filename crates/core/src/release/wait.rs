@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Phase, Release, StageStep, State, advance::Progress};
+use super::{
+    Effect, Phase, Release, StageStep, State,
+    advance::{Progress, place},
+};
 use crate::{
     Timestamp, human_duration,
     plan::{Plan, Step},
@@ -38,7 +41,7 @@ impl Wait {
                 let most_ms = step.max_hold_ms.saturating_add(extended_ms);
                 let why = format!(
                     "the judge at {}: {} of {} held, at most {}",
-                    if step.is_preview() { "the preview".to_owned() } else { step.weight().to_string() },
+                    place(&step),
                     human_duration(held_ms),
                     human_duration(step.hold_ms),
                     human_duration(most_ms)

@@ -7,7 +7,7 @@ use serin_core::Timestamp;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RunClock {
+pub struct RunClock {
     began_at: Timestamp,
     began: Instant,
 }
@@ -15,13 +15,13 @@ pub(crate) struct RunClock {
 impl RunClock {
     /// A clock that starts now, and not before `not_before` (the last time that is known of the run).
     #[must_use]
-    pub(crate) fn start(not_before: Timestamp) -> Self {
+    pub fn start(not_before: Timestamp) -> Self {
         Self { began_at: crate::process::now().max(not_before), began: Instant::now() }
     }
 
     /// The time.
     #[must_use]
-    pub(crate) fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.began_at.plus_ms(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }

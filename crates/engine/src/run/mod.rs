@@ -23,6 +23,7 @@ pub(crate) mod socket;
 pub(crate) mod start;
 mod status;
 
+pub use clock::RunClock;
 pub use feed::Feed;
 pub use meter::ArmTotals;
 pub use report::{RunEnd, RunReport, TimelineEntry};

@@ -1,8 +1,8 @@
 //! The port to whoever measures what Serin does not see itself. One adapter per kind of source.
 //!
 //! Sources are asked by tasks of their own ([`Polls`]), every interval, and what they say comes to the release through a channel: a source
-//! that hangs delays nothing, least of all an abort. Everything is bounded: the time of a question, the size of an answer, the number of
-//! questions at once.
+//! that hangs delays nothing, least of all an abort; what others say neither. Everything is bounded: the time of a question, the size of an
+//! answer, the number of questions to a source at once.
 
 mod http;
 mod looks;

@@ -1,4 +1,7 @@
 //! Asking again and again, in tasks of their own.
+//!
+//! What waits for a source waits for that source alone: how many questions are asked at once is counted for each, and for alerts apart from
+//! metrics, so that no query that takes its time keeps an alert from being seen.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,7 +18,7 @@ use super::{
     looks::{Look, questions},
 };
 
-/// Questions to all sources of a release at once.
+/// Questions about metrics to one source of a release at once, and as many about alerts.
 const AT_ONCE: usize = 8;
 /// News that wait for the release.
 const WAITING: usize = 64;
@@ -51,17 +54,17 @@ impl Polls {
     pub fn start(sources: &Sources) -> Self {
         let every = Duration::from_millis(sources.measures.interval_ms.max(1));
         let (sender, news) = mpsc::channel(WAITING);
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let asked: BTreeMap<&String, Asked> = sources.adapters.iter().map(|(name, source)| (name, Asked::new(source))).collect();
         let mut tasks = Vec::new();
         for question in questions(&sources.measures) {
             // Names of sources were checked with the document.
-            let Some(source) = sources.adapters.get(&question.source) else { continue };
-            let look = Look::new(question, Arc::clone(source), every);
-            tasks.push(tokio::spawn(measure(look, every, Arc::clone(&permits), sender.clone())));
+            let Some(asked) = asked.get(&question.source) else { continue };
+            let look = Look::new(question, Arc::clone(&asked.source), every);
+            tasks.push(tokio::spawn(measure(look, every, Arc::clone(&asked.metrics), sender.clone())));
         }
         for rule in &sources.measures.alerts {
-            let Some(source) = sources.adapters.get(&rule.source) else { continue };
-            tasks.push(tokio::spawn(watch(rule.clone(), Arc::clone(source), every, Arc::clone(&permits), sender.clone())));
+            let Some(asked) = asked.get(&rule.source) else { continue };
+            tasks.push(tokio::spawn(watch(rule.clone(), Arc::clone(&asked.source), every, Arc::clone(&asked.alerts), sender.clone())));
         }
         Self { news, tasks }
     }
@@ -81,13 +84,29 @@ impl Drop for Polls {
     }
 }
 
+/// A source, and who may ask it now.
+struct Asked {
+    source: Arc<dyn MetricSource>,
+    metrics: Arc<Semaphore>,
+    alerts: Arc<Semaphore>,
+}
+
+impl Asked {
+    fn new(source: &Arc<dyn MetricSource>) -> Self {
+        let permits = || Arc::new(Semaphore::new(AT_ONCE));
+        Self { source: Arc::clone(source), metrics: permits(), alerts: permits() }
+    }
+}
+
 async fn measure(mut look: Look, every: Duration, permits: Arc<Semaphore>, news: mpsc::Sender<News>) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let Ok(_permit) = permits.acquire().await else { return };
-        if news.send(News::Measured(look.take().await)).await.is_err() {
+        let Ok(permit) = permits.acquire().await else { return };
+        let measured = look.take().await;
+        drop(permit);
+        if news.send(News::Measured(measured)).await.is_err() {
             return;
         }
     }
@@ -99,8 +118,9 @@ async fn watch(rule: AlertRule, source: Arc<dyn MetricSource>, every: Duration, 
     let mut seen = Ok(());
     loop {
         ticks.tick().await;
-        let Ok(_permit) = permits.acquire().await else { return };
+        let Ok(permit) = permits.acquire().await else { return };
         let answer = source.firing(&rule.labels).await;
+        drop(permit);
         let now = answer.as_ref().map(drop).map_err(|gap: &Gap| blind(&rule.labels, gap));
         if now.is_ok() != seen.is_ok() && news.send(News::AlertsSeen(now.clone())).await.is_err() {
             return;
@@ -119,3 +139,6 @@ fn blind(labels: &BTreeMap<String, String>, gap: &Gap) -> String {
     let name = labels.get("alertname").or_else(|| labels.values().next()).map(String::as_str).unwrap_or_default();
     format!("the alert {name} cannot be seen: {gap}")
 }
+
+#[cfg(test)]
+mod tests;

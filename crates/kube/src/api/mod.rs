@@ -1,10 +1,12 @@
 //! What is ours in the API: the resource, and the names on objects of others.
 
 mod call;
+mod merge;
 mod resource;
 mod status;
 
 pub use call::{ApiError, within};
+pub use merge::{merge_patch, merged};
 pub use resource::Release;
 pub use status::{CommandStatus, Condition, CriterionStatus, Engine, ReleaseStatus, TimelineLine};
 

@@ -15,7 +15,7 @@ mod view;
 pub use look::{Look, look};
 pub use news::{Lines, News};
 pub use order::{OrderError, Ordered, order};
-pub use plan::{Change, ClusterPlan, Field, Kind, Step, Tried, fields, merge_patch, merged, plan};
+pub use plan::{Change, ClusterPlan, Field, Kind, Step, Tried, fields, plan};
 pub use session::{Access, Session, SessionError};
 pub use view::{run_row, service};
 

@@ -1,26 +1,8 @@
-//! The clock of a run: the time of day when it began, carried on by the monotonic clock, and never before what the last owner saw.
-
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+//! The clock of a run, which is that of runs on one machine, and its times as Kubernetes writes them.
 
 use serin_core::Timestamp;
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    began_at: Timestamp,
-    began: Instant,
-}
-
-impl Clock {
-    pub(super) fn start(not_before: Timestamp) -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
-        Self { began_at: wall.max(not_before), began: Instant::now() }
-    }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.began_at.plus_ms(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-}
+pub(super) use serin_engine::run::RunClock as Clock;
 
 /// As RFC 3339, in whole seconds.
 pub(super) fn rfc3339(at: Timestamp) -> String {

@@ -6,8 +6,10 @@
 use std::fmt::Debug;
 
 use kube::api::ApiResource;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use serin_core::WeightBps;
+
+use crate::api::merge_patch;
 
 /// One kind of router. Objects are whole: with their metadata.
 pub trait Lens: Debug + Send + Sync {
@@ -103,32 +105,13 @@ pub enum LensError {
 /// What has to change to make `after` of `before`, as a merge patch of `spec` and annotations; nothing if they are equal.
 #[must_use]
 pub fn difference(before: &Value, after: &Value) -> Map<String, Value> {
-    let mut patch = Map::new();
-    if let Some(spec) = changed(before.get("spec").unwrap_or(&Value::Null), after.get("spec").unwrap_or(&Value::Null)) {
-        patch.insert("spec".to_owned(), spec);
-    }
-    let annotations = |object: &Value| object.pointer("/metadata/annotations").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    if let Some(annotations) = changed(&annotations(before), &annotations(after)) {
-        patch.insert("metadata".to_owned(), serde_json::json!({"annotations": annotations}));
-    }
-    patch
-}
-
-/// Lists are replaced as a whole; what is not in `after` goes.
-fn changed(before: &Value, after: &Value) -> Option<Value> {
-    match (before, after) {
-        (before, after) if before == after => None,
-        (Value::Object(before), Value::Object(after)) => {
-            let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| (name.clone(), Value::Null));
-            let mut patch: Map<String, Value> = gone.collect();
-            for (name, value) in after {
-                if let Some(value) = changed(before.get(name).unwrap_or(&Value::Null), value) {
-                    patch.insert(name.clone(), value);
-                }
-            }
-            Some(Value::Object(patch))
-        }
-        (_, after) => Some(after.clone()),
+    let ours = |object: &Value| {
+        let annotations = object.pointer("/metadata/annotations").cloned().unwrap_or_else(|| json!({}));
+        json!({"spec": object.get("spec").unwrap_or(&Value::Null), "metadata": {"annotations": annotations}})
+    };
+    match merge_patch(&ours(before), &ours(after)) {
+        Value::Object(patch) => patch,
+        _ => Map::new(),
     }
 }
 
@@ -192,8 +175,6 @@ pub(super) fn set(object: &mut Value, field: &str, value: Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

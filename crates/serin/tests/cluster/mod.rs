@@ -16,13 +16,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use serin_testkit::{
     cluster::{Cluster, Door, Options},
-    http,
+    http, wait,
 };
 
 pub(crate) const SERIN: &str = env!("CARGO_BIN_EXE_serin");
@@ -145,6 +145,12 @@ spec:
 
     /// Applies a release with these stages; without measurements each passes at the end of its time.
     pub(crate) fn release(&self, stages: &str, more: &str) {
+        let route = "{gatewayApi: {route: shop, stableService: shop, canaryService: shop-canary, match: [{header: {x-canary: 'true'}}]}}";
+        self.release_by(route, stages, more);
+    }
+
+    /// The same with another router: `spec.traffic`.
+    pub(crate) fn release_by(&self, traffic: &str, stages: &str, more: &str) {
         self.cluster.apply(&format!(
             "
 apiVersion: serin.dev/v1alpha1
@@ -152,7 +158,7 @@ kind: Release
 metadata: {{name: shop, namespace: shop}}
 spec:
   workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
-  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary, match: [{{header: {{x-canary: 'true'}}}}]}}}}
+  traffic: {traffic}
   strategy: {{canary: {{stages: [{stages}]{more}}}}}
   analysis: {{onNoData: continue, onInconclusive: advance}}
 "
@@ -230,14 +236,8 @@ spec:
     }
 
     pub(crate) fn until<T>(&self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
-        let end = Instant::now() + Duration::from_secs(120);
-        loop {
-            if let Some(found) = condition(self) {
-                return found;
-            }
-            assert!(Instant::now() < end, "waited in vain for {what}\n{:#}\n{}", self.status(), self.logs());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let found = wait::paced(Duration::from_millis(50), Duration::from_secs(120), || condition(self));
+        found.unwrap_or_else(|| panic!("waited in vain for {what}\n{:#}\n{}", self.status(), self.logs()))
     }
 
     pub(crate) fn logs(&self) -> String {
@@ -247,19 +247,29 @@ spec:
 
     /// Which version answers one request.
     pub(crate) fn ask(&self, headers: &[(&str, &str)]) -> Result<String, String> {
-        ask(self.cluster.door(Door::Gateway), headers)
+        self.ask_at(Door::Gateway, HOST, headers)
+    }
+
+    /// The same at another door and for another host.
+    pub(crate) fn ask_at(&self, door: Door, host: &str, headers: &[(&str, &str)]) -> Result<String, String> {
+        ask(self.cluster.door(door), host, headers)
     }
 
     /// Two clients that ask one after the other until they are told to stop.
     pub(crate) fn traffic(&self) -> Traffic {
-        let door = self.cluster.door(Door::Gateway);
+        self.traffic_at(Door::Gateway, HOST)
+    }
+
+    /// The same at another door and for another host.
+    pub(crate) fn traffic_at(&self, door: Door, host: &'static str) -> Traffic {
+        let door = self.cluster.door(door);
         let (is_over, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeMap::<String, u64>::new())));
         let clients = (0..2)
             .map(|_| {
                 let (is_over, counts) = (Arc::clone(&is_over), Arc::clone(&counts));
                 std::thread::spawn(move || {
                     while !is_over.load(Ordering::Relaxed) {
-                        let what = ask(door, &[]).unwrap_or_else(|error| error);
+                        let what = ask(door, host, &[]).unwrap_or_else(|error| error);
                         *counts.lock().unwrap().entry(what).or_default() += 1;
                         std::thread::sleep(Duration::from_millis(3));
                     }
@@ -316,8 +326,8 @@ impl Drop for Traffic {
     }
 }
 
-fn ask(door: std::net::SocketAddr, headers: &[(&str, &str)]) -> Result<String, String> {
-    match http::get_of_host(door, HOST, "/", headers) {
+fn ask(door: std::net::SocketAddr, host: &str, headers: &[(&str, &str)]) -> Result<String, String> {
+    match http::get_of_host(door, host, "/", headers) {
         Ok(answer) if answer.status == 200 => Ok(answer.version().to_owned()),
         Ok(answer) => Err(answer.status.to_string()),
         Err(error) => Err(error.to_string()),

@@ -7,15 +7,14 @@
 use std::{
     env,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
+
+use crate::installed;
 
 const FOLDER_VARIABLE: &str = "SERIN_TESTBED_BIN";
 const REQUIRED_VARIABLE: &str = "SERIN_TESTBED";
 const FOLDER: &str = "testbed";
-
-/// Where Debian keeps servers; not in the search path of every user.
-const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
 /// Paths of the programs.
 #[derive(Debug, Clone)]
@@ -97,10 +96,4 @@ fn folder() -> Option<PathBuf> {
     }
     let program = env::current_exe().ok()?;
     program.ancestors().skip(1).take(4).map(|folder| folder.join(FOLDER)).find(|folder| folder.is_dir())
-}
-
-fn installed(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = env::split_paths(&path).chain(SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).to_owned())).collect();
-    folders.into_iter().map(|folder| folder.join(program)).find(|file| file.is_file())
 }

@@ -7,11 +7,14 @@ mod fields;
 mod places;
 mod release_document;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::tree;
+use crate::{
+    cargo::{self, cargo, lock_flag},
+    tree,
+};
 
 /// A generated document.
 pub(crate) struct Generated {
@@ -26,12 +29,8 @@ pub(crate) const DOCUMENTS: &[Generated] = &[Generated { path: "docs/release-doc
 
 /// Manifests of Kubernetes are written by the test that compares them: this program would be built for minutes if it knew the cluster's types.
 fn manifests(root: &Path) -> Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["test", "--quiet", "--package", "serin-kube", "--test", "manifests"]).env("SERIN_GENERATE", "1").current_dir(root);
-    let status = cargo.status().context("cannot run cargo")?;
-    if !status.success() {
-        bail!("the manifests in charts/ and packaging/kubernetes/ could not be written");
-    }
+    let mut test = cargo(root, &["test", "--quiet", "--package", "serin-kube", "--test", "manifests"]);
+    cargo::run(test.args(lock_flag()).env("SERIN_GENERATE", "1"), "writing the manifests in charts/ and packaging/kubernetes/")?;
     println!("charts/serin and packaging/kubernetes are up to date");
     Ok(())
 }

@@ -50,6 +50,8 @@ const RENEW_MS: u64 = 500;
 #[derive(Debug, Clone)]
 pub(super) struct SequentialJudge {
     memory: Memory,
+    /// What other sources said last. Not remembered: it would be old after a restart.
+    sights: Sights,
     plain: ThresholdJudge,
     assessment: Assessment,
     /// Those that the assessment was made of.
@@ -70,8 +72,6 @@ pub(in crate::judge) struct Memory {
     stage: Option<StageMemory>,
     /// Whether the canary has no traffic because both arms broke a limit.
     is_retreating: bool,
-    #[serde(skip)]
-    sights: Sights,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -96,6 +96,7 @@ impl SequentialJudge {
     pub(super) fn new(plan: &Plan, rules: SequentialRules) -> Self {
         Self {
             memory: Memory::new(plan, rules),
+            sights: Sights::new(&plan.analysis),
             plain: plain_judge(plan),
             assessment: Assessment::default(),
             verdicts: Vec::new(),
@@ -124,7 +125,7 @@ impl SequentialJudge {
     /// See [`super::Trial::acknowledge`].
     pub(super) fn acknowledge(&mut self) -> Vec<String> {
         self.renewed_at = None;
-        self.memory.acknowledge()
+        self.memory.acknowledge(&self.sights)
     }
 
     /// See [`super::Trial::stable_trouble`].
@@ -142,8 +143,9 @@ impl SequentialJudge {
 
     pub(super) fn observe(&mut self, observation: &Observation, slices: &Slices) {
         self.plain.observe(observation, slices);
+        self.sights.observe(observation);
         self.memory.observe(observation);
-        let verdicts = self.memory.verdicts();
+        let verdicts = self.memory.verdicts(&self.sights);
         let due = self.renewed_at.is_none_or(|last| observation.at.ms_since(last) >= RENEW_MS);
         if due || verdicts != self.verdicts {
             self.verdicts = verdicts;
@@ -160,9 +162,9 @@ impl SequentialJudge {
         &self.assessment
     }
 
-    /// What survives a restart. What other sources said last does not: it would be old by then.
+    /// What survives a restart.
     pub(super) fn remembered(&self) -> Memory {
-        Memory { sights: Sights::default(), ..self.memory.clone() }
+        self.memory.clone()
     }
 
     /// Goes on with what was remembered; `false` if it is about other criteria or rules, and nothing is.
@@ -173,8 +175,7 @@ impl SequentialJudge {
             && memory.criteria.len() == criteria.len()
             && memory.criteria.iter().zip(criteria).all(|(a, b)| same(a, b));
         if is_same {
-            let sights = std::mem::take(&mut self.memory.sights);
-            self.memory = Memory { sights, ..memory.clone() };
+            self.memory.clone_from(memory);
             share_budgets(&mut self.memory.criteria, self.memory.rules.alpha);
         }
         is_same
@@ -210,7 +211,7 @@ impl SequentialJudge {
         let evidence = self.memory.evidence(&current, at);
         let (mut criteria, mut guards) = (Vec::new(), Vec::new());
         for rule in self.memory.criteria.iter().filter(|rule| rule.applies(current.stage)) {
-            let Some(assessment) = rule.assess(current.stage, &evidence, &self.memory.sights) else { continue };
+            let Some(assessment) = rule.assess(current.stage, &evidence, &self.sights) else { continue };
             if !rule.is_guard {
                 criteria.push(assessment);
             } else if matches!(assessment.verdict, Verdict::Fail | Verdict::Environment) {
@@ -236,16 +237,7 @@ impl Memory {
         // The half-life is a constant above zero.
         #[allow(clippy::expect_used)]
         let past = DecayedHistogram::new(DEFAULT_HALF_LIFE_MS).expect("a valid half-life");
-        Self {
-            rules,
-            criteria,
-            past,
-            open: Vec::new(),
-            seen_at: None,
-            stage: None,
-            is_retreating: false,
-            sights: Sights::new(&plan.analysis),
-        }
+        Self { rules, criteria, past, open: Vec::new(), seen_at: None, stage: None, is_retreating: false }
     }
 
     fn begin_stage(&mut self, step: usize, weight: WeightBps) {
@@ -261,10 +253,9 @@ impl Memory {
         self.is_retreating = true;
     }
 
-    fn acknowledge(&mut self) -> Vec<String> {
+    fn acknowledge(&mut self, sights: &Sights) -> Vec<String> {
         let Some(current) = self.stage.map(|memory| memory.stage) else { return Vec::new() };
         let mut names = Vec::new();
-        let sights = &self.sights;
         for rule in self.criteria.iter_mut().filter(|rule| rule.criterion.on_breach == OnBreach::Pause) {
             if matches!(rule.verdict(current, sights), Some(Verdict::Fail | Verdict::Environment)) {
                 rule.acknowledge();
@@ -277,7 +268,6 @@ impl Memory {
 
     fn observe(&mut self, observation: &Observation) {
         let at = observation.at;
-        self.sights.observe(observation);
         let ln_pass = -self.rules.beta.ln();
         let stage = self.stage.map(|memory| memory.stage);
         let is_beside = stage.is_some_and(|stage| !stage.weight.is_zero() && stage.weight != WeightBps::FULL);
@@ -304,9 +294,9 @@ impl Memory {
     }
 
     /// That of every rule in the running stage; empty without one.
-    fn verdicts(&self) -> Vec<Option<Verdict>> {
+    fn verdicts(&self, sights: &Sights) -> Vec<Option<Verdict>> {
         let Some(stage) = self.stage.map(|memory| memory.stage) else { return Vec::new() };
-        self.criteria.iter().map(|rule| rule.verdict(stage, &self.sights)).collect()
+        self.criteria.iter().map(|rule| rule.verdict(stage, sights)).collect()
     }
 
     fn evidence(&self, current: &StageMemory, at: Timestamp) -> Evidence {

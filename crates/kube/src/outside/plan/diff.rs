@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// One field that changes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,38 +19,6 @@ pub struct Field {
     /// What it is after; absent if it is not there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
-}
-
-/// A value after a merge patch (RFC 7386).
-#[must_use]
-pub fn merged(before: &Value, patch: &Value) -> Value {
-    let Value::Object(patch) = patch else { return patch.clone() };
-    let mut after = before.as_object().cloned().unwrap_or_default();
-    for (name, value) in patch {
-        if value.is_null() {
-            after.remove(name);
-        } else {
-            let field = merged(after.get(name).unwrap_or(&Value::Null), value);
-            after.insert(name.clone(), field);
-        }
-    }
-    Value::Object(after)
-}
-
-/// The merge patch that makes one value of the other; an empty object if they are equal.
-#[must_use]
-pub fn merge_patch(before: &Value, after: &Value) -> Value {
-    let (Value::Object(old), Value::Object(new)) = (before, after) else { return after.clone() };
-    let mut patch: Map<String, Value> =
-        old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.clone(), Value::Null)).collect();
-    for (name, value) in new {
-        match old.get(name) {
-            Some(same) if same == value => {}
-            Some(old) => drop(patch.insert(name.clone(), merge_patch(old, value))),
-            None => drop(patch.insert(name.clone(), value.clone())),
-        }
-    }
-    Value::Object(patch)
 }
 
 /// The fields in which two values differ.
@@ -118,6 +86,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::{merge_patch, merged};
 
     fn words(before: &Value, after: &Value) -> Vec<String> {
         let word = |value: &Option<Value>| value.as_ref().map_or("–".to_owned(), Value::to_string);

@@ -10,8 +10,8 @@ use kube::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::diff::{Field, fields, merge_patch, merged};
-use crate::api::{ApiError, FIELD_MANAGER, within};
+use super::diff::{Field, fields};
+use crate::api::{ApiError, FIELD_MANAGER, merge_patch, merged, within};
 
 /// An object that changes are drawn on.
 pub(super) struct Object {

@@ -19,13 +19,13 @@ use serin_core::{
 };
 use serin_spec::validated::ClusterRelease;
 
-pub use diff::{Field, fields, merge_patch, merged};
+pub use diff::{Field, fields};
 use draft::Draft;
 pub use draft::{Change, Tried};
 
 use super::{MANAGER, Session, look::pair};
 use crate::{
-    api::{ApiError, DECISION, Release, within},
+    api::{ApiError, DECISION, Release, merge_patch, merged, within},
     release::Place,
     route::{Decision, Lens, LensError, lens_of},
     workload::{ArmSeen, Pair, deployments, promoted},

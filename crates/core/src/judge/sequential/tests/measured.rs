@@ -138,10 +138,10 @@ fn arms_are_compared_while_the_weights_send_requests_to_both() {
 fn what_a_source_counts_is_no_request_where_requests_are_counted() {
     let mut world = World::new(ExternalKind::Ratio, Some(0.05), None);
     world.look(vec![counts([100, 0], [60, 0])]);
-    assert_eq!(world.trial.tally().canary_requests(bps(500)), 60, "nobody else counts");
+    assert_eq!(world.trial.canary_requests(bps(500)), 60, "nobody else counts");
     // The built-in proxy is there, and saw none.
     world.look(vec![]);
-    assert_eq!(world.trial.tally().canary_requests(bps(500)), 0);
+    assert_eq!(world.trial.canary_requests(bps(500)), 0);
 }
 
 #[test]
