@@ -1,5 +1,7 @@
 //! `kubectl serin` against a real cluster, as people with few rights use it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod cluster;
 
 use std::{
@@ -58,7 +60,7 @@ impl Person {
     }
 
     fn say(&self, args: &[&str]) -> Said {
-        said(self.command(args).output().unwrap())
+        said(&self.command(args).output().unwrap())
     }
 
     /// With the exit code that is expected; the data.
@@ -77,7 +79,7 @@ impl Person {
     }
 }
 
-fn said(output: Output) -> Said {
+fn said(output: &Output) -> Said {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
@@ -123,7 +125,7 @@ fn people_act_on_releases_with_their_own_rights_and_names() {
     // Both names of the program, and the same words.
     let mut other = Command::new(SERIN);
     other.args(["kubectl", "resume", "shop", "--namespace=shop", "--kubeconfig"]).arg(&alice.kubeconfig).env_remove("KUBECONFIG");
-    assert_eq!(said(other.output().unwrap()).code, 0);
+    assert_eq!(said(&other.output().unwrap()).code, 0);
     shop.until("the plan's weight", |shop| (shop.canary_weight().0 == 2_000).then_some(()));
     assert!(alice.text(3, &["approve", "shop"]).err.contains("approval"));
 
@@ -173,7 +175,7 @@ fn a_pipeline_waits_for_the_version_that_it_has_just_set() {
     let waiting =
         pipeline.command(&["status", "shop", "--wait", "-o", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     shop.controller();
-    let waited = said(waiting.wait_with_output().unwrap());
+    let waited = said(&waiting.wait_with_output().unwrap());
     assert_eq!(waited.code, 4, "{}{}", waited.out, waited.err);
     let heads: Vec<String> = waited.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["head"].to_string()).collect();
     assert!(heads.iter().any(|head| head.contains("rollback")), "{heads:?}");
@@ -333,7 +335,7 @@ fn every_example_could_be_released_as_it_stands() {
         // Its own namespace says where it is.
         let mut command = Command::new(SERIN);
         command.args(["--output", "json", "kubectl", "plan", "-f"]).arg(&file).env("KUBECONFIG", shop.cluster.kubeconfig(access::ADMIN));
-        let said = said(command.output().unwrap());
+        let said = said(&command.output().unwrap());
         assert_eq!(said.code, 0, "{router}: {}{}", said.out, said.err);
         let planned: Value = serde_json::from_str(&said.out).unwrap();
         let checks = planned["checks"].as_array().unwrap();

@@ -1,5 +1,7 @@
 //! What is shipped to be installed: the plain manifests, under which the controller runs here, and the chart, which must say the same.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod cluster;
 
 use std::{

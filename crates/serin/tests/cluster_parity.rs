@@ -1,5 +1,7 @@
 //! What the API server refuses and what our own validation refuses: nothing that is wrong goes unsaid, and nothing that is right is refused.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod cluster;
 
 use cluster::Shop;
