@@ -4,6 +4,7 @@
 //! does not see, [`store`] remembers.
 //! [`run`] wires them for one release in the foreground.
 
+pub mod measure;
 pub mod preflight;
 pub mod process;
 pub mod router;

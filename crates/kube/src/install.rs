@@ -25,6 +25,7 @@ pub fn objects() -> Vec<Value> {
             "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
         }),
         crd::definition(),
+        crd::memory_definition(),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": of_ours(NAME)}),
         labelled(rbac::cluster_role()),
         in_namespace(rbac::lease_role()),

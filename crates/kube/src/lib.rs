@@ -8,12 +8,16 @@
 pub mod api;
 pub mod controller;
 pub mod crd;
+#[cfg(test)]
+mod fake_api;
 pub mod install;
 pub mod lease;
 pub mod outside;
 pub mod rbac;
 pub mod release;
 pub mod route;
+#[cfg(test)]
+mod testing;
 pub mod watch;
 pub mod workload;
 

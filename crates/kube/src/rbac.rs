@@ -10,6 +10,7 @@ pub const LEASE_ROLE: &str = "serin-controller-lease";
 /// API group, resources, verbs, and what for.
 const RULES: &[(&str, &[&str], &[&str], &str)] = &[
     ("serin.dev", &["releases"], &["get", "list", "watch", "patch"], "read documents and commands; the finalizer"),
+    ("serin.dev", &["releasememories"], &["get", "create", "update"], "what a judge remembers, where a status has no room for it"),
     ("serin.dev", &["releases/status"], &["update"], "say how a release is, and go on from there"),
     (
         "gateway.networking.k8s.io",

@@ -9,6 +9,7 @@ fn manifests_are_what_the_code_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for (name, text) in [
         ("charts/serin/crds/releases.yaml", serin_kube::crd::file()),
+        ("charts/serin/crds/releasememories.yaml", serin_kube::crd::memory_file()),
         ("charts/serin/rbac.yaml", serin_kube::rbac::file()),
         ("packaging/kubernetes/serin.yaml", serin_kube::install::file()),
     ] {

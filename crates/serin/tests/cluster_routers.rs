@@ -21,9 +21,11 @@ struct Router {
     object: (&'static str, &'static str, &'static str),
     /// The share that the object gives the canary, in percent.
     share: fn(&Value) -> Option<u64>,
-    /// The first stage in percent, and how many rules the object has then, if that says whether declared matches are there.
+    /// The first stage in percent.
     stage: u64,
     has_matches: bool,
+    /// A hand edit, as a merge patch.
+    drift: Option<&'static str>,
 }
 
 const ISTIO: &str = "
@@ -166,6 +168,14 @@ fn releases_on(test: &str, router: &Router) {
         assert_eq!(declared.as_deref(), Ok("v2"), "{:#}", object());
     }
     // A hand edit of what is ours is put right, also one that takes the note away.
+    if let Some(drift) = router.drift {
+        let mut drift: Value = serde_json::from_str(drift).unwrap();
+        drift["metadata"]["annotations"]["serin.dev/decision"] = Value::Null;
+        shop.cluster.patch((api_version, kind), "shop", name, &drift);
+        shop.until("the share again", |_| ((router.share)(&object()) == Some(router.stage)).then_some(()));
+        let is_told = |shop: &Shop| shop.status()["timeline"].as_array()?.iter().any(|line| line["head"] == "drift found").then_some(());
+        shop.until("the drift to be told", is_told);
+    }
     let approve = json!({"id": "1", "action": "approve", "by": "ann"}).to_string();
     shop.cluster.patch(
         ("serin.dev/v1alpha1", "Release"),
@@ -248,6 +258,7 @@ fn releases_on_hosts_of_istio() {
         share: |object| of_last_rule(object, "/spec/http", "route"),
         stage: 20,
         has_matches: true,
+        drift: None,
     };
     releases_on("releases_on_hosts_of_istio", &router);
 }
@@ -263,6 +274,7 @@ fn releases_on_subsets_of_istio() {
         share: |object| of_last_rule(object, "/spec/http", "route"),
         stage: 50,
         has_matches: false,
+        drift: None,
     };
     releases_on("releases_on_subsets_of_istio", &router);
 }
@@ -278,6 +290,7 @@ fn releases_on_ingress_nginx() {
         share: |object| number(object.pointer("/metadata/annotations/nginx.ingress.kubernetes.io~1canary-weight")).or(Some(0)),
         stage: 20,
         has_matches: true,
+        drift: Some(r#"{"metadata": {"annotations": {"nginx.ingress.kubernetes.io/canary-weight": "77"}}}"#),
     };
     releases_on("releases_on_ingress_nginx", &router);
 }
@@ -293,6 +306,9 @@ fn releases_on_traefik() {
         share: |object| second(object.pointer("/spec/weighted/services")),
         stage: 20,
         has_matches: false,
+        drift: Some(
+            r#"{"spec": {"weighted": {"services": [{"name": "shop", "port": 80, "weight": 1}, {"name": "shop-canary", "port": 80, "weight": 1}]}}}"#,
+        ),
     };
     releases_on("releases_on_traefik", &router);
 }
@@ -308,6 +324,7 @@ fn releases_on_the_selector_of_a_service() {
         share: |object| Some(if object.pointer("/spec/selector/app")? == "shop" { 0 } else { 100 }),
         stage: 100,
         has_matches: false,
+        drift: Some(r#"{"spec": {"selector": {"app": "shop"}}}"#),
     };
     releases_on("releases_on_the_selector_of_a_service", &router);
 }
@@ -324,6 +341,9 @@ fn releases_on_a_field_that_the_document_describes() {
         share: |object| of_last_rule(object, "/spec/rules", "backendRefs"),
         stage: 20,
         has_matches: false,
+        drift: Some(
+            r#"{"spec": {"rules": [{"backendRefs": [{"name": "shop", "port": 80, "weight": 1}, {"name": "shop-canary", "port": 80, "weight": 1}]}]}}"#,
+        ),
     };
     releases_on("releases_on_a_field_that_the_document_describes", &router);
 }
@@ -339,6 +359,7 @@ fn releases_on_a_route_for_grpc() {
         share: |object| of_last_rule(object, "/spec/rules", "backendRefs"),
         stage: 20,
         has_matches: true,
+        drift: None,
     };
     releases_on("releases_on_a_route_for_grpc", &router);
 }

@@ -1,16 +1,18 @@
 //! `cargo xtask bench`: runs a benchmark from a release build. `release` measures real releases (`measure-release` of the test
-//! kit), everything else is for `serin-bench`. Arguments are handed on as they are, so that they are declared (and refused) in one
-//! place only: `cargo xtask bench detect --help` and `cargo xtask bench release --help` show them.
+//! kit), `controller` one controller with many releases in a test cluster (`measure-controller`), everything else is for `serin-bench`.
+//! Arguments are handed on as they are, so that they are declared (and refused) in one place only: `cargo xtask bench detect --help`,
+//! `cargo xtask bench release --help` and `cargo xtask bench controller --help` show them.
 //!
 //! Standard output is the benchmark's alone, so that `--json` can go to a file or another tool.
 
 use anyhow::Result;
 
 use crate::cargo::{self, HandedOn, cargo, lock_flag};
-use crate::tree;
+use crate::{cluster, tree};
 
-/// The benchmark that is not one of `serin-bench`.
+/// The benchmarks that are not of `serin-bench`.
 const RELEASE: &str = "release";
+const CONTROLLER: &str = "controller";
 
 /// Builds and runs the benchmark.
 ///
@@ -21,6 +23,12 @@ pub(crate) fn run(args: &HandedOn) -> Result<()> {
     let mut command = match args.what.split_first() {
         Some((what, options)) if what == RELEASE => {
             let mut command = cargo::tool(&root, "measure-release")?;
+            command.args(options);
+            command
+        }
+        Some((what, options)) if what == CONTROLLER => {
+            cluster::build(&root)?;
+            let mut command = cargo::tool(&root, "measure-controller")?;
             command.args(options);
             command
         }

@@ -38,7 +38,7 @@ enum Task {
     Generate,
     /// Check the tree against the project's own rules
     Tidy,
-    /// Measure, with a release build: `detect` or `release`, and its options
+    /// Measure, with a release build: `detect`, `release` or `controller`, and its options
     Bench(cargo::HandedOn),
     /// A Kubernetes cluster of real parts: build its programs, or start one to play with
     #[command(subcommand)]

@@ -8,7 +8,17 @@ mod program;
 
 pub use machine::static_checks;
 
-use serin_core::release::{Check, CheckStatus};
+use serin_core::{
+    forecast::warnings,
+    plan::Plan,
+    release::{Check, CheckStatus},
+};
+
+/// What so much traffic as is expected cannot decide: a warning each.
+#[must_use]
+pub fn forecast(plan: &Plan) -> Vec<Check> {
+    warnings(plan).into_iter().map(|warning| warn("forecast", warning.text, warning.help)).collect()
+}
 
 fn pass(name: &str, detail: impl Into<String>) -> Check {
     Check { name: name.to_owned(), status: CheckStatus::Pass, detail: detail.into(), hint: None }

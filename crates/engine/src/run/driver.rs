@@ -13,7 +13,7 @@ use std::{
 use serin_core::{
     Timestamp,
     release::{Action, Command, Effect, EffectId, Event, Input, Output, Phase, Refusal, Release, narrate},
-    traffic::{Arm, Observation, OpenCell},
+    traffic::{Arm, Observation},
 };
 use serin_proxy::{ProxyLink, protocol::Stats};
 use tokio::{
@@ -92,8 +92,8 @@ pub(crate) struct Driver {
     metered: bool,
     linked: bool,
     recent: RecentTraffic,
-    /// Requests without an answer, as last observed.
-    open: Vec<OpenCell>,
+    /// What the proxy said last, as far as it was observed.
+    observed: Option<Arc<Stats>>,
     answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     /// Decided, but not yet durable.
     backlog: VecDeque<Output>,
@@ -145,7 +145,7 @@ impl Driver {
             checkpoint_task: None,
             linked: false,
             recent: RecentTraffic::default(),
-            open: Vec::new(),
+            observed: None,
             answers: mpsc::channel(256),
             backlog: VecDeque::new(),
             running: HashSet::new(),
@@ -249,7 +249,7 @@ impl Driver {
         self.release.handle(input, self.clock.now());
     }
 
-    fn observe(&mut self, stats: &Stats) {
+    fn observe(&mut self, stats: &Arc<Stats>) {
         if self.handed_over {
             return;
         }
@@ -259,7 +259,7 @@ impl Driver {
         let now = self.clock.now();
         let Fresh { cells, replicas } = self.meter.take(stats);
         self.recent.add(now, &cells);
-        self.open.clone_from(&stats.open);
+        self.observed = Some(Arc::clone(stats));
         self.has_news |= !cells.is_empty() || !replicas.is_empty() || !stats.open.is_empty();
         let arms = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)));
         let gauges = serin_core::traffic::by_arm(|arm| arms[arm.index()].gauges);
@@ -283,7 +283,7 @@ impl Driver {
             News::Measured(measured) => {
                 self.has_news = true;
                 // What is open, and what processes use, is as it was: an observation says it all.
-                let open = self.open.clone();
+                let open = self.observed.as_ref().map_or_else(Vec::new, |stats| stats.open.clone());
                 let gauges = self.arms().map(|arm| arm.gauges);
                 self.release.handle(Input::Observed(Observation { at: now, measured, open, gauges, ..Observation::default() }), now);
             }

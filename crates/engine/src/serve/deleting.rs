@@ -64,7 +64,8 @@ impl Service {
     /// Records that the service is deleted, and answers; `None` if that cannot be recorded: what serves goes on then.
     pub(super) fn begin_deleting(&mut self, standing: Option<&Standing>, who: &Who, answer: Answer<PathBuf>) -> Option<Deleting> {
         let (grave, ending) = (grave(&self.path, &self.name), standing.and_then(ending));
-        if let Err(error) = mark(&self.path, &Mark { grave: grave.clone(), proxy: ending }) {
+        let mark = Mark { grave: grave.clone(), proxy: ending };
+        if let Err(error) = tokio::task::block_in_place(|| record(&self.path, &mark)) {
             let _ = answer.send(Err(Refused::Store(error)));
             return None;
         }
@@ -99,7 +100,7 @@ impl Service {
                 },
             }
         }
-        while let Err(error) = bury(&self.path, &grave) {
+        while let Err(error) = tokio::task::block_in_place(|| bury(&self.path, &grave)) {
             let why = format!("deleted, but its folder cannot be moved to {} ({error}); move it there by hand", grave.display());
             if self.status.borrow().fault.as_ref() != Some(&why) {
                 tracing::error!(service = self.name, "{why}");
@@ -168,7 +169,7 @@ fn grave(folder: &Path, name: &str) -> PathBuf {
 }
 
 /// Records that a service is deleted, so that it survives the machine.
-fn mark(folder: &Path, mark: &Mark) -> Result<(), StoreError> {
+fn record(folder: &Path, mark: &Mark) -> Result<(), StoreError> {
     let path = mark_path(folder);
     let fresh = path.with_extension("new");
     let write = || {
@@ -231,7 +232,7 @@ mod tests {
         assert!(marked(&folder).is_none());
         let grave = grave(&folder, "shop");
         let proxy = Some(Ending { pid: 7, start_time: 8, drain_ms: 9 });
-        mark(&folder, &Mark { grave: grave.clone(), proxy }).unwrap();
+        record(&folder, &Mark { grave: grave.clone(), proxy }).unwrap();
         let found = Deleting::found(&folder).unwrap();
         assert_eq!((&found.grave, found.ending), (&grave, proxy));
         bury(&folder, &grave).unwrap();
@@ -257,7 +258,7 @@ mod tests {
         let (_state, folder) = service();
         // No room is simulated by something in the way.
         fs::create_dir_all(folder.join("deleted.new")).unwrap();
-        let error = mark(&folder, &Mark { grave: grave(&folder, "shop"), proxy: None }).unwrap_err().to_string();
+        let error = record(&folder, &Mark { grave: grave(&folder, "shop"), proxy: None }).unwrap_err().to_string();
         assert!(error.starts_with("nothing was deleted"), "{error}");
         assert!(!Deleting::is_marked(&folder));
     }

@@ -227,7 +227,7 @@ fn last_run(store: &Store, under_way: Option<&ReleaseRow>) -> Result<Option<Last
 /// Ends what still runs of versions that nobody wants any more.
 async fn clear_leftovers(ground: &Ground, serving: Option<&Serving>) {
     let lock = || ground.store.lock().unwrap_or_else(PoisonError::into_inner);
-    let records = lock().processes().unwrap_or_default();
+    let records = tokio::task::block_in_place(|| lock().processes()).unwrap_or_default();
     let mine = serving.map(|serving| format!("{}-", version::process_name(serving.version)));
     let is_mine = |id: &str| mine.as_ref().is_some_and(|mine| id.starts_with(mine));
     for record in records.into_iter().filter(|record| !is_mine(&record.id)) {
@@ -235,7 +235,7 @@ async fn clear_leftovers(ground: &Ground, serving: Option<&Serving>) {
             tracing::warn!(replica = record.id, pid = record.pid, "stopping a process of an earlier release");
         }
         if kill_leftover(&record, GRACE).await
-            && let Err(error) = lock().forget_process(&record.id)
+            && let Err(error) = tokio::task::block_in_place(|| lock().forget_process(&record.id))
         {
             tracing::warn!(replica = record.id, %error, "a stopped process could not be forgotten");
         }

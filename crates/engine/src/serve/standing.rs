@@ -226,14 +226,17 @@ impl Service {
         let (checks, row, epoch) = match begun {
             Ok(begun) => begun,
             Err(refused) => {
-                // A store that fails may work again: a restart finds the document where it was kept.
-                if !matches!(refused, Refused::Store(_)) {
+                // A store that fails may work again: a restart finds the document where it was kept. What is kept of another one that waits
+                // is not about this one.
+                if self.queued.is_none() && !matches!(refused, Refused::Store(_)) {
                     Queued::forget(&standing.stood.folder);
                 }
                 return (Condition::Standing(Box::new(standing)), Some(refused));
             }
         };
         let Standing { stood: Stood { folder, store, world, keeper }, serving, document: served, arm } = standing;
+        // Whatever waited was asked for before this one.
+        self.queued = None;
         Queued::forget(&folder);
         let run = row.id.0;
         let config = config(document, &folder, &self.tools);

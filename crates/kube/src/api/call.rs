@@ -19,6 +19,9 @@ pub enum ApiError {
     /// We may not do this.
     #[error("{0}: not allowed; the controller's ClusterRole must have it: {1}")]
     Forbidden(String, String),
+    /// What was asked for is no longer kept: a list leads on.
+    #[error("{0}: too old")]
+    Expired(String),
     /// The server understood, and does not want it.
     #[error("{0}: refused: {1}")]
     Invalid(String, String),
@@ -34,10 +37,11 @@ impl ApiError {
         Self::Unreachable("the lease".to_owned(), "another controller leads now".to_owned())
     }
 
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later although nobody changes what was asked. An API server that has just started does not know all
+    /// roles yet, and roles are bound again: what is forbidden is tried again for a while as well.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Conflict(_) | Self::Unreachable(..))
+        matches!(self, Self::Conflict(_) | Self::Expired(_) | Self::Unreachable(..) | Self::Forbidden(..))
     }
 }
 
@@ -54,6 +58,7 @@ pub async fn within<T>(what: &str, call: impl Future<Output = kube::Result<T>>) 
         kube::Error::Api(status) => match status.code {
             404 => ApiError::NotFound(what),
             409 => ApiError::Conflict(what),
+            410 => ApiError::Expired(what),
             401 | 403 => ApiError::Forbidden(what, status.message),
             400 | 405 | 413 | 415 | 422 => ApiError::Invalid(what, status.message),
             _ => ApiError::Unreachable(what, format!("{} {}", status.code, status.message)),

@@ -34,6 +34,9 @@ pub struct ReleaseStatus {
     /// The last command that was looked at, and what became of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_command: Option<CommandStatus>,
+    /// Runs that are over, oldest first; bounded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastRun>,
     /// What the engine goes on from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
@@ -83,6 +86,24 @@ pub struct TimelineLine {
     pub detail: String,
 }
 
+/// A run that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastRun {
+    /// Which run.
+    pub run: u64,
+    /// The canary's template that was on trial, by hash.
+    pub version: String,
+    /// `Succeeded`, `RolledBack` or `Refused`.
+    pub outcome: String,
+    /// Why it ended so.
+    pub reason: String,
+    /// When it began, as RFC 3339.
+    pub began: String,
+    /// When it ended, as RFC 3339.
+    pub ended: String,
+}
+
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,6 +114,16 @@ pub struct CommandStatus {
     pub accepted: bool,
     /// Why not, or `done`.
     pub answer: String,
+}
+
+/// An object beside the release.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Elsewhere {
+    /// The name of a `ReleaseMemory` in the namespace of the release.
+    pub name: String,
+    /// SHA-256 of its content. One with another content is not what is meant.
+    pub hash: String,
 }
 
 /// What a new leader needs to go on exactly. The parts are texts of their own: a patch cannot mix two of them, and their shape is the engine's
@@ -112,9 +143,12 @@ pub struct Engine {
     pub canary_replicas: i32,
     /// The fold of the journal, as JSON.
     pub state: String,
-    /// What the judge remembers, as JSON; absent if it has seen nothing, or if it would be too large.
+    /// What the judge remembers, packed; absent if it has seen nothing, or if it stands elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+    /// Where what the judge remembers stands instead, being too large for here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
     /// The latest time that the engine knows of, in milliseconds since 1970.
     pub seen_ms: u64,
 }

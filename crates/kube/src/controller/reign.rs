@@ -9,6 +9,7 @@ use kube::{
 use serde_json::json;
 use serin_core::{
     Timestamp,
+    judge::Checkpoint,
     plan::{Plan, Step},
     release::{EffectId, Release as Core},
 };
@@ -23,7 +24,7 @@ use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
 use crate::{
     api::{ApiError, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
-    release::{Actor, ActorEnd, Asked, Place, Run, Setting, Wish, idle, invalid, now, pending, router},
+    release::{Actor, ActorEnd, Asked, Place, Recalled, Run, Setting, Wish, idle, invalid, now, pending, recall, router},
     route::Fence,
     watch::Key,
     workload::Pair,
@@ -34,6 +35,8 @@ const TOGETHER: Duration = Duration::from_millis(30);
 /// After something that went wrong, and between two looks at everything.
 const AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AT_ALL: Duration = Duration::from_secs(60);
+/// How long a run that goes on waits for what its judge remembers.
+const RECALL_PATIENCE: Duration = Duration::from_secs(15);
 /// Epochs of runs that each leader has to itself, as a power of two: as often it may take up one release again.
 const EPOCHS_OF_A_LEADER: u32 = 20;
 
@@ -52,6 +55,8 @@ struct Reign<'a> {
     stamps: HashMap<Key, Stamp>,
     /// Not before then, after something went wrong.
     later: HashMap<Key, Instant>,
+    /// Since when what their judges remember cannot be read.
+    forgetful: HashMap<Key, Instant>,
 }
 
 /// Leads until it is dropped.
@@ -65,16 +70,7 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         epoch: first_epoch(leads),
         recorder: Recorder::start(client.clone()),
     };
-    let mut reign = Reign {
-        client,
-        eyes,
-        setting,
-        actors: JoinSet::new(),
-        tasks: HashMap::new(),
-        running: HashMap::new(),
-        stamps: HashMap::new(),
-        later: HashMap::new(),
-    };
+    let mut reign = Reign::new(client, eyes, setting);
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
     let mut services = eyes.memory.services.changes();
     loop {
@@ -94,7 +90,21 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
     }
 }
 
-impl Reign<'_> {
+impl<'a> Reign<'a> {
+    fn new(client: &'a Client, eyes: &'a Eyes, setting: Setting) -> Self {
+        Self {
+            client,
+            eyes,
+            setting,
+            actors: JoinSet::new(),
+            tasks: HashMap::new(),
+            running: HashMap::new(),
+            stamps: HashMap::new(),
+            later: HashMap::new(),
+            forgetful: HashMap::new(),
+        }
+    }
+
     fn ended(&mut self, ended: Result<(Key, ActorEnd), tokio::task::JoinError>) {
         match ended {
             Ok((key, end)) => {
@@ -124,6 +134,7 @@ impl Reign<'_> {
         let keys: std::collections::HashSet<Key> = releases.iter().map(|release| key(release)).collect();
         self.stamps.retain(|key, _| keys.contains(key));
         self.later.retain(|key, _| keys.contains(key));
+        self.forgetful.retain(|key, _| keys.contains(key));
         for release in releases {
             let key = key(&release);
             if self.running.contains_key(&key) || self.later.get(&key).is_some_and(|later| *later > Instant::now()) {
@@ -218,7 +229,7 @@ impl Reign<'_> {
             canary_replicas: replicas,
         };
         let core = Core::new(loaded.plan.clone(), epoch, now(Timestamp(0)));
-        self.start(known, run, core, Some(loaded));
+        self.start(known, run, core, Some(loaded), None);
         Ok(())
     }
 
@@ -255,11 +266,36 @@ impl Reign<'_> {
             Err(_) => None,
         };
         let latched = note.is_some_and(|note| note.retreated && !note.done);
+        let (memory, lost) = match same {
+            Some(_) => self.recall(release, &engine).await?,
+            None => (None, None),
+        };
         let seen = Timestamp(engine.seen_ms);
         let at = now(seen.max(resumed.state.at));
-        let core = Core::resume_at(plan, resumed.state, resumed.checkpoint.as_ref(), seen, latched, run.epoch, at);
-        self.start(release.clone(), run, core, same.as_ref());
+        let core = Core::resume_at(plan, resumed.state, memory.as_deref(), seen, latched, run.epoch, at);
+        self.start(release.clone(), run, core, same.as_ref(), lost.as_deref());
         Ok(())
+    }
+
+    /// What the judge of a run remembers, or why it remembers nothing. What cannot be read now is waited for, but not for long: a release
+    /// without a judge is worse than a judge without memory.
+    async fn recall(&mut self, release: &Release, engine: &Engine) -> Result<(Option<Box<Checkpoint>>, Option<String>), ApiError> {
+        let key = key(release);
+        let why = match recall(self.client, release.namespace(), engine).await {
+            Ok(Recalled::Whole(memory)) => {
+                self.forgetful.remove(&key);
+                return Ok((Some(memory), None));
+            }
+            Ok(Recalled::Lost(why)) => why,
+            Err(error) => {
+                if self.forgetful.entry(key.clone()).or_insert_with(Instant::now).elapsed() < RECALL_PATIENCE {
+                    return Err(error);
+                }
+                error.to_string()
+            }
+        };
+        self.forgetful.remove(&key);
+        Ok((None, Some(why)))
     }
 
     /// A run whose state cannot be read has no judge any more: what it gave the canary goes back to stable, as soon as that can take it. A run
@@ -296,12 +332,17 @@ impl Reign<'_> {
         if self.setting.fence.holds().await { Ok(()) } else { Err(ApiError::not_leading()) }
     }
 
-    fn start(&mut self, known: Release, run: Run, core: Core, loaded: Option<&ClusterRelease>) {
+    /// `lost`: why the judge of a run that goes on remembers nothing.
+    fn start(&mut self, known: Release, run: Run, core: Core, loaded: Option<&ClusterRelease>, lost: Option<&str>) {
         let key = key(&known);
         let pair = self.pair(&known, &run.place);
         tracing::info!(release = known.name(), run = run.number, epoch = run.epoch, "under way");
         self.running.insert(key.clone(), known.uid().to_owned());
-        let actor = Actor::new(self.setting.clone(), known, run, core, pair, loaded);
+        let mut actor = Actor::new(self.setting.clone(), known, run, core, pair, loaded);
+        if let Some(why) = lost {
+            let text = format!("another controller took over, and what the judge remembered is not there: {why}; it judges anew from here");
+            actor.tell("memory lost", &text);
+        }
         let task = self.actors.spawn({
             let key = key.clone();
             async move { (key, actor.drive().await) }
@@ -438,6 +479,7 @@ fn way_back(name: &str, target: &str) -> Result<Plan, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{controller::Scope, fake_api::FakeApi};
 
     #[test]
     fn runs_under_one_leader_do_not_reach_the_epochs_of_the_next() {
@@ -445,6 +487,45 @@ mod tests {
         assert!(one + 1_000_000 < two);
         // Numbers of the status are int64, and what shows them may hold no more than 53 bits exactly.
         assert!(last < 1 << 52, "{last}");
+    }
+
+    struct Leads;
+
+    impl Fence for Leads {
+        fn holds(&self) -> serin_engine::Pending<'_, bool> {
+            Box::pin(std::future::ready(true))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_release_whose_task_broke_is_looked_at_again_and_no_other_is_touched() {
+        let api = FakeApi::start(|_| FakeApi::refusal(404)).await;
+        let eyes = Eyes::open(&api.client, &Scope::Cluster);
+        let setting = Setting {
+            client: api.client.clone(),
+            releases: Arc::clone(&eyes.releases),
+            memory: eyes.memory.clone(),
+            fence: Arc::new(Leads),
+            epoch: 1,
+            recorder: Recorder::start(api.client.clone()),
+        };
+        let mut reign = Reign::new(&api.client, &eyes, setting);
+        let key = |name: &str| ("shop".to_owned(), name.to_owned());
+        for name in ["broken", "well"] {
+            let task = reign.actors.spawn(async move {
+                assert_ne!(name, "broken", "as a bug would end it");
+                std::future::pending().await
+            });
+            reign.tasks.insert(task.id(), key(name));
+            reign.running.insert(key(name), "uid".to_owned());
+            reign.stamps.insert(key(name), Stamp::default());
+        }
+        let ended = reign.actors.join_next().await.unwrap();
+        assert!(ended.is_err());
+        reign.ended(ended);
+        assert_eq!(reign.running.keys().collect::<Vec<_>>(), [&key("well")]);
+        assert_eq!(reign.stamps.keys().collect::<Vec<_>>(), [&key("well")]);
+        assert!(reign.later.contains_key(&key("broken")) && reign.tasks.len() == 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::DynamicObject};
 use serin_core::{
-    Timestamp,
+    Timestamp, WeightBps,
     release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
     traffic::Observation,
 };
@@ -25,17 +25,19 @@ use tokio::{
 };
 
 use super::{
+    absence::{Absence, missing_services},
     clock::Clock,
     commands,
     effects::{World, carry_out},
     ending::{WayToEnd, way_to_end},
-    journal::{Journal, JournalError},
-    setting::{Setting, router},
-    snapshot::{Place, Snapshot},
-    status::{Context, MAX_TIMELINE, line, status, took},
+    journal::{Journal, JournalError, Kept},
+    setting::{Run, Setting, router},
+    snapshot::{Snapshot, Stored},
+    status::{Context, status, took},
+    story::Story,
 };
 use crate::{
-    api::{CommandStatus, Release, ReleaseStatus, TimelineLine},
+    api::{CommandStatus, Release, ReleaseStatus},
     watch::{Selection, WatchTask, Watched, watch_all},
     workload::{Pair, trouble},
 };
@@ -44,6 +46,8 @@ use crate::{
 const PULSE: Duration = Duration::from_secs(1);
 /// Between two writes of a status in which only numbers changed.
 const REFRESH: Duration = Duration::from_secs(10);
+/// The same where nothing is measured: how long something still takes is a number as well.
+const REFRESH_QUIET: Duration = Duration::from_secs(60);
 /// Between two attempts to write a status that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
 
@@ -58,17 +62,6 @@ pub enum ActorEnd {
     Gone,
 }
 
-/// What a run is about.
-#[derive(Debug, Clone)]
-pub(crate) struct Run {
-    pub(crate) number: u64,
-    pub(crate) epoch: u64,
-    pub(crate) document_hash: String,
-    pub(crate) judged: String,
-    pub(crate) place: Place,
-    pub(crate) canary_replicas: i32,
-}
-
 /// One run of a release.
 pub struct Actor {
     setting: Setting,
@@ -78,12 +71,16 @@ pub struct Actor {
     journal: Journal,
     clock: Clock,
     known: Release,
-    timeline: VecDeque<TimelineLine>,
+    story: Story,
     last_command: Option<CommandStatus>,
     /// The generation of the document that was last compared with the run's.
     looked_at: Option<i64>,
     /// Why the run must end, whatever its judge says: the document or the canary's version was changed.
     changed: Option<String>,
+    /// What an effect that takes its time was last said to wait for.
+    noted: Option<String>,
+    /// Whether the canary is there to take its share.
+    absence: Absence,
     /// What others measure.
     polls: Polls,
     pods: Arc<Watched<Pod>>,
@@ -99,7 +96,7 @@ pub struct Actor {
     write_after: Option<Instant>,
     refreshed: Instant,
     has_news: bool,
-    /// That the judge's memory does not fit was said.
+    /// That the judge's memory cannot be stored was said.
     is_told_of_memory: bool,
     /// That a run which must end waits for stable was said.
     is_told_of_wait: bool,
@@ -109,7 +106,7 @@ pub struct Actor {
 
 struct Written {
     seq: u64,
-    outcome: Result<Box<Release>, JournalError>,
+    outcome: Result<Box<Kept>, JournalError>,
 }
 
 impl Actor {
@@ -151,7 +148,7 @@ impl Actor {
         Self {
             clock: Clock::start(engine.state().at),
             last_command: before.and_then(|status| status.last_command.clone()),
-            timeline: timeline.into(),
+            story: Story::after(timeline, setting.recorder.clone()),
             world: Arc::new(world),
             setting,
             run,
@@ -160,6 +157,8 @@ impl Actor {
             known,
             looked_at: None,
             changed: None,
+            noted: None,
+            absence: Absence::default(),
             polls,
             pods,
             routes,
@@ -188,6 +187,8 @@ impl Actor {
         let mut pods = self.pods.changes();
         self.look_at_release();
         self.look_at_workload();
+        // An edit by hand that was made while nobody led is no change any more.
+        self.look_at_route();
         self.turn();
         while !(self.engine.state().is_final() && self.backlog.is_empty() && !self.writing) {
             let now = self.clock.now();
@@ -229,10 +230,12 @@ impl Actor {
 
     /// A changed document, a command, a deletion.
     fn look_at_release(&mut self) {
-        let Some(release) = self.setting.releases.get(self.known.namespace(), self.known.name()) else { return };
-        if release.uid() != self.known.uid() {
+        let found = self.setting.releases.get(self.known.namespace(), self.known.name());
+        let Some(release) = found.filter(|found| found.uid() == self.known.uid()) else {
+            // Somebody took its finalizer away, or memory is older than this run: the next write of the status finds out which.
+            self.refresh_soon();
             return;
-        }
+        };
         if self.looked_at != Some(release.generation()) {
             self.looked_at = Some(release.generation());
             self.known.spec = release.spec.clone();
@@ -275,18 +278,22 @@ impl Actor {
         if canary.is_none() && matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. }) {
             self.must_end(&format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
         }
-        let stable_ready = stable.as_ref().map_or(0, |stable| stable.ready);
+        let [stable_service, canary_service] = missing_services(&self.setting.memory, self.known.namespace(), &self.run.place.traffic);
+        // Without its Service nothing reaches it, however many replicas are ready.
+        let stable_ready = stable.as_ref().filter(|_| stable_service.is_none()).map_or(0, |stable| stable.ready);
+        let has_traffic = self.engine.state().canary_has_traffic();
+        let absent = self.absence.see(canary.as_ref().map_or(0, |canary| canary.ready), has_traffic, std::time::Instant::now());
         let failing = self.pods.all().iter().find_map(|pod| trouble(pod)).map(|trouble| format!("pod {}: {}", trouble.pod, trouble.text));
         let canary_failure = match (&self.changed, &canary) {
             (Some(why), _) => Some(why.clone()),
             (None, None) => Some(format!("the canary's Deployment {} is gone", self.run.place.workload.canary)),
-            (None, Some(canary)) => failing.or_else(|| canary.trouble.clone()),
+            (None, Some(canary)) => canary_service.or(failing).or_else(|| canary.trouble.clone()).or(absent),
         };
         let ready = |one: Option<i32>| Some(one.map_or(0, |ready| u32::try_from(ready).unwrap_or(0)));
         let seen = WorkloadSeen {
             canary_ready: ready(canary.as_ref().map(|canary| canary.ready)),
-            stable_ready: ready(stable.as_ref().map(|stable| stable.ready)),
-            stable_failure: stable.map_or_else(|| Some("its Deployment is gone".to_owned()), |stable| stable.trouble),
+            stable_ready: ready(Some(stable_ready)),
+            stable_failure: stable.map_or_else(|| Some("its Deployment is gone".to_owned()), |stable| stable_service.or(stable.trouble)),
             canary_failure,
         };
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
@@ -306,13 +313,14 @@ impl Actor {
         }
     }
 
+    /// Something that happened before the run was taken up.
+    pub(crate) fn tell(&mut self, head: &str, detail: &str) {
+        self.say(head, detail);
+    }
+
     /// A line that is no decision.
     fn say(&mut self, head: &str, detail: &str) {
-        self.setting.recorder.tell(&self.known, head, detail);
-        self.timeline.push_back(line(self.clock.now(), head, detail));
-        if self.timeline.len() > MAX_TIMELINE {
-            self.timeline.pop_front();
-        }
+        self.story.say(&self.known, self.clock.now(), head, detail);
     }
 
     /// What was judged is no longer what is there. Whoever calls this looks at the workload next, which carries it out.
@@ -337,8 +345,10 @@ impl Actor {
     }
 
     fn look_at_route(&mut self) {
-        let Some(route) = self.routes.get(&self.world.route_namespace, self.world.router.lens().name()) else { return };
-        if let Some(weight) = self.world.router.seen(&route)
+        let route = self.routes.get(&self.world.route_namespace, self.world.router.lens().name());
+        // One that is gone gives the canary nothing; before the first list nothing is known.
+        let none = self.routes.silent_for().map(|_| WeightBps::ZERO);
+        if let Some(weight) = route.map_or(none, |route| self.world.router.seen(&route))
             && !matches!(self.engine.state().phase, Phase::Retiring)
         {
             for target in self.engine.plan().targets.clone() {
@@ -353,9 +363,15 @@ impl Actor {
         for (id, effect) in output.urgent.clone() {
             self.spawn(id, effect);
         }
+        let is_acted_on = !output.urgent.is_empty();
         for entry in &output.entries {
             if let Some((head, detail)) = narrate(entry, self.engine.plan()) {
-                self.say(&head, &detail);
+                let now = self.clock.now();
+                if is_acted_on {
+                    self.story.say(&self.known, now, &head, &detail);
+                } else {
+                    self.story.decided(&self.known, now, entry.seq, &head, &detail);
+                }
             }
         }
         if !output.entries.is_empty() || !output.effects.is_empty() {
@@ -367,7 +383,11 @@ impl Actor {
                 self.backlog.push_back((seq, Output { urgent: Vec::new(), ..output }));
             }
         }
-        let is_due = self.has_news && self.refreshed.elapsed() >= REFRESH;
+        let noted = std::mem::replace(&mut self.noted, self.world.note());
+        if noted != self.noted {
+            self.refresh_soon();
+        }
+        let is_due = self.refreshed.elapsed() >= if self.has_news { REFRESH } else { REFRESH_QUIET };
         if !self.backlog.is_empty() || is_due {
             self.write();
         }
@@ -384,22 +404,17 @@ impl Actor {
             return;
         }
         (self.writing, self.has_news, self.refreshed) = (true, false, Instant::now());
-        let mut status = self.status();
-        if !self.is_told_of_memory && status.engine.as_ref().is_some_and(crate::api::Engine::lacks_memory) {
-            self.is_told_of_memory = true;
-            let text = "the judge remembers more than a status can hold: should another controller take over, it judges anew from there";
-            self.say("memory", text);
-            status = self.status();
-        }
+        let (status, memory) = self.status();
         let (journal, known) = (self.journal.clone(), self.known.clone());
         let (seq, written) = (self.engine.state().seq, self.written.0.clone());
         tokio::spawn(async move {
-            let outcome = journal.write(&known, status).await.map(Box::new);
+            let outcome = journal.write(&known, status, memory).await.map(Box::new);
             let _ = written.send(Written { seq, outcome }).await;
         });
     }
 
-    fn status(&self) -> ReleaseStatus {
+    /// The status, and what the judge remembers.
+    fn status(&self) -> (ReleaseStatus, Option<String>) {
         let checkpoint = self.engine.trial().checkpoint();
         let snapshot = Snapshot {
             epoch: self.run.epoch,
@@ -411,7 +426,8 @@ impl Actor {
             checkpoint: Some(&checkpoint),
             seen: self.engine.now(),
         };
-        let timeline: Vec<TimelineLine> = self.timeline.iter().cloned().collect();
+        let Stored { engine, memory } = snapshot.store();
+        let timeline = self.story.lines();
         let note = self.world.note();
         let context = Context {
             generation: self.known.generation(),
@@ -419,20 +435,31 @@ impl Actor {
             before: self.known.status.as_ref(),
             timeline: &timeline,
             last_command: self.last_command.as_ref(),
-            engine: snapshot.store(),
+            engine,
             note: note.as_deref(),
         };
-        status(&self.engine, context)
+        (status(&self.engine, context), memory)
     }
 
     /// A status was written, or not.
     fn stored(&mut self, written: Written) -> Option<ActorEnd> {
         self.writing = false;
         match written.outcome {
-            Ok(object) => {
+            Ok(kept) => {
+                let Kept { object, lacking } = *kept;
+                if let Some(why) = lacking
+                    && !std::mem::replace(&mut self.is_told_of_memory, true)
+                {
+                    self.say(
+                        "memory",
+                        &format!("what the judge remembers cannot be stored: {why}; another controller that takes over goes on without what is missing"),
+                    );
+                    self.refresh_soon();
+                }
                 self.known.status = object.status;
                 self.known.metadata.resource_version = object.metadata.resource_version;
                 self.write_after = None;
+                self.story.durable(&self.known, written.seq);
                 while self.backlog.front().is_some_and(|(seq, _)| *seq <= written.seq) {
                     let Some((_, batch)) = self.backlog.pop_front() else { break };
                     for (id, effect) in batch.effects {

@@ -22,7 +22,7 @@ use serin_engine::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{preflight, snapshot::Place};
@@ -33,7 +33,10 @@ use crate::{
 
 /// The engine asks again after five seconds; an answer must come before.
 const ROUTER_PATIENCE: Duration = Duration::from_millis(4_800);
+const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// A release that is gone has nobody who could be told: its traffic is tried to be taken back for so long.
+const ABANDONED_AFTER: Duration = Duration::from_mins(15);
 /// Until it is said what stable still lacks; then it goes on waiting.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// After gateways have said that they took the route, requests that they had already sent on are still on their way.
@@ -104,14 +107,22 @@ impl World {
     /// Takes the traffic back without a decision of the release, because the release is gone, and lets the route go in the same write: a release
     /// of the same name that is created again is another one.
     pub(super) async fn abandon(&self) {
-        for _ in 0..3 {
-            let moved = timeout(ROUTER_PATIENCE, self.router.let_go(EffectId(u64::MAX))).await;
-            if matches!(moved, Ok(Ok(()))) {
-                let _ = self.pair.scale_canary(self.canary_replicas).await;
-                return;
-            }
+        let end = Instant::now() + ABANDONED_AFTER;
+        let mut wait = FIRST_RETRY;
+        while Instant::now() < end {
+            let why = match timeout(ROUTER_PATIENCE, self.router.let_go(EffectId(u64::MAX))).await {
+                Ok(Ok(())) => {
+                    let _ = self.pair.scale_canary(self.canary_replicas).await;
+                    return;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => slow().text,
+            };
+            tracing::error!(route = self.router.lens().name(), %why, "the release is gone and its traffic could not be taken back yet");
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_RETRY);
         }
-        tracing::error!(route = self.router.lens().name(), "the release is gone and its traffic could not be taken back");
+        tracing::error!(route = self.router.lens().name(), "given up: give the canary no weight by hand");
     }
 
     async fn deploy(&self) -> Result<(), Fault> {
@@ -132,8 +143,25 @@ impl World {
         }
     }
 
+    /// Is not given up for what may pass, such as a role that is not bound: the route would belong to the release for ever. What is waited for is in
+    /// the status.
     async fn stop_canary(&self, id: EffectId) -> Result<(), Fault> {
         self.unwanted.send_replace(true);
+        let mut wait = FIRST_RETRY;
+        loop {
+            match self.try_to_stop_canary(id).await {
+                Err(fault) if fault.retryable => self.set_note(Some(fault.text)),
+                outcome => {
+                    self.set_note(None);
+                    return outcome;
+                }
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    async fn try_to_stop_canary(&self, id: EffectId) -> Result<(), Fault> {
         {
             let _one_at_a_time = self.scaling.lock().await;
             match self.pair.scale_canary(self.canary_replicas).await {
@@ -147,7 +175,7 @@ impl World {
 
     /// See the module. Ends when it is done.
     async fn retire(&self, id: EffectId) {
-        let mut wait = Duration::from_millis(200);
+        let mut wait = FIRST_RETRY;
         while let Err(why) = self.try_to_retire(id).await {
             tracing::warn!(%why, "the old version is not retired yet");
             self.set_note(Some(why));
@@ -158,21 +186,31 @@ impl World {
     }
 
     async fn try_to_retire(&self, id: EffectId) -> Result<(), String> {
-        let is_over = self.router.note().await.map_err(|error| error.to_string())?.is_some_and(|note| note.done);
-        if is_over {
+        let note = self.router.note().await.map_err(|error| error.to_string())?;
+        if note.as_ref().is_some_and(|note| note.done) {
             return Ok(());
         }
+        let is_handed_over = note.is_some_and(|note| note.handed_over);
         match self.pair.promote(&self.judged).await {
             Ok(()) => {}
             // All that there was to do it to is gone, as after its namespace was deleted.
             Err(PairError::Missing(_)) if self.pair.stable().is_none() && self.router.is_gone().await.is_ok_and(|is_gone| is_gone) => {
                 return Ok(());
             }
+            // Nothing is left to take from: whoever is ready serves.
+            Err(error) if !is_handed_over && self.pair.is_canary_lost() => {
+                self.router.hand_over(id).await.map_err(|error| error.to_string())?;
+                return Err(format!("{error}; stable serves as it is"));
+            }
             Err(error) => return Err(error.to_string()),
         }
         self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
-        if timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)).await.is_err() {
-            return Err(self.unsettled());
+        tokio::select! {
+            settled = timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)) => settled.map_err(|_| self.unsettled())?,
+            () = self.pair.canary_lost(), if !is_handed_over => {
+                self.router.hand_over(id).await.map_err(|error| error.to_string())?;
+                return Err("no replica of the canary is ready: stable serves before all its replicas run what was judged".to_owned());
+            }
         }
         self.set_note(Some("the route to send everything to stable, which is the judged version now".to_owned()));
         self.router.hand_over(id).await.map_err(|error| error.to_string())?;
@@ -182,7 +220,10 @@ impl World {
         }
         sleep(SETTLE).await;
         self.set_note(Some("the canary to be scaled back".to_owned()));
-        self.pair.scale_canary(self.canary_replicas).await.map_err(|error| error.to_string())?;
+        match self.pair.scale_canary(self.canary_replicas).await {
+            Ok(()) | Err(PairError::Missing(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
         self.let_go(id).await.map_err(|fault| fault.text)
     }
 

@@ -1,25 +1,31 @@
 //! One run of a release in a cluster.
 //!
-//! `snapshot` is what the status holds of the engine, `status` what people read there; `journal` writes it, guarded; `actor` is the loop, `ending`
-//! says how it ends early, `effects` carries out what it decides, `preflight` looks before it begins, `setting` is what runs have in common. One turn of the loop is that of the engine on one machine: moves to stable
-//! at once, then the status with the new state, then all else. If the status cannot be written, only moves to stable go on.
+//! `snapshot` is what the status holds of the engine, `status` what people read there; `journal` writes it, guarded, and `memory` what has no
+//! room in it; `actor` is the loop, `ending` says how it ends early, `absence` notices what is not there to take traffic, `effects` carries out what
+//! it decides, `preflight` looks before it begins, `story` is what people are told, `setting` is what runs have in common. One turn of the loop is
+//! that of the engine on one machine: moves to stable at once, then the status with the new state, then all else. If the status cannot be
+//! written, only moves to stable go on.
 
+mod absence;
 mod actor;
 mod clock;
 mod commands;
 mod effects;
 mod ending;
 mod journal;
+mod memory;
 mod preflight;
 mod setting;
 mod snapshot;
 mod status;
+mod story;
 
+pub(crate) use actor::now;
 pub use actor::{Actor, ActorEnd};
-pub(crate) use actor::{Run, now};
 pub(crate) use commands::{Asked, pending};
 pub use commands::{Wish, annotation};
+pub(crate) use memory::{Recalled, recall};
 pub use setting::Setting;
-pub(crate) use setting::router;
-pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot};
-pub use status::{Context, MAX_TIMELINE, idle, invalid, status};
+pub(crate) use setting::{Run, router};
+pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot, Stored};
+pub use status::{Context, MAX_HISTORY, MAX_TIMELINE, idle, invalid, status};

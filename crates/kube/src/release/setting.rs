@@ -1,10 +1,10 @@
-//! What runs have in common, and the router that one has of it.
+//! What a run is about, what runs have in common, and the router that one has of it.
 
 use std::sync::Arc;
 
 use kube::Client;
 
-use super::actor::Run;
+use super::snapshot::Place;
 use crate::{
     api::Release,
     controller::Recorder,
@@ -28,6 +28,17 @@ pub struct Setting {
     pub epoch: u64,
     /// Tells the cluster what happens.
     pub recorder: Recorder,
+}
+
+/// What a run is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) number: u64,
+    pub(crate) epoch: u64,
+    pub(crate) document_hash: String,
+    pub(crate) judged: String,
+    pub(crate) place: Place,
+    pub(crate) canary_replicas: i32,
 }
 
 /// The router of a run.

@@ -7,10 +7,12 @@ use serin_core::{
 };
 
 use super::clock::rfc3339;
-use crate::api::{CommandStatus, Condition, CriterionStatus, Engine, ReleaseStatus, TimelineLine};
+use crate::api::{CommandStatus, Condition, CriterionStatus, Engine, PastRun, ReleaseStatus, TimelineLine};
 
 /// Lines of the timeline that the status keeps.
 pub const MAX_TIMELINE: usize = 50;
+/// Runs that are over that the status keeps.
+pub const MAX_HISTORY: usize = 10;
 /// Criteria that the status shows.
 const MAX_CRITERIA: usize = 60;
 /// Characters of a text in the status.
@@ -59,6 +61,7 @@ pub fn status(release: &Release, context: Context<'_>) -> ReleaseStatus {
     };
     let reason = cut(&context.note.map_or_else(|| reason.clone(), |note| format!("{reason}; {note}")));
     let phase = phase_word(release).to_owned();
+    let history = history(release, &context, &phase, &reason);
     let assessment = release.trial().assessment();
     let mut criteria: Vec<_> = assessment
         .criteria
@@ -83,8 +86,27 @@ pub fn status(release: &Release, context: Context<'_>) -> ReleaseStatus {
         criteria,
         timeline: context.timeline.iter().rev().take(MAX_TIMELINE).rev().cloned().collect(),
         last_command: context.last_command.cloned(),
+        history,
         engine: Some(context.engine),
     }
+}
+
+/// The runs that are over: those before, and this one if it is.
+fn history(release: &Release, context: &Context<'_>, outcome: &str, reason: &str) -> Vec<PastRun> {
+    let before = context.before.map(|before| before.history.as_slice()).unwrap_or_default();
+    let mut history: Vec<PastRun> = before.iter().filter(|past| past.run != context.run).cloned().collect();
+    let state = release.state();
+    if state.is_final() {
+        history.push(PastRun {
+            run: context.run,
+            version: context.engine.template_hash.clone(),
+            outcome: outcome.to_owned(),
+            reason: reason.to_owned(),
+            began: rfc3339(state.began_at),
+            ended: rfc3339(state.ended_at.unwrap_or(state.at)),
+        });
+    }
+    history.split_off(history.len().saturating_sub(MAX_HISTORY))
 }
 
 /// The status of a release that has nothing to do: nothing has begun, or what has is over and nothing has changed since.

@@ -58,12 +58,13 @@ impl Lens for GatewayLens {
     }
 
     /// Every gateway that reports about the route.
-    fn accepted(&self, object: &Value) -> Result<(), String> {
+    fn accepted(&self, object: &Value, is_retreat: bool) -> Result<(), String> {
         let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
         let parents = object.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten();
         for parent in parents {
             let controller = parent.get("controllerName").and_then(Value::as_str).unwrap_or("a gateway");
-            conditions(Some(parent), generation, controller, &["Accepted", "ResolvedRefs"])?;
+            let types: &[&str] = if is_retreat { &["Accepted"] } else { &["Accepted", "ResolvedRefs"] };
+            conditions(Some(parent), generation, controller, types)?;
         }
         Ok(())
     }

@@ -116,7 +116,7 @@ impl Lens for IngressNginxLens {
     }
 
     /// ingress-nginx reports addresses, not what it has taken.
-    fn accepted(&self, _object: &Value) -> Result<(), String> {
+    fn accepted(&self, _object: &Value, _is_retreat: bool) -> Result<(), String> {
         Ok(())
     }
 

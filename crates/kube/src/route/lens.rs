@@ -44,12 +44,13 @@ pub trait Lens: Debug + Send + Sync {
         self.shifted(object, WeightBps::ZERO, self.has_matches()).map(drop)
     }
 
-    /// Whether those who carry the object out say that they have taken its current generation.
+    /// Whether those who carry the object out say that they have taken its current generation. `is_retreat`: the canary is to have nothing, so that
+    /// it does not matter whether its Service can be found.
     ///
     /// # Errors
     /// Who has not, or why it was refused.
-    fn accepted(&self, object: &Value) -> Result<(), String> {
-        accepted(object)
+    fn accepted(&self, object: &Value, is_retreat: bool) -> Result<(), String> {
+        accepted(object, is_retreat)
     }
 
     /// What to do about an object that cannot be used.
@@ -116,13 +117,15 @@ pub fn difference(before: &Value, after: &Value) -> Map<String, Value> {
 }
 
 /// By the conventions of most kinds: `status.observedGeneration`, and conditions that say what is not so.
-fn accepted(object: &Value) -> Result<(), String> {
+fn accepted(object: &Value, is_retreat: bool) -> Result<(), String> {
     let number = |at: &str| object.pointer(at).and_then(Value::as_i64);
     let generation = number("/metadata/generation").unwrap_or(0);
     if let Some(observed) = number("/status/observedGeneration").filter(|observed| *observed < generation) {
         return Err(format!("its controller has not looked at generation {generation} yet, only at {observed}"));
     }
-    conditions(object.pointer("/status"), generation, "its controller", &["Accepted", "ResolvedRefs", "Valid", "Reconciled"])
+    let types: &[&str] =
+        if is_retreat { &["Accepted", "Valid", "Reconciled"] } else { &["Accepted", "ResolvedRefs", "Valid", "Reconciled"] };
+    conditions(object.pointer("/status"), generation, "its controller", types)
 }
 
 /// Conditions of these types that are about an older generation, or not `True`.
@@ -198,13 +201,13 @@ mod tests {
     #[test]
     fn what_controllers_say_is_listened_to() {
         let object = |status: Value| json!({"metadata": {"generation": 3}, "status": status});
-        assert_eq!(accepted(&object(json!({}))), Ok(()));
-        assert_eq!(accepted(&object(json!({"observedGeneration": 3}))), Ok(()));
-        assert!(accepted(&object(json!({"observedGeneration": 2}))).unwrap_err().contains("generation 3"));
+        assert_eq!(accepted(&object(json!({})), false), Ok(()));
+        assert_eq!(accepted(&object(json!({"observedGeneration": 3})), false), Ok(()));
+        assert!(accepted(&object(json!({"observedGeneration": 2})), false).unwrap_err().contains("generation 3"));
         let condition = |of: &str, status: &str, observed: Value| json!({"conditions": [{"type": of, "status": status, "observedGeneration": observed}]});
-        assert!(accepted(&object(condition("Reconciled", "False", json!("3")))).is_err());
-        assert!(accepted(&object(condition("Reconciled", "True", json!("2")))).is_err());
-        assert_eq!(accepted(&object(condition("Reconciled", "True", json!("3")))), Ok(()));
-        assert_eq!(accepted(&object(condition("Odd", "False", json!(1)))), Ok(()));
+        assert!(accepted(&object(condition("Reconciled", "False", json!("3"))), false).is_err());
+        assert!(accepted(&object(condition("Reconciled", "True", json!("2"))), false).is_err());
+        assert_eq!(accepted(&object(condition("Reconciled", "True", json!("3"))), false), Ok(()));
+        assert_eq!(accepted(&object(condition("Odd", "False", json!(1))), false), Ok(()));
     }
 }

@@ -179,7 +179,7 @@ impl ObjectRouter {
         loop {
             let latest = self.latest.load(Ordering::SeqCst);
             let Some(route) = self.find().await? else { return self.share_of_none() };
-            match self.lens.accepted(&whole(&route)) {
+            match self.lens.accepted(&whole(&route), self.asked_for_nothing()) {
                 Ok(()) => {
                     let share = self.share(&route)?;
                     self.wrote(&route, latest);
@@ -302,8 +302,12 @@ impl ObjectRouter {
 
     /// What a route that is gone gives the canary: nothing, which proves a move to stable, but no other.
     fn share_of_none(&self) -> Result<WeightBps, RouterError> {
+        if self.asked_for_nothing() { Ok(WeightBps::ZERO) } else { Err(self.gone()) }
+    }
+
+    fn asked_for_nothing(&self) -> bool {
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.is_some_and(|asked| asked.weight.is_zero() && !asked.matches) { Ok(WeightBps::ZERO) } else { Err(self.gone()) }
+        asked.is_some_and(|asked| asked.weight.is_zero() && !asked.matches)
     }
 
     /// What has to change; `None`: nothing.
@@ -347,7 +351,8 @@ impl ObjectRouter {
     }
 
     fn gone(&self) -> RouterError {
-        RouterError::Refused(format!("there is no {}; create it again", self.called))
+        // It may be on its way: whoever replaces it by deleting it first creates it again.
+        RouterError::Unreachable(format!("there is no {}; create it again", self.called))
     }
 }
 

@@ -78,3 +78,24 @@ async fn a_route_that_is_gone_proves_that_traffic_is_back_and_nothing_else() {
     router.expect(WeightBps::ZERO, false);
     assert_eq!(router.share_of_none().unwrap(), WeightBps::ZERO);
 }
+
+#[tokio::test]
+async fn a_gateway_that_does_not_find_the_canary_is_no_hindrance_to_a_retreat() {
+    let with = |kind: &str, status: &str, observed: i64| {
+        let condition = json!({"type": kind, "status": status, "reason": "BackendNotFound", "observedGeneration": observed});
+        let mut route = route(UID, 5, Some(7), Some(0));
+        route.metadata.generation = Some(5);
+        route.data["status"] = json!({"parents": [{"controllerName": "c", "conditions": [condition]}]});
+        route
+    };
+    for (kind, status, observed, raise, retreat) in [
+        ("Accepted", "True", 5, true, true),
+        ("Accepted", "False", 5, false, false),
+        ("Accepted", "True", 4, false, false),
+        ("ResolvedRefs", "False", 5, false, true),
+    ] {
+        let route = whole(&with(kind, status, observed));
+        let accepted = |is_retreat| router().lens.accepted(&route, is_retreat).is_ok();
+        assert_eq!((accepted(false), accepted(true)), (raise, retreat), "{kind} {status} {observed}");
+    }
+}

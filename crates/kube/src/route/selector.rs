@@ -66,7 +66,7 @@ impl Lens for SelectorLens {
     }
 
     /// Endpoints follow within moments, and nothing reports about it.
-    fn accepted(&self, _object: &Value) -> Result<(), String> {
+    fn accepted(&self, _object: &Value, _is_retreat: bool) -> Result<(), String> {
         Ok(())
     }
 

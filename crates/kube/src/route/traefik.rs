@@ -44,7 +44,7 @@ impl Lens for TraefikLens {
     }
 
     /// Traefik reports nothing about them.
-    fn accepted(&self, _object: &Value) -> Result<(), String> {
+    fn accepted(&self, _object: &Value, _is_retreat: bool) -> Result<(), String> {
         Ok(())
     }
 

@@ -57,6 +57,8 @@ pub struct ArmSeen {
     pub ready: i32,
     /// Whether all that is asked for is there, and nothing else.
     pub settled: bool,
+    /// The same, by a status that may be older than the last change. Anybody's annotation is a change for a moment.
+    pub complete: bool,
     /// The version of its template.
     pub version: String,
     /// Labels that its pods have, as a selector.
@@ -86,7 +88,7 @@ pub enum PairError {
 
 impl Pair {
     /// The pair of a release, from memory: nothing is asked. `arm_labels`: names of the labels by which the router tells the versions apart; those
-    /// of the Deployments' selectors are added. `fence` is asked after a conflict, before another attempt.
+    /// of the Deployments' selectors are added. `fence` is asked before every write.
     #[must_use]
     pub fn new(
         client: &Client,
@@ -172,6 +174,11 @@ impl Pair {
     /// # Errors
     /// If it cannot be found or written.
     pub async fn promote(&self, version: &str) -> Result<(), PairError> {
+        let stable = self.fresh(&self.stable).await?;
+        // What was promoted already needs no canary to be copied from.
+        if version_of(stable.data.pointer("/spec/template").unwrap_or(&Value::Null), &self.arm_labels) == version {
+            return Ok(());
+        }
         let judged = self.judged(version).await?;
         self.change(&self.stable, |found| {
             let before = found.data.pointer("/spec/template").cloned().unwrap_or_default();
@@ -197,16 +204,39 @@ impl Pair {
         }
     }
 
+    /// Whether the canary has no ready replica while stable has one.
+    #[must_use]
+    pub fn is_canary_lost(&self) -> bool {
+        self.canary().is_none_or(|canary| canary.ready == 0) && self.stable().is_some_and(|stable| stable.ready > 0)
+    }
+
+    /// Returns once that has been so for a while. Ends by being dropped.
+    pub async fn canary_lost(&self) {
+        let mut changes = self.watched.changes();
+        let mut since = None;
+        loop {
+            since = self.is_canary_lost().then(|| since.unwrap_or_else(Instant::now));
+            let wait = match since {
+                Some(since) if since.elapsed() >= STEADY => return,
+                Some(since) => STEADY.saturating_sub(since.elapsed()),
+                None => LOOK_AGAIN,
+            };
+            let _ = timeout(wait, changes.changed()).await;
+        }
+    }
+
     /// Returns once the canary has had this many replicas, all of this version and ready, for a second: what is ready for a moment between two
     /// crashes is to get no traffic. Ends by being dropped.
     pub async fn canary_settled(&self, version: &str, replicas: i32) {
         let mut changes = self.watched.changes();
-        let is_settled = || self.canary().is_some_and(|canary| canary.settled && canary.wanted == replicas && canary.version == version);
         let mut since = None;
         loop {
-            since = if is_settled() { since.or_else(|| Some(Instant::now())) } else { None };
+            let canary = self.canary().filter(|canary| canary.complete && canary.wanted == replicas && canary.version == version);
+            since = canary.as_ref().map(|_| since.unwrap_or_else(Instant::now));
             let wait = match since {
-                Some(since) if since.elapsed() >= STEADY => return,
+                Some(since) if since.elapsed() >= STEADY && canary.is_some_and(|canary| canary.settled) => return,
+                // Steady, but its last change is not in its status yet: that is a change to wait for.
+                Some(since) if since.elapsed() >= STEADY => LOOK_AGAIN,
                 Some(since) => STEADY.saturating_sub(since.elapsed()),
                 None => LOOK_AGAIN,
             };
@@ -245,6 +275,10 @@ impl Pair {
         loop {
             let found = self.fresh(name).await?;
             let Some(mut patch) = change(&found) else { return Ok(()) };
+            // After reading and before writing: whoever was replaced since then meets a conflict, also a process that stood still meanwhile.
+            if !self.fence.holds().await {
+                return Err(ApiError::not_leading().into());
+            }
             if let Some(fields) = patch.as_object_mut() {
                 fields.insert("metadata".to_owned(), json!({"resourceVersion": found.metadata.resource_version}));
             }
@@ -254,9 +288,6 @@ impl Pair {
                 Ok(_) => return Ok(()),
                 Err(ApiError::Conflict(_)) if conflicts < CONFLICTS => {
                     conflicts += 1;
-                    if !self.fence.holds().await {
-                        return Err(ApiError::not_leading().into());
-                    }
                     tokio::time::sleep(Duration::from_millis(2 + rand::random_range(0..20 * u64::from(conflicts)))).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -307,10 +338,12 @@ fn seen(deployment: &DynamicObject, arm_labels: &BTreeSet<String>) -> ArmSeen {
         })
         .map(|one| format!("{}: {}", text(one, "reason"), text(one, "message")))
         .next();
+    let complete = total == wanted && updated == wanted && available == wanted;
     ArmSeen {
         wanted,
         ready: number("/status/readyReplicas"),
-        settled: is_observed && total == wanted && updated == wanted && available == wanted,
+        settled: is_observed && complete,
+        complete,
         version: version_of(deployment.data.pointer("/spec/template").unwrap_or(&Value::Null), arm_labels),
         selector: selector_of(deployment),
         trouble: trouble.filter(|_| is_observed),
@@ -367,6 +400,8 @@ mod tests {
             let mut other = all.clone();
             other[field] = json!(value);
             assert!(!of_two(&other).settled, "{field}");
+            // Somebody's annotation makes the status an older one without a replica less.
+            assert_eq!(of_two(&other).complete, field == "observedGeneration", "{field}");
         }
         assert!(!of_two(&json!({})).settled);
         assert_eq!(of_two(&json!({})).selector, "app=checkout,track=canary");
@@ -389,3 +424,7 @@ mod tests {
         assert_eq!(patch, expected);
     }
 }
+
+#[cfg(test)]
+#[path = "pair_tests.rs"]
+mod conflicts;

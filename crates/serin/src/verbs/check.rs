@@ -2,12 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use serin_core::{
-    forecast::warnings,
-    plan::Plan,
-    release::{Check, CheckStatus},
-};
-use serin_engine::preflight::static_checks;
+use serin_core::release::CheckStatus;
+use serin_engine::preflight::{forecast, static_checks};
 use serin_spec::validated::ClusterRelease;
 
 use super::StateArg;
@@ -60,7 +56,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 
 /// A document for a cluster: what can be said without asking one.
 fn cluster(name: &str, release: &ClusterRelease, output: Output) -> anyhow::Result<ExitCode> {
-    let checks: Vec<Check> = forecast(&release.plan).collect();
+    let checks = forecast(&release.plan);
     match output {
         Output::Json => {
             output::data(&serde_json::json!({"document": name, "valid": true, "cluster": true, "checks": checks}).to_string())?;
@@ -71,15 +67,4 @@ fn cluster(name: &str, release: &ClusterRelease, output: Output) -> anyhow::Resu
         }
     }
     Ok(exit::code(exit::SUCCEEDED))
-}
-
-/// What so much traffic as is expected cannot decide.
-fn forecast(plan: &Plan) -> impl Iterator<Item = Check> {
-    let warning = |warning: serin_core::forecast::Warning| Check {
-        name: "forecast".to_owned(),
-        status: CheckStatus::Warn,
-        detail: warning.text,
-        hint: Some(warning.help),
-    };
-    warnings(plan).into_iter().map(warning)
 }

@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
         Arc, Mutex,
@@ -32,6 +32,7 @@ const ROUTES: &str = "gateway.networking.k8s.io/v1";
 
 /// Manifests that ship.
 const CRD: &str = include_str!("../../../../charts/serin/crds/releases.yaml");
+const MEMORIES: &str = include_str!("../../../../charts/serin/crds/releasememories.yaml");
 const RBAC: &str = include_str!("../../../../charts/serin/rbac.yaml");
 
 /// A cluster with the resource, the role, and both versions of the shop; stable serves.
@@ -58,6 +59,7 @@ impl Shop {
     pub(crate) fn open_with(test: &str, options: Options) -> Option<Self> {
         let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
         cluster.apply(CRD);
+        cluster.apply(MEMORIES);
         cluster.until("the resource", || {
             let crd = cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "releases.serin.dev")?;
             let conditions = crd["status"]["conditions"].as_array()?.clone();
@@ -113,12 +115,17 @@ spec:
 
     /// Starts a controller; its number is its place in the order of starts.
     pub(crate) fn controller(&self) -> usize {
+        self.controller_at(&self.cluster.service_account("serin", "controller"), "4s")
+    }
+
+    /// Starts a controller that finds the API server there, with a lease of this duration.
+    pub(crate) fn controller_at(&self, kubeconfig: &Path, lease: &str) -> usize {
         let mut all = self.controllers.lock().unwrap();
         let log = self.cluster.path().join(format!("controller-{}.log", all.len()));
         let file = File::create(&log).unwrap();
         let child = Command::new(SERIN)
-            .args(["controller", "--all-namespaces", "--lease-namespace=serin", "--lease-duration=4s"])
-            .env("KUBECONFIG", self.cluster.service_account("serin", "controller"))
+            .args(["controller", "--all-namespaces", "--lease-namespace=serin", &format!("--lease-duration={lease}")])
+            .env("KUBECONFIG", kubeconfig)
             .env("SERIN_LOG", "info")
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -126,6 +133,11 @@ spec:
             .unwrap();
         all.push(Controller { child, log });
         all.len() - 1
+    }
+
+    /// Sends a signal to a controller.
+    pub(crate) fn signal(&self, controller: usize, signal: rustix::process::Signal) {
+        serin_testkit::processes::signal(self.controllers.lock().unwrap()[controller].child.id(), signal);
     }
 
     /// Ends a controller by SIGKILL.

@@ -4,16 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serin_core::judge::{CriterionAssessment, Verdict};
 use serin_engine::{
-    process::own_use,
+    measure::{self, CONTENT_TYPE, Kind, Page, count, truth},
     run::StatusReport,
     serve::{ServiceState, ServiceStatus},
 };
 
-use super::{
-    Measured,
-    measured::{Histogram, OfService},
-    text::{CONTENT_TYPE, Kind, Page, count},
-};
+use super::{Measured, measured::OfService};
 use crate::{answer::Answer, ops::fresh, problem::Problem, shared::Shared};
 
 const STATES: [(ServiceState, &str); 5] = [
@@ -153,7 +149,7 @@ fn write_events(page: &mut Page, services: &BTreeMap<String, OfService>) {
     let help = "Time from the decision to roll back until routers were read back without traffic to the canary.";
     let mut family = page.family("serin_rollback_traffic_zero_seconds", Kind::Histogram, help);
     for (service, one) in services {
-        write_histogram(&mut family, &[("service", service)], &one.traffic_zero);
+        family.histogram(&[("service", service)], &one.traffic_zero);
     }
 }
 
@@ -163,7 +159,7 @@ fn write_api(page: &mut Page, measured: &Measured, streams: usize, waiting: usiz
         family.series(&[("route", route), ("status", &status.to_string())], count(number));
     }
     let help = "Time until API requests were answered.";
-    write_histogram(&mut page.family("serin_api_request_seconds", Kind::Histogram, help), &[], &measured.times());
+    page.family("serin_api_request_seconds", Kind::Histogram, help).histogram(&[], &measured.times());
     let [in_flight, denied, lagged, missed] = measured.totals();
     page.family("serin_api_requests_in_flight", Kind::Gauge, "API requests that are being worked on.").series(&[], count(in_flight));
     page.family("serin_api_authentication_failures_total", Kind::Counter, "API requests without a valid identity.")
@@ -179,32 +175,10 @@ fn write_api(page: &mut Page, measured: &Measured, streams: usize, waiting: usiz
     page.family("serin_config_reload_failed", Kind::Gauge, help).series(&[], truth(measured.is_config_failed()));
 }
 
-/// The names are those that Prometheus' own libraries use.
 fn write_process(page: &mut Page) {
-    let (cpu, memory) = own_use().map_or((None, None), |(cpu, memory)| (Some(cpu), Some(count(memory))));
-    page.family("process_cpu_seconds_total", Kind::Counter, "Processor time of the daemon.").series(&[], cpu);
-    page.family("process_resident_memory_bytes", Kind::Gauge, "Memory of the daemon.").series(&[], memory);
-    let files = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
-    page.family("process_open_fds", Kind::Gauge, "Open files of the daemon.").series(&[], files);
+    measure::write_process(page, "daemon");
     let help = "The version, as a label.";
     page.family("serin_build_info", Kind::Gauge, help).series(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-}
-
-fn write_histogram(family: &mut super::text::Family<'_>, labels: &[(&str, &str)], histogram: &Histogram) {
-    let (buckets, all, sum) = histogram.cumulative();
-    let mut with_bound = |bound: &str, number: u64| {
-        let labels: Vec<(&str, &str)> = labels.iter().copied().chain([("le", bound)]).collect();
-        family.suffixed("_bucket", &labels, count(number));
-    };
-    for (bound, number) in buckets {
-        with_bound(&bound.to_string(), number);
-    }
-    with_bound("+Inf", all);
-    family.suffixed("_sum", labels, sum).suffixed("_count", labels, count(all));
-}
-
-fn truth(is: bool) -> f64 {
-    if is { 1.0 } else { 0.0 }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Counts what only events tell: how long it takes until the canary has no traffic, and what failed on the way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use serin_core::{
-    Timestamp,
-    release::{Entry, Event},
+use serin_core::release::Event;
+use serin_engine::{
+    measure::WaysBack,
+    serve::{EventId, ServerEvent},
 };
-use serin_engine::serve::{EventId, ServerEvent};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Measured;
@@ -14,13 +14,13 @@ use crate::shared::Shared;
 
 /// Reads events until the server is gone. One that falls behind goes on where it was, or says that it missed some.
 pub(crate) async fn watch(shared: Arc<Shared>) {
-    let mut counter = Counter { measured: Arc::clone(&shared.measured), decided: BTreeMap::new() };
+    let mut counter = Counter { measured: Arc::clone(&shared.measured), ways_back: WaysBack::default() };
     let mut at: Option<EventId> = None;
     loop {
         let mut subscription = shared.server.events(at);
         if subscription.reset {
             shared.measured.events_missed();
-            counter.decided.clear();
+            counter.ways_back = WaysBack::default();
         }
         at = Some(subscription.newest);
         subscription.missed.iter().for_each(|event| counter.count(event));
@@ -37,60 +37,38 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     }
 }
 
-/// Decisions that are waited for.
-const MOST_DECIDED: usize = 4_096;
-
 struct Counter {
     measured: Arc<Measured>,
-    /// When a service's release was decided to be taken back.
-    decided: BTreeMap<String, Timestamp>,
+    ways_back: WaysBack,
 }
 
 impl Counter {
     fn count(&mut self, event: &ServerEvent) {
         let Some(entry) = &event.entry else { return };
-        let took_ms = self.took_ms(&event.service, entry);
+        let took_s = self.ways_back.took_s(&event.service, entry);
         self.measured.of_service(&event.service, |service| {
             service.journal_entries += 1;
             service.effect_errors += u64::from(matches!(entry.event, Event::Failed { .. }));
-            if let Some(ms) = took_ms {
-                service.traffic_zero.add(f64::from(u32::try_from(ms).unwrap_or(u32::MAX)) / 1_000.0);
+            if let Some(seconds) = took_s {
+                service.traffic_zero.add(seconds);
             }
         });
-    }
-
-    /// For the entry that proves that traffic is back: the milliseconds since that was decided.
-    fn took_ms(&mut self, service: &str, entry: &Entry) -> Option<u64> {
-        match entry.event {
-            Event::RollbackDecided { .. } => {
-                // Every service may go back at the same time; those that were deleted meanwhile never finish.
-                if self.decided.len() >= MOST_DECIDED {
-                    self.decided.clear();
-                }
-                self.decided.insert(service.to_owned(), entry.at);
-                None
-            }
-            Event::TrafficReturned => self.decided.remove(service).map(|decided| entry.at.ms_since(decided)),
-            // A release that is over leaves nothing to wait for.
-            Event::Began { .. } | Event::RolledBack | Event::Succeeded => {
-                self.decided.remove(service);
-                None
-            }
-            _ => None,
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serin_core::release::{Cause, CauseKind, EffectId};
+    use serin_core::{
+        Timestamp,
+        release::{Cause, CauseKind, EffectId, Entry},
+    };
 
     use super::*;
 
     #[test]
     fn the_way_back_is_timed_and_failures_are_counted() {
         let measured = Arc::new(Measured::default());
-        let mut counter = Counter { measured: Arc::clone(&measured), decided: BTreeMap::new() };
+        let mut counter = Counter { measured: Arc::clone(&measured), ways_back: WaysBack::default() };
         let mut happen = |at, event: Option<Event>| {
             let entry = event.map(|event| Entry { seq: 1, epoch: 1, at: Timestamp(at), event });
             let event = ServerEvent {

@@ -2,12 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serin_core::{
-    forecast::warnings,
-    plan::Plan,
-    release::{Check, CheckStatus},
-};
 use serin_engine::{
+    preflight::forecast,
     run::{Document, plain},
     serve::Applied,
 };
@@ -30,7 +26,7 @@ pub(super) async fn apply(call: &Call) -> Result<Answer, Problem> {
     let who = call.who(wish.reason.as_deref())?;
     let dry_run = wish.dry_run;
     let dir = directory(wish.dir.as_deref())?;
-    let loaded = call.shared.aside(move |_| load(wish, dir).map(|loaded| (dry_run.then(|| expected(&loaded.0.release.plan)), loaded)));
+    let loaded = call.shared.aside(move |_| load(wish, dir).map(|loaded| (dry_run.then(|| forecast(&loaded.0.release.plan)), loaded)));
     let (expected, (document, warnings)) = loaded.await??;
     let service = document.release.name.clone();
     let warnings = serde_json::to_value(&warnings).unwrap_or_default();
@@ -59,14 +55,6 @@ fn load(wish: Apply, dir: PathBuf) -> Result<(Document, Diagnostics), Problem> {
     let file = Path::new(&name).file_name();
     let origin = file.map_or_else(|| name.clone(), |file| dir.join(file).display().to_string());
     Ok((Document { name, origin, text: wish.document, dir, release: loaded.release }, loaded.warnings))
-}
-
-/// What can be known now about the expected traffic.
-fn expected(plan: &Plan) -> Vec<Check> {
-    let warnings = warnings(plan).into_iter();
-    warnings
-        .map(|warning| Check { name: "forecast".to_owned(), status: CheckStatus::Warn, detail: warning.text, hint: Some(warning.help) })
-        .collect()
 }
 
 fn directory(dir: Option<&str>) -> Result<PathBuf, Problem> {

@@ -341,6 +341,12 @@ impl Cluster {
         audit::read(&self.path().join("audit.log"), from_line)
     }
 
+    /// Whether the API server answers and finds its store.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.block_on(self.eyes.get("v1", "Namespace", "", "default")).is_ok()
+    }
+
     /// Lets the API server stand still: connections stay open and nothing is answered.
     pub fn freeze_apiserver(&self) {
         self.plane().freeze_apiserver(true);

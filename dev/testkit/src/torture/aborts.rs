@@ -150,16 +150,12 @@ pub fn run(serin: &str, options: Options) -> Findings {
             findings.tell("the flood", format!("{per_s:.0} requests per second with and without a token, beside {SLOW} slow clients"));
         }
         judge(trouble, name, &times, &mut healthy, &mut findings);
-        #[expect(clippy::print_stderr, reason = "whoever waits wants to see that it goes on")]
-        {
-            eprintln!("{name}: {} aborts", times.len());
-        }
+        eprintln!("{name}: {} aborts", times.len());
     }
     let _ = traffic.stop();
     daemon.stop();
     drop(apps);
-    let left = processes::mentioning(place.path());
-    findings.aim("processes left at the end", left.len(), "0", left.is_empty());
+    findings.nothing_left(&place);
     findings
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::{Place, processes};
+
 /// The results of a campaign.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {
@@ -37,6 +39,12 @@ impl Findings {
     /// Something that must not happen has happened.
     pub fn broken(&mut self, what: impl Into<String>) {
         self.broken.push(what.into());
+    }
+
+    /// Once everything was stopped: no process of the campaign may be left.
+    pub(super) fn nothing_left(&mut self, place: &Place) {
+        let left = processes::mentioning(place.path());
+        self.aim("processes left at the end", left.len(), "0", left.is_empty());
     }
 
     /// Whether no rule was broken, and every target reached.

@@ -152,10 +152,7 @@ pub fn run(serin: &str, options: Options) -> Findings {
                 }
             }
             if number % 50 == 49 {
-                #[expect(clippy::print_stderr, reason = "whoever waits for half an hour wants to see that it goes on")]
-                {
-                    eprintln!("{} of {} kills", number + 1, options.kills);
-                }
+                eprintln!("{} of {} kills", number + 1, options.kills);
             }
         }
         drop(over);
@@ -188,8 +185,7 @@ pub fn run(serin: &str, options: Options) -> Findings {
         findings.broken(format!("store check: {}", String::from_utf8_lossy(&check.stdout)));
     }
     daemon.stop();
-    let left = processes::mentioning(place.path());
-    findings.aim("processes left at the end", left.len(), "0", left.is_empty());
+    findings.nothing_left(&place);
     findings
 }
 

@@ -104,8 +104,7 @@ pub fn run(serin: &str, options: Options) -> Findings {
     }
     daemon.stop();
     drop((stable, canary, faulty));
-    let left = processes::mentioning(place.path());
-    findings.aim("processes left at the end", left.len(), "0", left.is_empty());
+    findings.nothing_left(&place);
     findings
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn build(root: &Path) -> Result<()> {
         let name = program.file_name().context("a program without a name")?;
         link(&program, &links.join(name))?;
     }
-    println!("the programs of the test cluster are in {}", links.display());
+    eprintln!("the programs of the test cluster are in {}", links.display());
     Ok(())
 }
 

@@ -178,7 +178,7 @@ pub(super) fn api_error(error: ApiError, namespace: &str, release: &str) -> Clie
             refusal(StatusCode::FORBIDDEN, "forbidden", format!("{what}: not allowed: {why}"), Some(hint))
         }
         ApiError::Invalid(what, why) => refusal(StatusCode::UNPROCESSABLE_ENTITY, "invalid", format!("{what}: refused: {why}"), None),
-        ApiError::Conflict(_) | ApiError::Unreachable(..) => ClientError::Cluster(error.to_string()),
+        ApiError::Conflict(_) | ApiError::Expired(_) | ApiError::Unreachable(..) => ClientError::Cluster(error.to_string()),
     }
 }
 

@@ -2,30 +2,36 @@
 
 use std::fmt::Write as _;
 
+use super::Histogram;
+
 /// What Prometheus asks for.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// Goes up and down.
     Gauge,
+    /// Only goes up.
     Counter,
+    /// Times, by upper bounds.
     Histogram,
 }
 
 /// A page of metrics. Families are written whole, one after the other, as the format demands.
 #[derive(Debug, Default)]
-pub(super) struct Page(String);
+pub struct Page(String);
 
 /// A family of series with one name.
 #[derive(Debug)]
-pub(super) struct Family<'a> {
+pub struct Family<'a> {
     page: &'a mut Page,
     name: &'static str,
 }
 
 impl Page {
-    pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
+    /// Begins a family; its series follow, before the next one begins.
+    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
         let kind = match kind {
             Kind::Gauge => "gauge",
             Kind::Counter => "counter",
@@ -36,19 +42,21 @@ impl Page {
         Family { page: self, name }
     }
 
-    pub(super) fn into_text(self) -> String {
+    /// The page.
+    #[must_use]
+    pub fn into_text(self) -> String {
         self.0
     }
 }
 
 impl Family<'_> {
     /// One series. A value that is not known is left out.
-    pub(super) fn series(&mut self, labels: &[(&str, &str)], value: impl Into<Option<f64>>) -> &mut Self {
+    pub fn series(&mut self, labels: &[(&str, &str)], value: impl Into<Option<f64>>) -> &mut Self {
         self.suffixed("", labels, value)
     }
 
     /// A series of a histogram: `_bucket`, `_sum` or `_count`.
-    pub(super) fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Into<Option<f64>>) -> &mut Self {
+    fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Into<Option<f64>>) -> &mut Self {
         let Some(value) = value.into() else { return self };
         let out = &mut self.page.0;
         out.push_str(self.name);
@@ -70,6 +78,20 @@ impl Family<'_> {
         };
         self
     }
+
+    /// All series of a histogram.
+    pub fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram) -> &mut Self {
+        let (buckets, all, sum) = histogram.cumulative();
+        let mut with_bound = |bound: &str, number: u64| {
+            let labels: Vec<(&str, &str)> = labels.iter().copied().chain([("le", bound)]).collect();
+            self.suffixed("_bucket", &labels, count(number));
+        };
+        for (bound, number) in buckets {
+            with_bound(&bound.to_string(), number);
+        }
+        with_bound("+Inf", all);
+        self.suffixed("_sum", labels, sum).suffixed("_count", labels, count(all))
+    }
 }
 
 /// A label's value may be any text: only these three characters mean something within quotes.
@@ -84,9 +106,16 @@ fn escape(text: &str, out: &mut String) {
     }
 }
 
+/// 1 for what is so, 0 for what is not.
+#[must_use]
+pub fn truth(is: bool) -> f64 {
+    if is { 1.0 } else { 0.0 }
+}
+
 /// A count as the number that the format knows.
 #[expect(clippy::cast_precision_loss, reason = "counters are floating-point numbers in Prometheus")]
-pub(super) fn count(number: u64) -> f64 {
+#[must_use]
+pub fn count(number: u64) -> f64 {
     number as f64
 }
 

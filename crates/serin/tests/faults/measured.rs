@@ -1,0 +1,78 @@
+//! Releases that a Prometheus judges, and how soon what it counted leads to a write.
+
+use serde_json::json;
+
+use super::record::{Record, ms_between};
+use crate::cluster::{Shop, Traffic};
+
+/// Waits until stable's counters were scraped: preflight wants them.
+pub(crate) fn until_scraped(shop: &Shop) {
+    shop.until("scraped counters of stable", |shop| {
+        (!shop.cluster.prometheus().query("http_requests_total{app=\"shop\"}").is_empty()).then_some(())
+    });
+}
+
+/// Traffic, once it is counted.
+pub(crate) fn counted_traffic(shop: &Shop) -> Traffic {
+    let traffic = shop.traffic();
+    until_scraped(shop);
+    traffic
+}
+
+/// A release that is judged by errors and by answers within 100 ms. `analysis`: further fields of the analysis; `url`: of its Prometheus.
+pub(crate) fn judged(shop: &Shop, url: &str, stages: &str, more: &str, analysis: &str) {
+    shop.cluster.apply(&format!(
+        "
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {{name: shop, namespace: shop}}
+spec:
+  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
+  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary}}}}
+  strategy: {{canary: {{stages: [{stages}]{more}}}}}
+  analysis:
+    interval: 1s
+{analysis}
+    sources: {{prom: {{prometheus: {{url: '{url}', timeout: 3s}}}}}}
+    arms: {{stable: shop, canary: shop-canary}}
+    metrics:
+    - name: failures
+      prometheus:
+        source: prom
+        numerator: 'http_requests_total{{app=\"{{{{arm}}}}\",code=\"500\"}}'
+        denominator: 'http_requests_total{{app=\"{{{{arm}}}}\"}}'
+    - name: slow
+      prometheus:
+        source: prom
+        good: 'http_request_duration_seconds_bucket{{app=\"{{{{arm}}}}\",le=\"0.1\"}}'
+        denominator: 'http_request_duration_seconds_count{{app=\"{{{{arm}}}}\"}}'
+    criteria:
+    - {{metric: failures, max: 20%, versusStable: {{ratio: 2, increase: 10pp}}}}
+    - {{metric: slow, max: 20%, versusStable: {{ratio: 2, increase: 10pp}}}}
+"
+    ));
+}
+
+/// How long it took from something to the write of the route that gives the canary nothing, in milliseconds.
+pub(crate) fn took(shop: &Shop, from: &str) -> i64 {
+    let back = Record::of(shop).moves().into_iter().find(|one| one.note["retreated"] == json!(true));
+    let back = back.unwrap_or_else(|| panic!("traffic was not taken back\n{}", shop.logs()));
+    ms_between(from, &back.at)
+}
+
+/// When the controller decided to roll back, by its log.
+pub(crate) fn decided_at(shop: &Shop) -> String {
+    let logs = shop.logs();
+    let line = logs.lines().find(|line| line.contains("head=\"rollback\"")).unwrap_or_else(|| panic!("no rollback\n{logs}"));
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+/// The last scrape of the canary before a time: no later one can have led to a decision at that time.
+pub(crate) fn last_scrape_before(shop: &Shop, at: &str) -> String {
+    let at = at.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let series = shop.cluster.prometheus().query("http_requests_total{app=\"shop-canary\"}[5m]");
+    let times = series.iter().flat_map(|series| series["values"].as_array().into_iter().flatten().filter_map(|value| value[0].as_f64()));
+    #[allow(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+    let last = times.map(|seconds| (seconds * 1_000.0).round() as i64).filter(|ms| *ms <= at).max();
+    jiff::Timestamp::from_millisecond(last.unwrap_or_else(|| panic!("no scrape before {at}: {series:?}"))).unwrap().to_string()
+}
