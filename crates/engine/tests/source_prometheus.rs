@@ -19,7 +19,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use serin_core::traffic::{Gap, GapKind};
-use serin_engine::source::{MetricSource, PrometheusSource};
+use serin_engine::source::{MachineKeys, MetricSource, PrometheusSource};
 use serin_spec::validated::{Auth, EnvValue, Prometheus, Secret, SourceUrl};
 
 const ONE: &str = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"7"]}]}}"#;
@@ -65,7 +65,7 @@ fn read(stream: &mut impl Read) -> String {
 }
 
 async fn ask(server: &Prometheus, dir: &Path) -> Result<f64, Gap> {
-    PrometheusSource::new(server.clone(), dir.to_owned()).value("up{a=\"b\"}").await
+    PrometheusSource::new(server.clone(), Arc::new(MachineKeys(dir.to_owned()))).value("up{a=\"b\"}").await
 }
 
 #[tokio::test]

@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::schema;
 
-/// Fields that are for one machine, by the names of their types. Secrets of sources are variables and files of the machine that Serin runs on: the
-/// controller's own, which are nobody's who may write a release.
+/// Fields that are for one machine, by the names of their types. Variables and files are the controller's own, which are nobody's who may write a
+/// release.
 const NOT_IN_A_CLUSTER: [(&str, &[&str]); 3] =
-    [("Workload", &["processes", "external"]), ("Traffic", &["embedded"]), ("Prometheus", &["auth", "ca"])];
+    [("Workload", &["processes", "external"]), ("Traffic", &["embedded"]), ("SecretReference", &["env", "file"])];
 
 /// Keywords that a structural schema knows and that mean the same there. `default` does not: defaults would be written into objects by the API
 /// server, and then count as said by their author.

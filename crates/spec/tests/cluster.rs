@@ -4,7 +4,7 @@
 
 use serin_spec::{
     LoadedAny, Severity, load, load_any, load_cluster, render,
-    validated::{ClusterRouter, GatewayKind},
+    validated::{Auth, ClusterRouter, GatewayKind, Secret},
 };
 
 const CLUSTER: &str = r#"apiVersion: serin.dev/v1alpha1
@@ -204,13 +204,24 @@ fn what_is_judged_in_a_cluster_is_measured_by_sources() {
 
 #[test]
 fn a_controllers_own_secrets_are_not_sent_anywhere() {
+    let with = |given: &str| SOURCE.replace(r#"{url: "http://127.0.0.1:9090"}"#, &format!(r#"{{url: "https://127.0.0.1:9090", {given}}}"#));
     for (given, field) in [
-        ("auth: {bearer: {file: /var/run/secrets/kubernetes.io/serviceaccount/token}}", "auth"),
-        ("headers: {x-key: {env: HOME}}", "headers"),
+        ("auth: {bearer: {file: /var/run/secrets/kubernetes.io/serviceaccount/token}}", "auth.bearer"),
+        ("auth: {basic: {username: a, password: {env: HOME}}}", "auth.basic.password"),
+        ("auth: {mtls: {certificate: {secretKeyRef: {name: a, key: b}}, key: {file: a}}}", "auth.mtls.key"),
+        ("ca: {file: a}", "ca"),
+        ("headers: {x-key: {env: HOME}}", "headers.x-key"),
     ] {
-        let source = SOURCE.replace(r#"{url: "http://127.0.0.1:9090"}"#, &format!(r#"{{url: "http://127.0.0.1:9090", {given}}}"#));
-        assert_eq!(refused(&format!("{CLUSTER}{source}")), [("not-built", format!("spec.analysis.sources.prom.prometheus.{field}"))]);
+        let place = format!("spec.analysis.sources.prom.prometheus.{field}");
+        assert_eq!(refused(&format!("{CLUSTER}{}", with(given))), [("for-a-machine", place)]);
     }
+    // Secrets beside the release are another matter, and there are none on one machine.
+    let key = with("auth: {bearer: {secretKeyRef: {name: prom, key: token}}}");
+    let loaded = load_cluster("release.yaml", &format!("{CLUSTER}{key}")).unwrap().release;
+    let expected = Auth::Bearer(Secret::Key { name: "prom".to_owned(), key: "token".to_owned() });
+    assert_eq!(loaded.measures.sources["prom"].auth, Some(expected));
+    let errors = load("release.yaml", &format!("{MACHINE}{key}")).expect_err("refused");
+    assert_eq!(errors.iter().map(|one| one.code).collect::<Vec<_>>(), ["for-a-cluster"]);
 }
 
 const BLUE_GREEN: &str = "{blueGreen: {preview: {checks: [{http: {path: /}}]}, bake: 1m}}";

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::{Resource, getrlimit};
 use serin_core::release::Check;
 use serin_proxy::table::RouteTable;
-use serin_spec::validated::{Auth, EnvValue, ProcessArm, Prometheus, Release, Secret, Workload};
+use serin_spec::validated::{EnvValue, ProcessArm, Prometheus, Release, Secret, Workload};
 
 use super::{fail, outcome, pass, program, warn};
 use crate::{router::bind_check, store::ROUTE_TABLE};
@@ -147,18 +147,13 @@ fn environment(name: &str, variables: &BTreeMap<String, EnvValue>, document_dir:
 /// Everything that a source's questions refer to, by what it is for.
 fn secrets(source: &Prometheus) -> BTreeMap<String, EnvValue> {
     let of = |secret: &Secret| match secret {
-        Secret::Env(variable) => EnvValue::Env(variable.clone()),
-        Secret::File(path) => EnvValue::File(path.clone()),
+        Secret::Env(variable) => Some(EnvValue::Env(variable.clone())),
+        Secret::File(path) => Some(EnvValue::File(path.clone())),
+        // A cluster's, which this machine's documents cannot have.
+        Secret::Key { .. } => None,
     };
-    let auth = match &source.auth {
-        Some(Auth::Bearer(token)) => vec![("auth.bearer", token)],
-        Some(Auth::Basic { password, .. }) => vec![("auth.basic.password", password)],
-        Some(Auth::MutualTls { certificate, key }) => vec![("auth.mtls.certificate", certificate), ("auth.mtls.key", key)],
-        None => vec![],
-    };
-    let auth = auth.into_iter().chain(source.ca.as_ref().map(|ca| ("ca", ca)));
     let headers = source.headers.iter().map(|(name, value)| (format!("header {name}"), value.clone()));
-    auth.map(|(name, secret)| (name.to_owned(), of(secret))).chain(headers).collect()
+    source.secrets().into_iter().filter_map(|(name, secret)| Some((name.to_owned(), of(secret)?))).chain(headers).collect()
 }
 
 fn references(check: &str, values: &BTreeMap<String, EnvValue>, document_dir: &Path, hint: &str) -> Option<Check> {

@@ -39,7 +39,7 @@ use crate::{
     process::{ReplicaRecord, ReplicaSet, ReplicaSpec, load_spec, reserve},
     router::{EmbeddedRouter, LinkWatch, ProxyKeeper, ProxyLaunch, Split, running_proxy, take_back},
     serve::Who,
-    source::Sources,
+    source::{Keyring, MachineKeys, Sources},
     store::{CheckpointFile, Latch, NewRelease, ReleaseRow, StateFolder, Store, StoreError},
     workload::{ExternalWorkload, Launch, ProcessesWorkload, Workload},
 };
@@ -374,6 +374,7 @@ impl<'a> Preparation<'a> {
 
     fn world(&self, router: EmbeddedRouter, keeper: &ProxyKeeper) -> Arc<World> {
         let validated = &self.config.document.release;
+        let keys: Arc<dyn Keyring> = Arc::new(MachineKeys(self.config.document.dir.clone()));
         Arc::new(World {
             router,
             workload: Arc::clone(&self.workload),
@@ -382,7 +383,7 @@ impl<'a> Preparation<'a> {
             deploy_timeout_ms: validated.plan.deploy_timeout_ms,
             canary: CanaryGate::default(),
             checks: self.checks.clone(),
-            sources: Sources::new(&validated.measures, &self.config.document.dir),
+            sources: Sources::new(&validated.measures, &keys),
         })
     }
 

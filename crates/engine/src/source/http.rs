@@ -3,7 +3,7 @@
 //! Redirects are not followed: an answer that points elsewhere would get the secrets of the question there. Questions are seconds apart, so
 //! connections are not kept; a source that was moved or restarted is found again with the next one.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::secret;
+use super::secret::{self, Keyring};
 
 /// The largest answer, in bytes: some 50,000 samples.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
@@ -33,14 +33,14 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 ///
 /// # Errors
 /// The reason in words, without secrets.
-pub(super) async fn post(server: &Prometheus, dir: &Path, path: &str, form: &[(&str, &str)]) -> Result<(StatusCode, Bytes), Gap> {
+pub(super) async fn post(server: &Prometheus, keys: &dyn Keyring, path: &str, form: &[(&str, &str)]) -> Result<(StatusCode, Bytes), Gap> {
     let patience = Duration::from_millis(server.timeout_ms);
-    let answer = timeout(patience, ask(server, dir, path, form)).await;
+    let answer = timeout(patience, ask(server, keys, path, form)).await;
     answer.unwrap_or_else(|_| Err(gap(GapKind::TimedOut, format!("no answer within {}", serin_core::human_duration(server.timeout_ms)))))
 }
 
-async fn ask(server: &Prometheus, dir: &Path, path: &str, form: &[(&str, &str)]) -> Result<(StatusCode, Bytes), Gap> {
-    let request = request(server, dir, path, form).await?;
+async fn ask(server: &Prometheus, keys: &dyn Keyring, path: &str, form: &[(&str, &str)]) -> Result<(StatusCode, Bytes), Gap> {
+    let request = request(server, keys, path, form).await?;
     let host = server.url.host.trim_matches(['[', ']']);
     let connected = TcpStream::connect((host, server.url.port)).await;
     let stream = connected.map_err(|error| gap(GapKind::Unreachable, format!("{} cannot be reached: {error}", server.url)))?;
@@ -48,13 +48,13 @@ async fn ask(server: &Prometheus, dir: &Path, path: &str, form: &[(&str, &str)])
         return exchange(stream, request, server).await;
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|error| gap(GapKind::Unreachable, format!("{}: {error}", server.url)))?;
-    let connector = TlsConnector::from(Arc::new(tls(server, dir).await?));
+    let connector = TlsConnector::from(Arc::new(tls(server, keys).await?));
     let shaken = connector.connect(name, stream).await;
     let stream = shaken.map_err(|error| gap(GapKind::Unreachable, format!("no TLS with {}: {error}", server.url)))?;
     exchange(stream, request, server).await
 }
 
-async fn request(server: &Prometheus, dir: &Path, path: &str, form: &[(&str, &str)]) -> Result<Request<Full<Bytes>>, Gap> {
+async fn request(server: &Prometheus, keys: &dyn Keyring, path: &str, form: &[(&str, &str)]) -> Result<Request<Full<Bytes>>, Gap> {
     let body = form.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&");
     let mut request = Request::post(format!("{}{path}", server.url.prefix))
         .header(header::HOST, authority(server))
@@ -64,16 +64,16 @@ async fn request(server: &Prometheus, dir: &Path, path: &str, form: &[(&str, &st
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| gap(GapKind::Malformed, format!("this cannot be asked: {error}")))?;
     for (name, value) in &server.headers {
-        let value = sensitive(secret::value(value, dir).await?, name)?;
+        let value = sensitive(secret::value(value, keys).await?, name)?;
         // Names were checked with the document.
         if let Ok(name) = header::HeaderName::try_from(name) {
             request.headers_mut().insert(name, value);
         }
     }
     let credentials = match &server.auth {
-        Some(Auth::Bearer(token)) => Some([b"Bearer ".as_slice(), &secret::read(token, dir).await?].concat()),
+        Some(Auth::Bearer(token)) => Some([b"Bearer ".as_slice(), &keys.read(token).await?].concat()),
         Some(Auth::Basic { username, password }) => {
-            let pair = [username.as_bytes(), b":", &secret::read(password, dir).await?].concat();
+            let pair = [username.as_bytes(), b":", &keys.read(password).await?].concat();
             Some([b"Basic ".as_slice(), base64(&pair).as_bytes()].concat())
         }
         Some(Auth::MutualTls { .. }) | None => None,
@@ -116,12 +116,12 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn tls(server: &Prometheus, dir: &Path) -> Result<ClientConfig, Gap> {
+async fn tls(server: &Prometheus, keys: &dyn Keyring) -> Result<ClientConfig, Gap> {
     let unusable = |what: &str, error: &dyn std::fmt::Display| gap(GapKind::Secret, format!("{what} cannot be used: {error}"));
     let roots = match &server.ca {
         Some(ca) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(&secret::read(ca, dir).await?).map_err(|error| unusable("`ca`", &error))? {
+            for certificate in certificates(&keys.read(ca).await?).map_err(|error| unusable("`ca`", &error))? {
                 roots.add(certificate).map_err(|error| unusable("`ca`", &error))?;
             }
             Arc::new(roots)
@@ -133,9 +133,9 @@ async fn tls(server: &Prometheus, dir: &Path) -> Result<ClientConfig, Gap> {
         .map_err(|error| unusable("TLS", &error))?
         .with_root_certificates(roots);
     let Some(Auth::MutualTls { certificate, key }) = &server.auth else { return Ok(config.with_no_client_auth()) };
-    let chain = certificates(&secret::read(certificate, dir).await?).map_err(|error| unusable("`mtls.certificate`", &error))?;
+    let chain = certificates(&keys.read(certificate).await?).map_err(|error| unusable("`mtls.certificate`", &error))?;
     // What a parser says about a key may quote it.
-    let key = PrivateKeyDer::from_pem_slice(&secret::read(key, dir).await?)
+    let key = PrivateKeyDer::from_pem_slice(&keys.read(key).await?)
         .map_err(|_| gap(GapKind::Secret, "`mtls.key` is not a private key in PEM".to_owned()))?;
     config.with_client_auth_cert(chain, key).map_err(|error| unusable("`mtls`", &error))
 }

@@ -12,8 +12,9 @@ mod secret;
 
 pub use poll::{News, Polls};
 pub use prometheus::PrometheusSource;
+pub use secret::{Keyring, MachineKeys};
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serin_core::{
     release::Check,
@@ -64,11 +65,11 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The sources of a document. Nothing is asked yet, and no secret is read. Files are relative to `document_dir`.
+    /// The sources of a document. Nothing is asked yet, and no secret is read. `keys`: where its secrets are.
     #[must_use]
-    pub fn new(measures: &Measures, document_dir: &Path) -> Self {
+    pub fn new(measures: &Measures, keys: &Arc<dyn Keyring>) -> Self {
         let adapter = |(name, source): (&String, &serin_spec::validated::Prometheus)| {
-            let adapter: Arc<dyn MetricSource> = Arc::new(PrometheusSource::new(source.clone(), document_dir.to_owned()));
+            let adapter: Arc<dyn MetricSource> = Arc::new(PrometheusSource::new(source.clone(), Arc::clone(keys)));
             (name.clone(), adapter)
         };
         Self { adapters: measures.sources.iter().map(adapter).collect(), measures: Arc::new(measures.clone()) }

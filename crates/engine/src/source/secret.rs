@@ -1,34 +1,53 @@
-//! Secrets that questions need: read anew for every question, and never kept, shown or logged.
+//! Secrets that questions need: read anew for every question, and never shown or logged.
 
-use std::{os::unix::ffi::OsStringExt, path::Path};
+use std::{
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
 
 use serin_core::traffic::{Gap, GapKind};
 use serin_spec::validated::{EnvValue, Secret};
 use tokio::io::AsyncReadExt as _;
 
+use crate::Pending;
+
 /// The largest file that may hold a secret, in bytes: certificates of a large organisation fit.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The value of a reference. Files are relative to `dir`.
-///
-/// # Errors
-/// If there is none. Where it was looked for is told; what was found is not.
-pub(super) async fn read(secret: &Secret, dir: &Path) -> Result<Vec<u8>, Gap> {
-    match secret {
-        Secret::Env(variable) => environment(variable),
-        Secret::File(path) => file(&dir.join(path)).await,
+/// Where secrets are.
+pub trait Keyring: Send + Sync {
+    /// The value of a reference.
+    ///
+    /// # Errors
+    /// If there is none. Where it was looked for is told; what was found is not.
+    fn read<'a>(&'a self, secret: &'a Secret) -> Pending<'a, Result<Vec<u8>, Gap>>;
+}
+
+/// Variables and files of this machine. Files are relative to the folder.
+#[derive(Debug, Clone)]
+pub struct MachineKeys(pub PathBuf);
+
+impl Keyring for MachineKeys {
+    fn read<'a>(&'a self, secret: &'a Secret) -> Pending<'a, Result<Vec<u8>, Gap>> {
+        Box::pin(async move {
+            match secret {
+                Secret::Env(variable) => environment(variable),
+                Secret::File(path) => file(&self.0.join(path)).await,
+                Secret::Key { name, .. } => Err(gap(format!("this machine has no Secret {name}"))),
+            }
+        })
     }
 }
 
 /// The value of a header.
 ///
 /// # Errors
-/// As [`read`].
-pub(super) async fn value(value: &EnvValue, dir: &Path) -> Result<Vec<u8>, Gap> {
+/// As [`Keyring::read`].
+pub(super) async fn value(value: &EnvValue, keys: &dyn Keyring) -> Result<Vec<u8>, Gap> {
     match value {
         EnvValue::Literal(text) => Ok(text.clone().into_bytes()),
-        EnvValue::Env(variable) => environment(variable),
-        EnvValue::File(path) => file(&dir.join(path)).await,
+        EnvValue::Env(variable) => keys.read(&Secret::Env(variable.clone())).await,
+        EnvValue::File(path) => keys.read(&Secret::File(path.clone())).await,
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,7 +18,7 @@ use serin_core::{
 };
 use serin_engine::{
     run::Checking,
-    source::{News, Polls, Sources},
+    source::{Keyring, News, Polls, Sources},
 };
 use serin_spec::validated::ClusterRelease;
 use tokio::{
@@ -34,6 +33,7 @@ use super::{
     effects::{World, carry_out},
     ending::{WayToEnd, way_to_end},
     journal::{Journal, JournalError, Kept},
+    keys::ClusterKeys,
     setting::{Run, Setting, router},
     snapshot::{Snapshot, Stored},
     status::{Context, status, took},
@@ -134,8 +134,8 @@ impl Actor {
         let journal = Journal::new(setting.client.clone(), &known, run.epoch, Arc::clone(&setting.fence));
         let before = known.status.as_ref();
         let timeline = before.map(|status| status.timeline.clone()).unwrap_or_default();
-        // Secrets of sources are files and variables of the controller; relative paths have no folder to start from but its own.
-        let sources = Sources::new(&release.map(|release| release.measures.clone()).unwrap_or_default(), Path::new("."));
+        let keys: Arc<dyn Keyring> = Arc::new(ClusterKeys::new(setting.client.clone(), known.namespace()));
+        let sources = Sources::new(&release.map(|release| release.measures.clone()).unwrap_or_default(), &keys);
         let polls = Polls::start(&sources);
         let world = World {
             client: setting.client.clone(),

@@ -13,6 +13,7 @@ mod commands;
 mod effects;
 mod ending;
 mod journal;
+mod keys;
 mod memory;
 mod preflight;
 mod setting;

@@ -13,7 +13,7 @@ use crate::{
     diagnostic::quote,
     raw::{self, Document},
     tree::Path,
-    validated::{ClusterRelease, ClusterTraffic, EnvValue, Measures, Pair},
+    validated::{ClusterRelease, ClusterTraffic, EnvValue, Measures, Pair, Secret},
 };
 
 /// A document as a release of a cluster; `None` if errors were reported.
@@ -165,20 +165,42 @@ fn check_preview(plan: &Plan, traffic: &ClusterTraffic, address: Option<&String>
     }
 }
 
-/// Variables and files of a controller are its own: whoever may write a release must not be able to send them anywhere.
+/// Variables and files of a controller are its own: whoever may write a release must not be able to send them anywhere. Secrets beside the release
+/// are another matter: the controller sees those that it was given a Role for.
 fn refuse_secrets(measures: &Measures, cx: &mut Context<'_>) {
-    for (name, source) in &measures.sources {
-        let at = Path::root().key("spec").key("analysis").key("sources").key(name).key("prometheus");
-        let has_reference = source.headers.values().any(|value| !matches!(value, EnvValue::Literal(_)));
-        for (field, is_given) in [("auth", source.auth.is_some()), ("ca", source.ca.is_some()), ("headers", has_reference)] {
-            if is_given {
-                let message =
-                    format!("secrets of sources are not built yet in a cluster: `{field}` would be read from the controller's own");
-                let diagnostic = cx.error_at_key(&at.key(field), "not-built", message);
-                cx.push(diagnostic.help("name a source that may be asked without, such as one beside the controller that adds the secret"));
-            }
+    for (at, what) in secrets(measures) {
+        if !matches!(what, Some(Secret::Key { .. })) {
+            let message = "in a cluster this would be read from the controller's own environment";
+            let diagnostic = cx.error_at_key(&at, "for-a-machine", message);
+            cx.push(match what {
+                Some(_) => diagnostic.expected("`secretKeyRef` with the `name` of a Secret beside the release and a `key`"),
+                None => diagnostic.expected("the value itself, if it is no secret"),
+            });
         }
     }
+}
+
+/// On one machine there are no Secrets.
+pub(super) fn refuse_secret_keys(measures: &Measures, cx: &mut Context<'_>) {
+    for (at, what) in secrets(measures) {
+        if matches!(what, Some(Secret::Key { .. })) {
+            let diagnostic = cx.error_at_key(&at, "for-a-cluster", "`secretKeyRef` is for a cluster, not for this machine");
+            cx.push(diagnostic.expected("`env` or `file`"));
+        }
+    }
+}
+
+/// Every reference of the sources with the field that it is in; `None`: a header's.
+fn secrets(measures: &Measures) -> Vec<(Path, Option<&Secret>)> {
+    let mut found = Vec::new();
+    for (name, source) in &measures.sources {
+        let at = Path::root().key("spec").key("analysis").key("sources").key(name).key("prometheus");
+        let field = |name: &str| name.split('.').fold(at.clone(), |at, key| at.key(key));
+        found.extend(source.secrets().into_iter().map(|(name, secret)| (field(name), Some(secret))));
+        let references = source.headers.iter().filter(|(_, value)| !matches!(value, EnvValue::Literal(_)));
+        found.extend(references.map(|(name, _)| (at.key("headers").key(name), None)));
+    }
+    found
 }
 
 pub(super) fn pair(given: raw::Kubernetes, path: &Path, cx: &mut Context<'_>) -> Pair {

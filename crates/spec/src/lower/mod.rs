@@ -111,6 +111,7 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     let name = document.metadata.name.0;
     let at_strategy = strategy::place(&document.spec.strategy);
     let (plan, measures) = plan(&name, document.spec.strategy, document.spec.analysis, &shape, cx)?;
+    cluster::refuse_secret_keys(&measures, cx);
     if let Some(traffic) = &traffic {
         traffic::check_preview(&plan, traffic, &at_embedded, &at_strategy, cx);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Duration, EnvValue, Name};
+use super::{Duration, EnvValue, Name, ObjectName};
 
 /// Who measures: exactly one of these.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -79,6 +79,19 @@ pub(crate) struct SecretReference {
     /// A file, relative to this one. A line end at its end is dropped.
     #[schemars(length(min = 1))]
     pub(crate) file: Option<String>,
+    /// In a cluster: a key of a Secret beside the release. The controller needs a Role that lets it `get` that Secret.
+    pub(crate) secret_key_ref: Option<SecretKey>,
+}
+
+/// A key of a Secret.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SecretKey {
+    /// The Secret.
+    pub(crate) name: ObjectName,
+    /// The key in its `data`. A line end at the end of the value is dropped.
+    #[schemars(length(min = 1, max = 253))]
+    pub(crate) key: String,
 }
 
 /// What the versions are called where they are measured: what `{{arm}}` becomes.

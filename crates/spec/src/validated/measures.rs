@@ -78,6 +78,13 @@ pub enum Secret {
     Env(String),
     /// The content of a file without its final line end; relative paths are relative to the document.
     File(PathBuf),
+    /// A key of a Secret in the namespace of the release.
+    Key {
+        /// The Secret.
+        name: String,
+        /// The key in its data.
+        key: String,
+    },
 }
 
 /// What a source is asked for one metric.
@@ -130,5 +137,20 @@ impl std::fmt::Display for SourceUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.is_tls { "https" } else { "http" };
         write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.prefix)
+    }
+}
+
+impl Prometheus {
+    /// The secrets that it needs, each with its field.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        let mut found = match &self.auth {
+            Some(Auth::Bearer(token)) => vec![("auth.bearer", token)],
+            Some(Auth::Basic { password, .. }) => vec![("auth.basic.password", password)],
+            Some(Auth::MutualTls { certificate, key }) => vec![("auth.mtls.certificate", certificate), ("auth.mtls.key", key)],
+            None => Vec::new(),
+        };
+        found.extend(self.ca.as_ref().map(|ca| ("ca", ca)));
+        found
     }
 }

@@ -5,13 +5,13 @@
 
 mod answer;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serin_core::traffic::{Gap, GapKind};
 use serin_spec::validated::Prometheus;
 
 use self::answer::Data;
-use super::{Counter, FiringAlert, MetricSource, http};
+use super::{Counter, FiringAlert, Keyring, MetricSource, http};
 use crate::Pending;
 
 const QUERY: &str = "/api/v1/query";
@@ -19,22 +19,22 @@ const QUERY: &str = "/api/v1/query";
 const MOST_SHOWN: usize = 100;
 
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PrometheusSource {
     server: Prometheus,
-    dir: PathBuf,
+    keys: Arc<dyn Keyring>,
 }
 
 impl PrometheusSource {
-    /// Files that it refers to are relative to `dir`.
+    /// `keys`: where the secrets that it refers to are.
     #[must_use]
-    pub fn new(server: Prometheus, dir: PathBuf) -> Self {
-        Self { server, dir }
+    pub fn new(server: Prometheus, keys: Arc<dyn Keyring>) -> Self {
+        Self { server, keys }
     }
 
     async fn query(&self, query: &str) -> Result<Data, Gap> {
         let timeout = format!("{}ms", self.server.timeout_ms);
-        let (status, body) = http::post(&self.server, &self.dir, QUERY, &[("query", query), ("timeout", &timeout)]).await?;
+        let (status, body) = http::post(&self.server, self.keys.as_ref(), QUERY, &[("query", query), ("timeout", &timeout)]).await?;
         answer::read(status, &body)
     }
 }

@@ -106,9 +106,10 @@ fn headers(given: Option<&BTreeMap<String, raw::EnvValue>>, path: &Path, cx: &mu
 }
 
 fn secret(given: &raw::SecretReference) -> Secret {
-    match &given.env {
-        Some(variable) => Secret::Env(variable.clone()),
-        None => Secret::File(given.file.clone().unwrap_or_default().into()),
+    match (&given.env, &given.secret_key_ref) {
+        (Some(variable), _) => Secret::Env(variable.clone()),
+        (None, Some(secret)) => Secret::Key { name: secret.name.0.clone(), key: secret.key.clone() },
+        (None, None) => Secret::File(given.file.clone().unwrap_or_default().into()),
     }
 }
 
