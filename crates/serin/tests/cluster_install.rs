@@ -130,6 +130,7 @@ fn the_server_takes_the_chart_with_every_value() {
         "watchNamespace=shop",
         "lease.duration=30s",
         "log=debug",
+        "metrics.tokenSecret=scrape,metrics.port=9000",
         "extraArgs[0]=--lease-name=other",
         "extraEnv[0].name=HTTPS_PROXY,extraEnv[0].value=http://proxy:3128",
         "serviceAccount.name=other",
@@ -152,13 +153,23 @@ fn the_server_takes_the_chart_with_every_value() {
     assert_eq!((&pod["serviceAccountName"], &pod["priorityClassName"]), (&json!("other"), &json!("system-cluster-critical")));
     assert_eq!(
         pod["containers"][0]["args"],
-        json!(["controller", "--namespace=shop", "--lease-namespace=own", "--lease-duration=30s", "--lease-name=other"])
+        json!([
+            "controller",
+            "--namespace=shop",
+            "--lease-namespace=own",
+            "--lease-duration=30s",
+            "--metrics-listen=0.0.0.0:9000",
+            "--metrics-token-file=/etc/serin/metrics/token",
+            "--lease-name=other"
+        ])
     );
+    assert_eq!(pod["volumes"][0]["secret"]["secretName"], "scrape");
+    assert_eq!(pod["containers"][0]["readinessProbe"]["httpGet"]["path"], "/readyz");
     assert!(pod["containers"][0]["image"].as_str().unwrap().contains("@sha256:"));
     // Off is off.
     let off = rendered(&helm, "own", &["rbac.create=false", "serviceAccount.create=false", "podDisruptionBudget.enabled=false"]);
     let kinds: Vec<&str> = off.iter().map(|object| object["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["CustomResourceDefinition", "Deployment"]);
+    assert_eq!(kinds, ["CustomResourceDefinition", "CustomResourceDefinition", "Deployment"]);
 }
 
 #[test]
