@@ -38,8 +38,10 @@ const STREAM_FOR_S: u32 = 180;
 pub(crate) const STREAM_FOR: Duration = Duration::from_secs(195);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// Objects in one answer to a list.
-const PAGE: u32 = 500;
+/// Objects in one answer to a list. An answer is in memory twice and more while it is read, and what was used once is seldom given back.
+const PAGE: u32 = 50;
+/// A second copy of the whole object, which nobody here reads.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -377,6 +379,9 @@ fn key<K: Resource>(object: &K) -> Key {
 /// Without what nobody here reads and what is often most of an object.
 fn trimmed<K: Resource>(mut object: K) -> K {
     object.meta_mut().managed_fields = None;
+    if let Some(annotations) = object.meta_mut().annotations.as_mut() {
+        annotations.remove(LAST_APPLIED);
+    }
     object
 }
 

@@ -1,5 +1,7 @@
 //! What is shipped to be installed: the plain manifests, under which the controller runs here, and the chart, which must say the same.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod cluster;
 
 use std::{
@@ -133,6 +135,7 @@ fn the_server_takes_the_chart_with_every_value() {
         "metrics.tokenSecret=scrape,metrics.port=9000",
         "extraArgs[0]=--lease-name=other",
         "extraEnv[0].name=HTTPS_PROXY,extraEnv[0].value=http://proxy:3128",
+        "rbac.extraRules[0].apiGroups[0]=projectcontour.io,rbac.extraRules[0].resources[0]=httpproxies,rbac.extraRules[0].verbs[0]=patch",
         "serviceAccount.name=other",
         "serviceAccount.annotations.team=shop",
         "resources.limits.cpu=1",
@@ -166,6 +169,8 @@ fn the_server_takes_the_chart_with_every_value() {
     assert_eq!(pod["volumes"][0]["secret"]["secretName"], "scrape");
     assert_eq!(pod["containers"][0]["readinessProbe"]["httpGet"]["path"], "/readyz");
     assert!(pod["containers"][0]["image"].as_str().unwrap().contains("@sha256:"));
+    let rules = cluster.get("rbac.authorization.k8s.io/v1", "Role", "shop", ACCOUNT).unwrap()["rules"].clone();
+    assert_eq!(rules.as_array().unwrap().last().unwrap()["resources"], json!(["httpproxies"]));
     // Off is off.
     let off = rendered(&helm, "own", &["rbac.create=false", "serviceAccount.create=false", "podDisruptionBudget.enabled=false"]);
     let kinds: Vec<&str> = off.iter().map(|object| object["kind"].as_str().unwrap()).collect();
