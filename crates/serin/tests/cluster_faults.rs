@@ -235,3 +235,23 @@ fn a_canary_that_goes_while_the_old_version_is_retired_leaves_stable_to_serve() 
     assert_answered(&traffic.stop(), &["v1", "v2"], &shop);
     Record::of(&shop).assert_rules();
 }
+
+#[test]
+fn a_canary_that_is_lost_while_stable_is_kept_goes_back() {
+    let Some(shop) = Shop::open("a_canary_that_is_lost_while_stable_is_kept_goes_back") else { return };
+    shop.controller();
+    let traffic = shop.traffic();
+    shop.new_version("v2");
+    shop.release("{weight: 50, hold: 1s, maxHold: 1s}", ", retain: 1h");
+    shop.until_phase("Retained");
+    shop.until("everything at the canary", |shop| (shop.canary_weight().0 == 10_000).then_some(()));
+    for pod in shop.cluster.pods("shop", "app=shop-canary") {
+        http::behave(pod.address, &json!({"ready": false}));
+    }
+    let status = shop.until_phase("RolledBack");
+    assert!(status["reason"].as_str().unwrap().contains("no replica of the canary is ready"), "{status:#}");
+    traffic.forget();
+    shop.until("some more requests", |_| (traffic.counts().values().sum::<u64>() > 50).then_some(()));
+    assert_answered(&traffic.stop(), &["v1"], &shop);
+    Record::of(&shop).assert_rules();
+}

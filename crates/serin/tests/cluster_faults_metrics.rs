@@ -50,7 +50,9 @@ fn what_cannot_be_measured_is_waited_for_and_then_asked_about() {
     wire.cut();
     let status = until_run(&shop, 1, "Paused");
     let reason = status["reason"].as_str().unwrap();
-    println!("down: {reason}");
+    println!("down: {reason}; {}", status["criteria"]);
+    let is_told = |status: &Value, why: &str| status["criteria"].to_string().contains(why);
+    assert!(is_told(&status, "unknown"), "{status:#}");
     assert!(reason.contains("no verdict at 30 %") && reason.contains("resume"), "{status:#}");
     assert_eq!(shop.canary_weight().0, 3_000);
     wire.hold(false);
@@ -59,7 +61,8 @@ fn what_cannot_be_measured_is_waited_for_and_then_asked_about() {
     // Slow: it answers long after the time that its source gives it.
     wire.delay(Duration::from_secs(10));
     let status = until_run(&shop, 1, "Paused");
-    println!("slow: {}", status["reason"]);
+    println!("slow: {}; {}", status["reason"], status["criteria"]);
+    assert!(is_told(&status, "unknown"), "{status:#}");
     assert_eq!(shop.canary_weight().0, 6_000);
     wire.delay(Duration::ZERO);
     command(&shop, "2", &json!("resume"));

@@ -14,10 +14,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::DynamicObject};
 use serin_core::{
     Timestamp, WeightBps,
-    release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
+    release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, narrate},
     traffic::Observation,
 };
-use serin_engine::source::{News, Polls, Sources};
+use serin_engine::{
+    run::Checking,
+    source::{News, Polls, Sources},
+};
 use serin_spec::validated::ClusterRelease;
 use tokio::{
     sync::{mpsc, watch},
@@ -25,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    absence::{Absence, missing_services},
+    absence::Absence,
     clock::Clock,
     commands,
     effects::{World, carry_out},
@@ -83,6 +86,9 @@ pub struct Actor {
     absence: Absence,
     /// What others measure.
     polls: Polls,
+    /// The checks of a preview that is open, and where they go if the document says it.
+    checking: Checking,
+    preview: Option<String>,
     pods: Arc<Watched<Pod>>,
     /// The one object that splits the traffic.
     routes: Arc<Watched<DynamicObject>>,
@@ -160,6 +166,8 @@ impl Actor {
             noted: None,
             absence: Absence::default(),
             polls,
+            checking: Checking::default(),
+            preview: release.and_then(|release| release.preview.clone()),
             pods,
             routes,
             _watches: [pods_task, routes_task],
@@ -275,27 +283,21 @@ impl Actor {
         {
             self.must_end("the template of the canary's Deployment was changed while it was on trial; what it is now begins a new release");
         }
-        if canary.is_none() && matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. }) {
+        let is_kept = matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. });
+        if canary.is_none() && is_kept {
             self.must_end(&format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
         }
-        let [stable_service, canary_service] = missing_services(&self.setting.memory, self.known.namespace(), &self.run.place.traffic);
-        // Without its Service nothing reaches it, however many replicas are ready.
-        let stable_ready = stable.as_ref().filter(|_| stable_service.is_none()).map_or(0, |stable| stable.ready);
         let has_traffic = self.engine.state().canary_has_traffic();
-        let absent = self.absence.see(canary.as_ref().map_or(0, |canary| canary.ready), has_traffic, std::time::Instant::now());
+        let there =
+            self.absence.look(&self.setting.memory, self.known.namespace(), &self.run.place.traffic, [&stable, &canary], has_traffic);
+        // Judging is over then, but whoever gets all traffic and has nobody to take it is left for a stable that can.
+        if let Some(why) = there.lost().filter(|_| is_kept && there.stable_ready > 0) {
+            self.must_end(why);
+        }
+        let stable_ready = there.stable_ready;
         let failing = self.pods.all().iter().find_map(|pod| trouble(pod)).map(|trouble| format!("pod {}: {}", trouble.pod, trouble.text));
-        let canary_failure = match (&self.changed, &canary) {
-            (Some(why), _) => Some(why.clone()),
-            (None, None) => Some(format!("the canary's Deployment {} is gone", self.run.place.workload.canary)),
-            (None, Some(canary)) => canary_service.or(failing).or_else(|| canary.trouble.clone()).or(absent),
-        };
-        let ready = |one: Option<i32>| Some(one.map_or(0, |ready| u32::try_from(ready).unwrap_or(0)));
-        let seen = WorkloadSeen {
-            canary_ready: ready(canary.as_ref().map(|canary| canary.ready)),
-            stable_ready: ready(Some(stable_ready)),
-            stable_failure: stable.map_or_else(|| Some("its Deployment is gone".to_owned()), |stable| stable_service.or(stable.trouble)),
-            canary_failure,
-        };
+        let gone = canary.is_none().then(|| format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
+        let seen = there.seen([stable, canary], self.changed.clone().or(gone), failing);
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
         self.end_if_it_may(stable_ready);
     }
@@ -357,14 +359,27 @@ impl Actor {
         }
     }
 
+    /// The canary's Service with its first port, as names are resolved within a cluster.
+    fn canary_service(&self) -> Option<String> {
+        let [_, (elsewhere, name)] = self.run.place.traffic.services()?;
+        let namespace = elsewhere.unwrap_or_else(|| self.known.namespace().to_owned());
+        let service = self.setting.memory.services.get(&namespace, &name)?;
+        let port = service.spec.as_ref()?.ports.as_ref()?.first()?.port;
+        Some(format!("{name}.{namespace}.svc:{port}"))
+    }
+
     /// Takes what the release wants: traffic to stable at once, then the status, then the rest.
     fn turn(&mut self) {
+        let checks = self.engine.preview_checks();
+        let address = if checks.is_empty() { None } else { self.preview.clone().or_else(|| self.canary_service()) };
+        self.checking.follow(checks, address.as_deref(), &self.answers.0);
         let output = self.engine.take_output();
         for (id, effect) in output.urgent.clone() {
             self.spawn(id, effect);
         }
         let is_acted_on = !output.urgent.is_empty();
         for entry in &output.entries {
+            self.setting.recorder.entry(&self.known, entry);
             if let Some((head, detail)) = narrate(entry, self.engine.plan()) {
                 let now = self.clock.now();
                 if is_acted_on {
