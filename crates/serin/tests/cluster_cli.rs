@@ -143,6 +143,8 @@ fn people_act_on_releases_with_their_own_rights_and_names() {
     assert!(history.contains("rolled back") && history.contains("alice") && history.contains("wrong build"), "{history}");
     alice.text(0, &["retry", "shop"]);
     shop.until("the second run", |shop| (shop.status()["run"] == 2 && shop.canary_weight().0 == 2_000).then_some(()));
+    let runs = alice.text(0, &["history", "shop", "--list"]).out;
+    assert!(runs.lines().count() == 2 && runs.contains("run 2 · not ended") && runs.contains("run 1 · rolled back"), "{runs}");
 
     // Kubernetes has seen who it was.
     let (entries, _) = shop.cluster.audit(0);

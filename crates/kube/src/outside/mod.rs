@@ -17,7 +17,7 @@ pub use news::{Lines, News};
 pub use order::{OrderError, Ordered, order};
 pub use plan::{Change, ClusterPlan, Field, Kind, Step, Tried, fields, plan};
 pub use session::{Access, Session, SessionError};
-pub use view::{run_row, service};
+pub use view::{run_row, service, time};
 
 /// Whose writes they are, in `managedFields`.
 const MANAGER: &str = "kubectl-serin";

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serin_engine::serve::ServerEvent;
 
-use super::view::timestamp;
+use super::view::time;
 use crate::{
     api::{Release, TimelineLine},
     watch::Key,
@@ -55,7 +55,7 @@ impl Lines {
 pub(super) fn event(release: &Release, run: u64, place: usize, line: &TimelineLine) -> ServerEvent {
     ServerEvent {
         id: format!("{}-{place}", release.metadata.resource_version.as_deref().unwrap_or("0")),
-        at: timestamp(&line.at),
+        at: time(&line.at),
         service: release.name().to_owned(),
         run: i64::try_from(run).ok(),
         head: line.head.clone(),

@@ -150,9 +150,9 @@ fn workload(spec: &Value) -> String {
     name.map_or_else(|| "–".to_owned(), |name| format!("Deployment {name}"))
 }
 
-/// A time of the timeline; 0 if it cannot be read.
+/// A time in a status; 0 if it cannot be read.
 #[must_use]
-pub(super) fn timestamp(at: &str) -> Timestamp {
+pub fn time(at: &str) -> Timestamp {
     let parsed: Option<Instant> = at.parse().ok();
     Timestamp(parsed.and_then(|at| u64::try_from(at.as_millisecond()).ok()).unwrap_or(0))
 }

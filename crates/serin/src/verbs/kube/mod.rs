@@ -93,13 +93,16 @@ enum Verb {
         #[arg(short = 'A', long, conflicts_with = "release")]
         all_namespaces: bool,
     },
-    /// Shows the last run of a release and what happened in it: at most the 50 last lines.
+    /// Shows the last run of a release with what happened in it, at most the 50 last lines, and how those before it ended, at most ten.
     ///
     /// Exit codes: 0 shown, 1 the API server does not answer, 2 there is no such release, or no permission.
     History {
         /// The release.
         release: String,
-        /// Only the run, without what happened.
+        /// How many runs to list.
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        limit: usize,
+        /// Only the list, without what happened.
         #[arg(long)]
         list: bool,
     },
@@ -195,7 +198,7 @@ async fn carry_out(cluster: &Cluster, verb: Verb, has_namespace: bool, output: O
             return get::watch(cluster, release.as_deref(), output).await;
         }
         Verb::Status { release, wait } => return status::of_service(cluster, &release, wait, output).await,
-        Verb::History { release, list } => return history::show(cluster, &release, list, output).await,
+        Verb::History { release, limit, list } => return history::show(cluster, &release, limit, list, output).await,
         Verb::Explain { release } => {
             let told = cluster.explanation(&release).await?;
             match output {
