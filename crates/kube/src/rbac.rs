@@ -31,7 +31,7 @@ const RULES: &[(&str, &[&str], &[&str], &str)] = &[
         "which labels tell the versions' pods apart; the selector of one that is switched",
     ),
     ("", &["pods"], &["list", "watch"], "why a canary does not come up"),
-    ("", &["events"], &["create"], "tell what happens"),
+    ("events.k8s.io", &["events"], &["create", "patch"], "tell what happens, and how often"),
     ("authorization.k8s.io", &["selfsubjectaccessreviews"], &["create"], "check one's own permissions before a release begins"),
 ];
 

@@ -30,12 +30,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::api::{ApiError, within};
+use crate::api::{ApiError, calls::watch_broke, within};
 
 /// How long the server may keep one stream open, in seconds.
 const STREAM_FOR_S: u32 = 180;
 /// How long this side waits for it at most: a server that does not keep to its own limit is gone.
-const STREAM_FOR: Duration = Duration::from_secs(195);
+pub(crate) const STREAM_FOR: Duration = Duration::from_secs(195);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Objects in one answer to a list. An answer is in memory twice and more while it is read, and what was used once is seldom given back.
@@ -102,6 +102,18 @@ impl<K> Watched<K> {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<K>> {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Changes whenever an object does.
@@ -222,8 +234,9 @@ where
         };
         if let Some(why) = broken {
             let pause = backoff.pause();
-            let breaks = watched.breaks.fetch_add(1, Ordering::Relaxed) + 1;
-            tracing::warn!(url = api.resource_url(), why, breaks, ?pause, "the watch broke, trying again");
+            watched.breaks.fetch_add(1, Ordering::Relaxed);
+            watch_broke(api.resource_url());
+            tracing::warn!(url = api.resource_url(), why, ?pause, "the watch broke, trying again");
             sleep(pause).await;
         }
     }

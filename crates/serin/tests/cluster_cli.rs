@@ -1,9 +1,11 @@
 //! `kubectl serin` against a real cluster, as people with few rights use it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod cluster;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -58,7 +60,7 @@ impl Person {
     }
 
     fn say(&self, args: &[&str]) -> Said {
-        said(self.command(args).output().unwrap())
+        said(&self.command(args).output().unwrap())
     }
 
     /// With the exit code that is expected; the data.
@@ -77,7 +79,7 @@ impl Person {
     }
 }
 
-fn said(output: Output) -> Said {
+fn said(output: &Output) -> Said {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
@@ -123,7 +125,7 @@ fn people_act_on_releases_with_their_own_rights_and_names() {
     // Both names of the program, and the same words.
     let mut other = Command::new(SERIN);
     other.args(["kubectl", "resume", "shop", "--namespace=shop", "--kubeconfig"]).arg(&alice.kubeconfig).env_remove("KUBECONFIG");
-    assert_eq!(said(other.output().unwrap()).code, 0);
+    assert_eq!(said(&other.output().unwrap()).code, 0);
     shop.until("the plan's weight", |shop| (shop.canary_weight().0 == 2_000).then_some(()));
     assert!(alice.text(3, &["approve", "shop"]).err.contains("approval"));
 
@@ -173,7 +175,7 @@ fn a_pipeline_waits_for_the_version_that_it_has_just_set() {
     let waiting =
         pipeline.command(&["status", "shop", "--wait", "-o", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     shop.controller();
-    let waited = said(waiting.wait_with_output().unwrap());
+    let waited = said(&waiting.wait_with_output().unwrap());
     assert_eq!(waited.code, 4, "{}{}", waited.out, waited.err);
     let heads: Vec<String> = waited.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["head"].to_string()).collect();
     assert!(heads.iter().any(|head| head.contains("rollback")), "{heads:?}");
@@ -311,34 +313,39 @@ spec: {policyName: no-half, validationActions: [Deny]}
 }
 
 #[test]
-fn the_example_could_be_released_as_it_stands() {
-    const OBJECTS: &str = include_str!("../../../examples/kubernetes-gateway-api/checkout.yaml");
-    let Some(shop) = Shop::open("the_example_could_be_released_as_it_stands") else { return };
+fn every_example_could_be_released_as_it_stands() {
+    let Some(shop) = Shop::open("every_example_could_be_released_as_it_stands") else { return };
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let read = |file: &str| std::fs::read_to_string(examples.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     shop.cluster.namespace("checkout");
-    shop.cluster.apply(OBJECTS);
+    shop.cluster.apply(&read("kubernetes/checkout.yaml"));
     shop.cluster.wait_available("checkout", "checkout");
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/kubernetes-gateway-api/release.yaml");
-    // Its own namespace says where it is.
-    let plan = || {
-        let mut command = Command::new(SERIN);
-        command.args(["--output", "json", "kubectl", "plan", "-f"]).arg(&file).env("KUBECONFIG", shop.cluster.kubeconfig(access::ADMIN));
-        let said = said(command.output().unwrap());
-        (said.code, serde_json::from_str::<Value>(&said.out).unwrap_or_else(|error| panic!("{error}: {}{}", said.out, said.err)))
-    };
-    let same =
-        |planned: &Value| planned["checks"].as_array().unwrap().iter().any(|one| one["name"] == "versions" && one["status"] == "warn");
-    let (code, planned) = plan();
-    assert!(code == 0 && same(&planned) && planned["namespace"] == "checkout", "{planned:#}");
     let mut canary = shop.cluster.get("apps/v1", "Deployment", "checkout", "checkout-canary").unwrap()["spec"]["template"]["spec"].clone();
     canary["containers"][0]["image"] = json!("registry.example/sample-app:v2");
     shop.cluster.patch(("apps/v1", "Deployment"), "checkout", "checkout-canary", &json!({"spec": {"template": {"spec": canary}}}));
-    let (code, planned) = plan();
-    assert!(code == 0 && !same(&planned), "{planned:#}");
-    assert!(
-        planned["steps"].as_array().unwrap().iter().all(|step| step["changes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|one| one["server"] == "accepts"))
-    );
+    for (router, changed) in [
+        ("gateway-api", "HTTPRoute checkout/checkout"),
+        ("istio", "VirtualService checkout/checkout"),
+        ("ingress-nginx", "Ingress checkout/checkout-canary"),
+        ("service", "Service checkout/checkout-clients"),
+        ("traefik", "TraefikService checkout/checkout"),
+    ] {
+        shop.cluster.apply(&read(&format!("kubernetes-{router}/router.yaml")));
+        let file = examples.join(format!("kubernetes-{router}/release.yaml"));
+        // Its own namespace says where it is.
+        let mut command = Command::new(SERIN);
+        command.args(["--output", "json", "kubectl", "plan", "-f"]).arg(&file).env("KUBECONFIG", shop.cluster.kubeconfig(access::ADMIN));
+        let said = said(&command.output().unwrap());
+        assert_eq!(said.code, 0, "{router}: {}{}", said.out, said.err);
+        let planned: Value = serde_json::from_str(&said.out).unwrap();
+        let checks = planned["checks"].as_array().unwrap();
+        assert!(checks.iter().all(|one| one["status"] == "pass"), "{router}: {checks:#?}");
+        let changes: Vec<&Value> =
+            planned["steps"].as_array().unwrap().iter().flat_map(|step| step["changes"].as_array().unwrap()).collect();
+        assert!(changes.iter().all(|one| one["server"] == "accepts"), "{router}: {changes:#?}");
+        // Each stage that gives another share, the promotion unless the canary has everything by then, and the end.
+        let of_router = changes.iter().filter(|one| one["object"] == changed).count();
+        assert!(of_router >= 2, "{router}: {changes:#?}");
+        assert!(planned["rollback"].as_array().unwrap().iter().any(|one| one["object"] == changed), "{router}: {planned:#}");
+    }
 }

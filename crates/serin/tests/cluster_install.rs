@@ -1,5 +1,7 @@
 //! What is shipped to be installed: the plain manifests, under which the controller runs here, and the chart, which must say the same.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod cluster;
 
 use std::{
@@ -132,6 +134,7 @@ fn the_server_takes_the_chart_with_every_value() {
         "log=debug",
         "extraArgs[0]=--lease-name=other",
         "extraEnv[0].name=HTTPS_PROXY,extraEnv[0].value=http://proxy:3128",
+        "rbac.extraRules[0].apiGroups[0]=projectcontour.io,rbac.extraRules[0].resources[0]=httpproxies,rbac.extraRules[0].verbs[0]=patch",
         "serviceAccount.name=other",
         "serviceAccount.annotations.team=shop",
         "resources.limits.cpu=1",
@@ -155,6 +158,8 @@ fn the_server_takes_the_chart_with_every_value() {
         json!(["controller", "--namespace=shop", "--lease-namespace=own", "--lease-duration=30s", "--lease-name=other"])
     );
     assert!(pod["containers"][0]["image"].as_str().unwrap().contains("@sha256:"));
+    let rules = cluster.get("rbac.authorization.k8s.io/v1", "Role", "shop", ACCOUNT).unwrap()["rules"].clone();
+    assert_eq!(rules.as_array().unwrap().last().unwrap()["resources"], json!(["httpproxies"]));
     // Off is off.
     let off = rendered(&helm, "own", &["rbac.create=false", "serviceAccount.create=false", "podDisruptionBudget.enabled=false"]);
     let kinds: Vec<&str> = off.iter().map(|object| object["kind"].as_str().unwrap()).collect();

@@ -53,10 +53,15 @@ fn stable_alone(listen: SocketAddr) {
 
 #[track_caller]
 fn in_a_stage(site: &Site, document: &Document) {
+    in_a_stage_of(site, document, "v2");
+}
+
+#[track_caller]
+fn in_a_stage_of(site: &Site, document: &Document, version: &str) {
     let name = document.value["metadata"]["name"].as_str().unwrap();
     let _ = site.apply(document).expect_code(0);
     site.stage(name, 1);
-    assert_eq!(canary_goes_to(document.listen), "v2");
+    assert_eq!(canary_goes_to(document.listen), version);
 }
 
 #[track_caller]
@@ -140,6 +145,39 @@ fn schema(store: &Path, version: i64) {
     let known: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     fs::write(kept, known.to_string()).unwrap();
     connection.pragma_update(None, "user_version", version).unwrap();
+}
+
+/// A document that waits for its store is forgotten as soon as a newer one begins, and by nothing less than that.
+#[test]
+fn a_document_that_cannot_begin_yet_does_not_come_after_a_newer_one() {
+    let site = Site::new(SERIN);
+    let _server = site.serve();
+    let of = |canary: &str| document("shop").versions("v1", canary);
+    let first = of("v2");
+    let load = load(&site, &first);
+    in_a_stage(&site, &first);
+    // No run of v3 can be recorded.
+    let store = rusqlite::Connection::open(site.service_dir("shop").join("serin.db")).unwrap();
+    let trigger = "CREATE TRIGGER full BEFORE INSERT ON release WHEN instr(NEW.document, 'v3') BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    store.execute_batch(trigger).unwrap();
+    let _ = site.apply(&of("v3").at(first.listen)).expect_code(0);
+    site.until("shop", "what waits", |status| status["state"] == "serving" && status["queued"].is_string());
+    let kept = site.service_dir("shop").join("queued.json");
+    let why = site.apply(&of("v5")).expect_code(2).json();
+    assert!(why["error"]["message"].as_str().unwrap().contains("a service keeps its address"), "{why}");
+    assert!(kept.exists(), "a document that is refused makes a restart forget another one that waits");
+    let newer = of("v4").at(first.listen);
+    in_a_stage_of(&site, &newer, "v4");
+    let status = site.until("shop", "its release", |status| status["state"] == "releasing");
+    assert!(status["queued"].is_null() && !kept.exists(), "{status:#}");
+    store.execute_batch("DROP TRIGGER full").unwrap();
+    let _ = site.say(&["abort", "shop"]).expect_code(0);
+    assert_eq!(site.over("shop", 2)["last"]["end"]["result"], "rolled-back");
+    let listed = site.say(&["--output", "json", "history", "shop", "--list"]).expect_code(0).json_lines();
+    let outcomes: Vec<_> = listed.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["rolled back", "rolled back"]);
+    assert!(site.status("shop")["queued"].is_null());
+    load.stop().assert_nothing_lost();
 }
 
 #[test]

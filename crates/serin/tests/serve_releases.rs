@@ -282,40 +282,6 @@ fn a_newer_document_takes_the_place_of_a_release_in_a_stage() {
     load.stop().assert_nothing_lost();
 }
 
-/// A document that waits for its store is forgotten as soon as a newer one begins, and by nothing less than that.
-#[test]
-fn a_document_that_cannot_begin_yet_does_not_come_after_a_newer_one() {
-    let site = Site::new(SERIN);
-    let _server = site.serve();
-    let first = long(document("shop"));
-    let load = load(&site, &first);
-    let _ = applied(&site, &first);
-    site.stage("shop", 1);
-    // No run of v3 can be recorded.
-    let store = rusqlite::Connection::open(site.service_dir("shop").join("serin.db")).unwrap();
-    let trigger = "CREATE TRIGGER full BEFORE INSERT ON release WHEN instr(NEW.document, 'v3') BEGIN SELECT RAISE(ABORT, 'no room'); END";
-    store.execute_batch(trigger).unwrap();
-    let _ = applied(&site, &document("shop").versions("v1", "v3").at(first.listen));
-    site.until("shop", "what waits", |status| status["state"] == "serving" && status["queued"].is_string());
-    let kept = site.service_dir("shop").join("queued.json");
-    let elsewhere = document("shop").versions("v1", "v5");
-    let why = message(&site.apply(&elsewhere).expect_code(2).json());
-    assert!(why.contains("a service keeps its address"), "{why}");
-    assert!(kept.exists(), "a document that is refused makes a restart forget another one that waits");
-    let newer = document("shop").versions("v1", "v4").at(first.listen);
-    let _ = applied(&site, &long(newer.clone()));
-    site.stage("shop", 1);
-    let status = site.until("shop", "its release", |status| status["state"] == "releasing");
-    assert!(status["queued"].is_null() && !kept.exists(), "{status:#}");
-    store.execute_batch("DROP TRIGGER full").unwrap();
-    let _ = applied(&site, &newer);
-    site.until("shop", "the end", |status| status["state"] == "serving" && status["last"]["end"]["result"] == "succeeded");
-    let listed = site.say(&["--output", "json", "history", "shop", "--list"]).expect_code(0).json_lines();
-    let outcomes: Vec<_> = listed.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
-    assert_eq!((outcomes, version(&first).as_str()), (vec!["succeeded", "rolled back", "rolled back"], "v4"));
-    load.stop().assert_nothing_lost();
-}
-
 #[test]
 fn a_newer_document_is_refused_in_the_bake_and_ends_the_retention() {
     let site = Site::new(SERIN);

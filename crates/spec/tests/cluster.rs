@@ -203,15 +203,6 @@ fn what_is_judged_in_a_cluster_is_measured_by_sources() {
 }
 
 #[test]
-fn previews_are_for_one_machine_so_far() {
-    let at = "strategy: {canary: {stages: [{weight: 5, hold: 30m}, {weight: 50, hold: 1h}], bake: 1h}}";
-    let switch = CLUSTER.replace(at, "strategy: {blueGreen: {preview: {gate: manual}}}");
-    assert_eq!(refused(&switch), [("not-built", "spec.strategy.blueGreen".to_owned())]);
-    let before = CLUSTER.replace("canary: {stages", "canary: {preview: {gate: manual}, stages");
-    assert_eq!(refused(&before), [("not-built", "spec.strategy.canary.preview".to_owned())]);
-}
-
-#[test]
 fn a_controllers_own_secrets_are_not_sent_anywhere() {
     for (given, field) in [
         ("auth: {bearer: {file: /var/run/secrets/kubernetes.io/serviceaccount/token}}", "auth"),
@@ -220,4 +211,36 @@ fn a_controllers_own_secrets_are_not_sent_anywhere() {
         let source = SOURCE.replace(r#"{url: "http://127.0.0.1:9090"}"#, &format!(r#"{{url: "http://127.0.0.1:9090", {given}}}"#));
         assert_eq!(refused(&format!("{CLUSTER}{source}")), [("not-built", format!("spec.analysis.sources.prom.prometheus.{field}"))]);
     }
+}
+
+const BLUE_GREEN: &str = "{blueGreen: {preview: {checks: [{http: {path: /}}]}, bake: 1m}}";
+
+/// The document with another router and `blueGreen`.
+fn blue_green(router: &str, strategy: &str) -> String {
+    let text = with_router(router);
+    let (start, _) = text.split_once("  strategy:").unwrap();
+    format!("{start}  strategy: {strategy}\n")
+}
+
+#[test]
+fn blue_green_goes_through_the_canarys_service_or_an_address() {
+    let pair = "traefik: {traefikService: a, stableService: a, canaryService: b}";
+    let selector = "service: {service: a, stable: {color: blue}, canary: {color: green}}";
+    assert_eq!(load_cluster("release.yaml", &blue_green(pair, BLUE_GREEN)).unwrap().release.preview, None);
+    let places = |text: &str| refused(text).into_iter().map(|(code, place)| format!("{code} {place}")).collect::<Vec<_>>();
+    assert_eq!(places(&blue_green(selector, BLUE_GREEN)), ["no-preview-address spec.strategy.blueGreen.preview"]);
+    let addressed = BLUE_GREEN.replace("{checks", "{address: 'green.shop.svc:80', checks");
+    let loaded = load_cluster("release.yaml", &blue_green(selector, &addressed)).unwrap().release;
+    assert_eq!((loaded.preview.as_deref(), loaded.plan.is_switch()), (Some("green.shop.svc:80"), true));
+    let bad = addressed.replace("green.shop.svc:80", "http://green/").replace("{address", "{minRequests: 5, address");
+    assert_eq!(
+        places(&blue_green(pair, &bad)),
+        ["not-measured spec.strategy.blueGreen.preview.minRequests", "format spec.strategy.blueGreen.preview.address"],
+    );
+    // On one machine the proxy has a preview of its own.
+    let machine = MACHINE
+        .replace("{canary: {stages: [{weight: 5, hold: 30m}], bake: 1h}}", &addressed)
+        .replace("8080\"", "8080\", preview: \"127.0.0.1:8081\"");
+    let errors = load("release.yaml", &machine).expect_err("refused");
+    assert_eq!(errors.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), ["spec.strategy.blueGreen.preview.address"]);
 }

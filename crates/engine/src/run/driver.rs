@@ -30,7 +30,7 @@ use super::{
     meter::{Fresh, RecentTraffic, TrafficMeter},
     preview::Checking,
     socket::{self, Asked, Response},
-    start::{Load, Remembered, Started},
+    start::{Load, Remembered, Started, reachable},
     status::{Sources, report},
 };
 use crate::{
@@ -372,7 +372,8 @@ impl Driver {
 
     /// Takes what the release wants: traffic to stable at once, then the journal, then the rest.
     fn turn(&mut self) {
-        self.checking.follow(self.release.preview_checks(), self.preview, &self.answers.0);
+        let preview = self.preview.map(|preview| reachable(preview).to_string());
+        self.checking.follow(self.release.preview_checks(), preview.as_deref(), &self.answers.0);
         let output = self.release.take_output();
         let retreats = !output.urgent.is_empty();
         for (id, effect) in output.urgent.clone() {

@@ -26,6 +26,7 @@ mod status;
 pub use clock::RunClock;
 pub use feed::Feed;
 pub use meter::ArmTotals;
+pub use preview::Checking;
 pub use report::{RunEnd, RunReport, TimelineEntry};
 pub use socket::{AskError, Request, Response, ask, login_name, plain};
 pub use status::{ArmReport, StageReport, StageState, StatusReport, left_ms};

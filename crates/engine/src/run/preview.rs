@@ -1,31 +1,30 @@
 //! Carrying out the checks of a preview: each on its own, through the preview address, for as long as the release asks for them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use serin_core::{plan::PreviewCheck, release::Input};
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 
-use super::start::reachable;
 use crate::process::ask_address;
 
 /// The checks under way. Dropped, they end.
 #[derive(Debug, Default)]
-pub(crate) struct Checking {
+pub struct Checking {
     checks: Vec<PreviewCheck>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Checking {
-    /// Carries out these checks from now on, and no others. `address`: that of the preview. Must be called within a Tokio runtime.
-    pub(crate) fn follow(&mut self, wanted: &[PreviewCheck], address: Option<SocketAddr>, answers: &mpsc::Sender<Input>) {
+    /// Carries out these checks from now on, and no others. `address`: that of the preview, as host and port. Must be called within a Tokio runtime.
+    pub fn follow(&mut self, wanted: &[PreviewCheck], address: Option<&str>, answers: &mpsc::Sender<Input>) {
         if self.checks == wanted {
             return;
         }
         self.end();
         let Some(address) = address else { return };
         self.checks = wanted.to_vec();
-        let address = reachable(address).to_string();
-        self.tasks = wanted.iter().map(|check| tokio::spawn(repeat(check.clone(), address.clone(), answers.clone()))).collect();
+        let task = |check: &PreviewCheck| tokio::spawn(repeat(check.clone(), address.to_owned(), answers.clone()));
+        self.tasks = wanted.iter().map(task).collect();
     }
 
     fn end(&mut self) {

@@ -1,8 +1,10 @@
 //! Calls of the API server: each is bounded in time, and errors are what the callers decide by.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
+
+use super::calls;
 
 /// No call waits longer for an answer, watches excepted.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -37,6 +39,18 @@ impl ApiError {
         Self::Unreachable("the lease".to_owned(), "another controller leads now".to_owned())
     }
 
+    /// In a word, for metrics.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "not-found",
+            Self::Conflict(_) => "conflict",
+            Self::Forbidden(..) => "forbidden",
+            Self::Expired(_) => "expired",
+            Self::Invalid(..) => "invalid",
+            Self::Unreachable(..) => "unreachable",
+        }
+    }
+
     /// Whether the same call may succeed later although nobody changes what was asked. An API server that has just started does not know all
     /// roles yet, and roles are bound again: what is forbidden is tried again for a while as well.
     #[must_use]
@@ -50,6 +64,13 @@ impl ApiError {
 /// # Errors
 /// What the server answered, or that it did not in time.
 pub async fn within<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    let began = Instant::now();
+    let answer = ask(what, call).await;
+    calls::ended(what, answer.as_ref().map_or_else(ApiError::word, |_| "ok"), began.elapsed());
+    answer
+}
+
+async fn ask<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
     let what = what.to_owned();
     let Ok(answer) = timeout(PATIENCE, call).await else {
         return Err(ApiError::Unreachable(what, "the API server did not answer in time".to_owned()));

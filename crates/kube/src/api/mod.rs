@@ -1,6 +1,7 @@
 //! What is ours in the API: the resource, and the names on objects of others.
 
 mod call;
+pub(crate) mod calls;
 mod memory;
 mod merge;
 mod resource;

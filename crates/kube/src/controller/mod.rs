@@ -8,9 +8,12 @@ mod decide;
 mod fence;
 mod recorder;
 mod reign;
+mod series;
+mod vitals;
 
 pub use decide::{Known, Verdict, decide};
 pub use recorder::Recorder;
+pub use vitals::Vitals;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,9 +21,11 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, api::DynamicObject, core::NamespaceResourceScope};
 use tokio::sync::watch;
 
+use vitals::{Begun, Pulse};
+
 use crate::{
     api::Release,
-    lease::{LeaseKeeper, LeaseName},
+    lease::{Leadership, LeaseKeeper, LeaseName},
     watch::{Selection, WatchTask, Watched, watch_all},
     workload::{self, Memory},
 };
@@ -44,6 +49,8 @@ pub struct Config {
     pub scope: Scope,
     /// The lease among its replicas.
     pub lease: LeaseName,
+    /// Says how it is.
+    pub vitals: Arc<Vitals>,
 }
 
 /// Everything that is watched.
@@ -58,6 +65,7 @@ pub async fn run(client: Client, config: Config, mut stop: watch::Receiver<bool>
     let keeper = LeaseKeeper::new(client.clone(), config.lease.clone());
     let keeping = tokio::spawn(keeper.clone().keep());
     let eyes = Eyes::open(&client, &config.scope);
+    config.vitals.begin(eyes.begun(keeper.leadership()));
     tokio::select! {
         () = eyes.synced() => {}
         _ = stop.wait_for(|stop| *stop) => {}
@@ -75,7 +83,7 @@ pub async fn run(client: Client, config: Config, mut stop: watch::Receiver<bool>
             Some(leads) => {
                 tracing::info!(epoch = leads.epoch, "leading");
                 tokio::select! {
-                    () = reign::reign(&client, &eyes, &keeper, leads) => {}
+                    () = reign::reign(&client, &eyes, &keeper, leads, &config) => {}
                     _ = leadership.wait_for(|now| *now != Some(leads)) => tracing::warn!("leading no longer"),
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
@@ -98,6 +106,15 @@ impl Eyes {
         };
         let (deployments, third) = watch_all(dynamic(workload::deployments()), Selection::All);
         Self { releases, memory: Memory { deployments, services }, _tasks: vec![first, second, third] }
+    }
+
+    fn begun(&self, leadership: watch::Receiver<Option<Leadership>>) -> Begun {
+        let watches: Vec<(&'static str, Arc<dyn Pulse>)> = vec![
+            ("releases", Arc::clone(&self.releases) as Arc<dyn Pulse>),
+            ("deployments", Arc::clone(&self.memory.deployments) as Arc<dyn Pulse>),
+            ("services", Arc::clone(&self.memory.services) as Arc<dyn Pulse>),
+        ];
+        Begun { releases: Arc::clone(&self.releases), watches, leadership }
     }
 
     async fn synced(&self) {

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
+use super::{Config, Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
 use crate::{
     api::{ApiError, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
@@ -60,7 +60,7 @@ struct Reign<'a> {
 }
 
 /// Leads until it is dropped.
-pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, leads: Leadership) {
+pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, leads: Leadership, config: &Config) {
     let fence: Arc<dyn Fence> = Arc::new(LeaseFence(keeper.clone()));
     let setting = Setting {
         client: client.clone(),
@@ -68,7 +68,7 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         memory: eyes.memory.clone(),
         fence,
         epoch: first_epoch(leads),
-        recorder: Recorder::start(client.clone()),
+        recorder: Recorder::start(client.clone(), Arc::clone(&config.vitals), &config.lease.identity),
     };
     let mut reign = Reign::new(client, eyes, setting);
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
@@ -507,7 +507,7 @@ mod tests {
             memory: eyes.memory.clone(),
             fence: Arc::new(Leads),
             epoch: 1,
-            recorder: Recorder::start(api.client.clone()),
+            recorder: Recorder::start(api.client.clone(), Arc::default(), "test"),
         };
         let mut reign = Reign::new(&api.client, &eyes, setting);
         let key = |name: &str| ("shop".to_owned(), name.to_owned());

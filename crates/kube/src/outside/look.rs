@@ -85,15 +85,14 @@ pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> R
     for name in names {
         found.extend(within(&format!("get Deployment {namespace}/{name}"), api.get_opt(name)).await?);
     }
-    let mut found_services = Vec::new();
+    let mut services = Vec::new();
     for (elsewhere, name) in traffic.services().into_iter().flatten() {
         let namespace = elsewhere.as_deref().unwrap_or(own);
         let api: Api<Service> = Api::namespaced(client.clone(), namespace);
-        found_services.extend(within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?);
+        services.extend(within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?);
     }
-    let memory = Memory { deployments: Arc::new(Watched::of(found)), services: Arc::new(Watched::of(found_services)) };
-    let arm_labels = memory.labels_of(traffic, own);
-    Ok(Pair::new(client, &memory, namespace, names, arm_labels, Arc::new(Bystander)))
+    let memory = Memory { deployments: Arc::new(Watched::of(found)), services: Arc::new(Watched::of(services)) };
+    Ok(Pair::new(client, &memory, namespace, names, memory.labels_of(traffic, own), Arc::new(Bystander)))
 }
 
 fn known<'a>(release: &'a Release, document: Result<&'a str, String>, versions: Result<(&'a str, &'a str), String>) -> Known<'a> {

@@ -16,7 +16,10 @@ use serin_engine::{
 };
 
 use super::Look;
-use crate::api::{CriterionStatus, Engine, Release, ReleaseStatus};
+use crate::{
+    api::{CriterionStatus, Engine, Release, ReleaseStatus},
+    route::lens_of,
+};
 
 /// A release as a service is shown. `look`: what its objects say.
 #[must_use]
@@ -42,7 +45,7 @@ pub fn service(release: &Release, look: &Look, now: Timestamp) -> ServiceStatus 
         service: release.name().to_owned(),
         state: of_service,
         fault: is_invalid.then(|| status.reason.clone()),
-        listen: router(&release.spec, release.namespace()),
+        listen: router(release),
         serving: workload(&release.spec),
         ready: look.arms[0].ready,
         replicas: look.arms[0].replicas,
@@ -106,7 +109,7 @@ fn report(release: &Release, status: &ReleaseStatus, engine: &Engine, state: &St
         store_fault: None,
         journal_backlog: 0,
         effects_running: 0,
-        listen: router(&release.spec, release.namespace()),
+        listen: router(release),
         preview: None,
     }
 }
@@ -131,25 +134,16 @@ fn criterion(one: &CriterionStatus, plan: &Plan) -> Option<CriterionAssessment> 
     })
 }
 
-/// Who splits the traffic, as people call it. Read without validation: it is shown for documents that are wrong as well.
-fn router(spec: &Value, namespace: &str) -> String {
-    let Some((kind, fields)) =
-        spec.get("traffic").and_then(Value::as_object).and_then(|fields| fields.iter().find(|(_, one)| one.is_object()))
-    else {
-        return "–".to_owned();
-    };
-    let text = |field: &str| fields.get(field).and_then(Value::as_str);
-    let namespace = text("namespace").unwrap_or(namespace);
-    match (kind.as_str(), text("route")) {
-        ("gatewayApi", Some(route)) => format!("HTTPRoute {namespace}/{route}"),
-        (kind, _) => {
-            let name = ["virtualService", "ingress", "traefikService", "service", "name"].iter().find_map(|field| text(field));
-            format!("{kind} {namespace}/{}", name.unwrap_or("?"))
-        }
-    }
+/// Who splits the traffic, as people call it; a dash for a document that is wrong.
+fn router(release: &Release) -> String {
+    let Ok(loaded) = release.load() else { return "–".to_owned() };
+    let traffic = &loaded.release.traffic;
+    let namespace = traffic.namespace.as_deref().unwrap_or_else(|| release.namespace());
+    let lens = lens_of(traffic, namespace);
+    format!("{} {namespace}/{}", lens.resource().kind, lens.name())
 }
 
-/// What runs, as people call it.
+/// What runs, as people call it. Read without validation: it is shown for documents that are wrong as well.
 fn workload(spec: &Value) -> String {
     let text = |at: &str| spec.pointer(at).and_then(Value::as_str);
     let name = text("/workload/kubernetes/stable/deployment").or_else(|| text("/workload/kubernetes/deployment"));

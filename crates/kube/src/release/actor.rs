@@ -17,7 +17,10 @@ use serin_core::{
     release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, narrate},
     traffic::Observation,
 };
-use serin_engine::source::{News, Polls, Sources};
+use serin_engine::{
+    run::Checking,
+    source::{News, Polls, Sources},
+};
 use serin_spec::validated::ClusterRelease;
 use tokio::{
     sync::{mpsc, watch},
@@ -83,6 +86,9 @@ pub struct Actor {
     absence: Absence,
     /// What others measure.
     polls: Polls,
+    /// The checks of a preview that is open, and where they go if the document says it.
+    checking: Checking,
+    preview: Option<String>,
     pods: Arc<Watched<Pod>>,
     /// The one object that splits the traffic.
     routes: Arc<Watched<DynamicObject>>,
@@ -160,6 +166,8 @@ impl Actor {
             noted: None,
             absence: Absence::default(),
             polls,
+            checking: Checking::default(),
+            preview: release.and_then(|release| release.preview.clone()),
             pods,
             routes,
             _watches: [pods_task, routes_task],
@@ -351,14 +359,27 @@ impl Actor {
         }
     }
 
+    /// The canary's Service with its first port, as names are resolved within a cluster.
+    fn canary_service(&self) -> Option<String> {
+        let [_, (elsewhere, name)] = self.run.place.traffic.services()?;
+        let namespace = elsewhere.unwrap_or_else(|| self.known.namespace().to_owned());
+        let service = self.setting.memory.services.get(&namespace, &name)?;
+        let port = service.spec.as_ref()?.ports.as_ref()?.first()?.port;
+        Some(format!("{name}.{namespace}.svc:{port}"))
+    }
+
     /// Takes what the release wants: traffic to stable at once, then the status, then the rest.
     fn turn(&mut self) {
+        let checks = self.engine.preview_checks();
+        let address = if checks.is_empty() { None } else { self.preview.clone().or_else(|| self.canary_service()) };
+        self.checking.follow(checks, address.as_deref(), &self.answers.0);
         let output = self.engine.take_output();
         for (id, effect) in output.urgent.clone() {
             self.spawn(id, effect);
         }
         let is_acted_on = !output.urgent.is_empty();
         for entry in &output.entries {
+            self.setting.recorder.entry(&self.known, entry);
             if let Some((head, detail)) = narrate(entry, self.engine.plan()) {
                 let now = self.clock.now();
                 if is_acted_on {

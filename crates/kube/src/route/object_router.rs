@@ -82,8 +82,17 @@ struct Asked {
 struct Wish {
     weight: WeightBps,
     matches: bool,
+    /// The canary is only looked at, through an address of its own: nothing that it had is taken back.
+    preview: bool,
     handed_over: bool,
     done: bool,
+}
+
+impl Wish {
+    /// Everything to stable, because something was decided against the canary.
+    fn is_retreat(self) -> bool {
+        self.weight.is_zero() && !self.matches && !self.preview && !self.handed_over
+    }
 }
 
 impl ObjectRouter {
@@ -158,7 +167,7 @@ impl ObjectRouter {
     /// # Errors
     /// If it could not be written.
     pub async fn hand_over(&self, order: EffectId) -> Result<(), RouterError> {
-        self.write(order.0, Wish { weight: WeightBps::ZERO, matches: false, handed_over: true, done: false }).await
+        self.write(order.0, Wish { weight: WeightBps::ZERO, matches: false, preview: false, handed_over: true, done: false }).await
     }
 
     /// The run is over: the weights, which stay as they are on stable, are nobody's from here on.
@@ -167,7 +176,7 @@ impl ObjectRouter {
     /// If it could not be written.
     pub async fn let_go(&self, order: EffectId) -> Result<(), RouterError> {
         let handed_over = self.note().await?.is_some_and(|note| note.handed_over);
-        self.write(order.0, Wish { weight: WeightBps::ZERO, matches: false, handed_over, done: true }).await
+        self.write(order.0, Wish { weight: WeightBps::ZERO, matches: false, preview: false, handed_over, done: true }).await
     }
 
     /// Waits until gateways have taken what the route says, and says which share that is in truth.
@@ -253,7 +262,7 @@ impl ObjectRouter {
         if begun > order {
             return Ok(());
         }
-        let is_retreat = wish.weight.is_zero() && !wish.matches && !wish.handed_over;
+        let is_retreat = wish.is_retreat();
         let mut conflicts = 0;
         loop {
             let Some(route) = self.find().await? else {
@@ -323,7 +332,7 @@ impl ObjectRouter {
             order,
             weight: wish.weight.canary_bps(),
             matches: wish.matches,
-            retreated: wish.weight.is_zero() && !wish.matches && !wish.handed_over,
+            retreated: wish.is_retreat(),
             handed_over: wish.handed_over,
             done: wish.done,
         };
@@ -371,13 +380,10 @@ impl Router for ObjectRouter {
     fn shift(&self, order: EffectId, split: Split) -> Pending<'_, Result<(), RouterError>> {
         Box::pin(async move {
             let Split { weight, matches, preview } = split;
-            if preview {
-                return Err(RouterError::Refused("a router of a cluster has no preview".to_owned()));
-            }
             if self.latest.load(Ordering::SeqCst) <= order.0 {
                 *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Asked { weight, matches });
             }
-            self.write(order.0, Wish { weight, matches, handed_over: false, done: false }).await
+            self.write(order.0, Wish { weight, matches, preview, handed_over: false, done: false }).await
         })
     }
 

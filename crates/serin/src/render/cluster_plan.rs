@@ -29,7 +29,7 @@ pub(crate) fn text(source: &str, release: &ClusterRelease, planned: &ClusterPlan
     lines.push(String::new());
     for (number, (title, notes, changes)) in steps(release, planned).into_iter().enumerate() {
         lines.push(format!("{:>3}  {title}", number + 1));
-        lines.extend(changes.iter().flat_map(|change| words(change)).map(|line| format!("       {line}")));
+        lines.extend(changes.iter().flat_map(words).map(|line| format!("       {line}")));
         lines.extend(notes.into_iter().map(|note| format!("       {note}")));
     }
     lines.push(String::new());

@@ -1,13 +1,14 @@
 //! `serin controller`: releases of a cluster, for good.
 
-use std::{process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use serin_kube::{
     Client,
-    controller::{self, Config, Scope},
+    controller::{self, Config, Scope, Vitals},
     lease::LeaseName,
 };
+use serin_web::{Asked, Pages, PagesConfig};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -24,7 +25,7 @@ use crate::{
 /// Several replicas may run; one leads and the others stand by. It finds the API server as `kubectl` does: KUBECONFIG, or the service account
 /// of its pod. SIGTERM and Ctrl-C let the lease go and end the process; releases under way stay as they are until the next leader goes on.
 ///
-/// Exit codes: 0 ended as asked, 1 internal error, 3 the API server cannot be used.
+/// Exit codes: 0 ended as asked, 1 internal error, 2 an option cannot be used, 3 the API server cannot be used.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Look for releases in this namespace. Default: the namespace that the controller is in.
@@ -42,6 +43,12 @@ pub(crate) struct Args {
     /// How long after its last sign of life a leader is replaced, in whole seconds of at least 3.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = values::duration)]
     lease_duration: Duration,
+    /// Listen here for Prometheus (/metrics) and for the probes of a pod (/healthz, /readyz). Default: nowhere.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    /// A file with the bearer token that /metrics needs. Without it only a loopback address is listened on.
+    #[arg(long, value_name = "FILE", requires = "metrics_listen")]
+    metrics_token_file: Option<PathBuf>,
 }
 
 /// Runs until a signal comes.
@@ -61,6 +68,15 @@ async fn control(args: &Args) -> anyhow::Result<ExitCode> {
         output::error("--lease-duration is too short: at least 3s");
         return Ok(exit::code(exit::USAGE));
     }
+    let vitals = Arc::new(Vitals::default());
+    // Kept until the end.
+    let _pages = match pages(args, &vitals) {
+        Ok(pages) => pages,
+        Err(error) => {
+            output::error(&error.to_string());
+            return Ok(exit::code(exit::USAGE));
+        }
+    };
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
     let client = match Client::try_default().await {
@@ -87,7 +103,7 @@ async fn control(args: &Args) -> anyhow::Result<ExitCode> {
         Scope::Namespace(namespace) => format!("watching the releases of the namespace {namespace}"),
     });
     let (stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(controller::run(client, Config { scope, lease }, stopped));
+    let running = tokio::spawn(controller::run(client, Config { scope, lease, vitals }, stopped));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -96,6 +112,20 @@ async fn control(args: &Args) -> anyhow::Result<ExitCode> {
     running.await.context("the controller broke")?;
     output::note("the lease is let go; releases under way wait for the next controller");
     Ok(exit::code(exit::SUCCEEDED))
+}
+
+/// Begins to tell how the controller is, if somebody wants to know.
+fn pages(args: &Args, vitals: &Arc<Vitals>) -> Result<Option<Pages>, serin_web::PagesError> {
+    let Some(listen) = args.metrics_listen else { return Ok(None) };
+    let vitals = Arc::clone(vitals);
+    let teller = move |asked| match asked {
+        Asked::Metrics => Ok(vitals.page()),
+        Asked::Health => vitals.health().map(|()| "ok".to_owned()),
+        Asked::Readiness => vitals.readiness().map(|()| "ready".to_owned()),
+    };
+    let pages = Pages::start(PagesConfig { listen, token_file: args.metrics_token_file.clone() }, Arc::new(teller))?;
+    output::note(&format!("metrics at http://{}/metrics", pages.address()));
+    Ok(Some(pages))
 }
 
 /// Who this process is, and no other that ever was: host, and a random number.

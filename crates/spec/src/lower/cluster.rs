@@ -1,6 +1,6 @@
 //! Releases of a cluster, and documents in the wrong place: a cluster's on one machine, or the other way round.
 
-use serin_core::plan::{Analysis, Metric};
+use serin_core::plan::{Analysis, Metric, Plan};
 
 use super::{
     Context,
@@ -19,7 +19,7 @@ use crate::{
 /// A document as a release of a cluster; `None` if errors were reported.
 pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<'_>) -> Option<ClusterRelease> {
     refuse_machine(&document, cx);
-    refuse_previews(&document.spec.strategy, cx);
+    let preview = preview_address(&document.spec.strategy, cx);
     let spec = Path::root().key("spec");
     let raw::Spec { workload, traffic, strategy, analysis } = document.spec;
     let workload = workload.kubernetes.map(|given| pair(given, &spec.key("workload").key("kubernetes"), cx));
@@ -38,11 +38,12 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     refuse_secrets(&measures, cx);
     if let Some(traffic) = &traffic {
         routers::check_weights(&plan, traffic, &at_strategy, cx);
+        check_preview(&plan, traffic, preview.as_ref(), &at_strategy, cx);
     }
     if cx.has_errors() {
         return None;
     }
-    Some(ClusterRelease { name, document_hash, plan, workload: workload?, traffic: traffic?, measures })
+    Some(ClusterRelease { name, document_hash, plan, workload: workload?, traffic: traffic?, measures, preview })
 }
 
 /// Whether a document says anything that only a cluster has.
@@ -53,6 +54,7 @@ pub(crate) fn is_for_cluster(document: &Document) -> bool {
 /// Reports what only a cluster can do.
 pub(super) fn refuse_cluster(document: &Document, cx: &mut Context<'_>) {
     let spec = &document.spec;
+    refuse_address(&spec.strategy, cx);
     let found = [
         (spec.workload.kubernetes.is_some(), "workload", "kubernetes", "`processes` or `external`"),
         (routers::given(&spec.traffic).is_some(), "traffic", routers::given(&spec.traffic).unwrap_or_default(), "`embedded`"),
@@ -65,6 +67,16 @@ pub(super) fn refuse_cluster(document: &Document, cx: &mut Context<'_>) {
                 .expected(format!("on one machine: {instead}"))
                 .help("in a cluster `serin controller` runs this document: `kubectl apply -f` it there"),
         );
+    }
+}
+
+/// On one machine the proxy's own preview is the address.
+fn refuse_address(strategy: &raw::Strategy, cx: &mut Context<'_>) {
+    if let Some((preview, at)) = super::strategy::preview(strategy)
+        && preview.address.is_some()
+    {
+        let diagnostic = cx.error_at_key(&at.key("address"), "for-a-cluster", "the `address` of a preview is for a cluster");
+        cx.push(diagnostic.expected("on one machine: `traffic.embedded.preview`"));
     }
 }
 
@@ -120,16 +132,37 @@ pub(super) fn leave_to_sources(
     }
 }
 
-/// Routers of a cluster have no preview yet.
-fn refuse_previews(strategy: &raw::Strategy, cx: &mut Context<'_>) {
-    let at = super::strategy::place(strategy);
-    let (place, name) = match (&strategy.blue_green, &strategy.canary) {
-        (Some(_), _) => (at, "strategy.blueGreen"),
-        (None, Some(canary)) if canary.preview.is_some() => (at.key("preview"), "strategy.canary.preview"),
-        _ => return,
-    };
-    let diagnostic = cx.error_at_key(&place, "not-built", format!("`{name}` is not built yet for a cluster"));
-    cx.push(diagnostic.expected("`canary` without a `preview`").help("on one machine `traffic.embedded` has previews"));
+/// Where the checks of a preview go. What only Serin's own proxy can count is refused.
+fn preview_address(strategy: &raw::Strategy, cx: &mut Context<'_>) -> Option<String> {
+    let (preview, at) = super::strategy::preview(strategy)?;
+    let has_criteria = preview.criteria.as_ref().is_some_and(|criteria| !criteria.is_empty());
+    for (field, is_given) in [("minRequests", preview.min_requests.is_some_and(|requests| requests > 0)), ("criteria", has_criteria)] {
+        if is_given {
+            let message = format!("`{field}` of a preview is not measured in a cluster: there Serin does not carry the traffic itself");
+            cx.push(cx.error_at_key(&at.key(field), "not-measured", message).expected("`checks`, `gate: manual` or both"));
+        }
+    }
+    let address = preview.address.clone()?;
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
+    let is_host = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+    if !address.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && is_port(port)) {
+        let message = format!("{} is no host with a port", quote(&address));
+        cx.push(cx.error(&at.key("address"), "format", message).expected("such as `checkout-canary.shop.svc:80`"));
+    }
+    Some(address)
+}
+
+/// The checks of a preview need an address.
+fn check_preview(plan: &Plan, traffic: &ClusterTraffic, address: Option<&String>, strategy: &Path, cx: &mut Context<'_>) {
+    let has_checks = plan.steps.iter().filter_map(|step| step.preview.as_ref()).any(|preview| !preview.checks.is_empty());
+    if has_checks && address.is_none() && traffic.services().is_none() {
+        let diagnostic = cx.error(
+            &strategy.key("preview"),
+            "no-preview-address",
+            "the preview has no address: this router names no Service of the canary",
+        );
+        cx.push(diagnostic.expected("`address` with a host and port that lead to the canary alone"));
+    }
 }
 
 /// Variables and files of a controller are its own: whoever may write a release must not be able to send them anywhere.

@@ -39,6 +39,16 @@ pub(super) struct Lowered {
     pub(super) retain_ms: u64,
 }
 
+/// The preview of a strategy, if it has one, and where it stands.
+pub(super) fn preview(given: &raw::Strategy) -> Option<(&raw::Preview, Path)> {
+    let preview = match (&given.blue_green, &given.canary) {
+        (Some(blue_green), _) => Some(&blue_green.preview),
+        (None, Some(canary)) => canary.preview.as_ref(),
+        (None, None) => None,
+    };
+    preview.map(|preview| (preview, place(given).key("preview")))
+}
+
 /// Where the strategy is written.
 pub(super) fn place(given: &raw::Strategy) -> Path {
     let name = if given.blue_green.is_some() { "blueGreen" } else { "canary" };

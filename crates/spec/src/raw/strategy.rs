@@ -16,8 +16,8 @@ pub(crate) struct Strategy {
     pub(crate) blue_green: Option<BlueGreen>,
 }
 
-/// A blue-green release: green (the canary) is deployed without traffic and looked at through `traffic.embedded.preview`; then it gets everything at
-/// once, while blue (stable) stays warm for the way back.
+/// A blue-green release: green (the canary) is deployed without traffic and looked at through its preview address (on one machine
+/// `traffic.embedded.preview`, in a cluster its own Service); then it gets everything at once, while blue (stable) stays warm for the way back.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct BlueGreen {
@@ -44,6 +44,9 @@ pub(crate) struct Preview {
     /// The least number of requests through the preview address, those of `checks` included.
     #[schemars(extend("default" = 0))]
     pub(crate) min_requests: Option<u64>,
+    /// In a cluster: host and port that lead to the canary. Default: the canary's Service with its first port.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9.-]{1,253}:[0-9]{1,5}$"), extend("examples" = ["checkout-canary.shop.svc:80"]))]
+    pub(crate) address: Option<String>,
     /// What Serin asks the canary through the preview address, again and again, as long as it is open.
     #[schemars(length(max = 20))]
     pub(crate) checks: Option<Vec<Check>>,
@@ -94,7 +97,7 @@ pub(crate) struct HttpCheck {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{"required": ["stages"]}, {"required": ["preset"]}, {"required": ["linear"]}]))]
 pub(crate) struct Canary {
-    /// What the canary must show through `traffic.embedded.preview` before the first stage. Without it, stages begin as soon as it is ready.
+    /// What the canary must show through its preview address before the first stage. Without it, stages begin as soon as it is ready.
     pub(crate) preview: Option<Preview>,
     /// The stages in order, weights ascending. After the last one the canary gets everything.
     #[schemars(length(min = 1, max = 100))]

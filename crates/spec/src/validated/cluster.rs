@@ -23,6 +23,8 @@ pub struct ClusterRelease {
     pub traffic: ClusterTraffic,
     /// Whom to ask for what is measured: in a cluster nothing is measured by Serin itself.
     pub measures: Measures,
+    /// Where a preview's checks go, as host and port; `None`: to the canary's Service.
+    pub preview: Option<String>,
 }
 
 /// Two Deployments, given by name.

@@ -11,5 +11,6 @@ mod tls;
 
 pub(crate) use connection::accept;
 pub(crate) use listen::Listeners;
+pub(crate) use patient::Patient;
 pub(crate) use places::Places;
 pub(crate) use tls::Certificate;

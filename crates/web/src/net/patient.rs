@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// A stream of which no write may stand still for longer than `patience`.
-pub(super) struct Patient<IO> {
+pub(crate) struct Patient<IO> {
     io: IO,
     patience: Duration,
     /// Ends the wait for the write that is going on; there is one at a time.
@@ -21,7 +21,7 @@ pub(super) struct Patient<IO> {
 }
 
 impl<IO> Patient<IO> {
-    pub(super) fn new(io: IO, patience: Duration) -> Self {
+    pub(crate) fn new(io: IO, patience: Duration) -> Self {
         Self { io, patience, stalled: None }
     }
 

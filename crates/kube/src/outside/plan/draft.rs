@@ -82,10 +82,15 @@ impl Draft {
         &self.0[index].current
     }
 
-    /// Draws a change; `None` if nothing changes.
+    /// Draws a merge patch; `None` if nothing changes.
     pub(super) fn draw(&mut self, index: usize, patch: &Value) -> Option<Drawn> {
+        let after = merged(&self.0[index].current, patch);
+        self.put(index, after)
+    }
+
+    /// Draws the object as it is to be; `None` if nothing changes.
+    pub(super) fn put(&mut self, index: usize, after: Value) -> Option<Drawn> {
         let object = &mut self.0[index];
-        let after = merged(&object.current, patch);
         let fields = fields(&object.current, &after);
         object.current.clone_from(&after);
         (!fields.is_empty()).then_some(Drawn { index, fields, after })

@@ -25,9 +25,9 @@ pub use draft::{Change, Tried};
 
 use super::{MANAGER, Session, look::pair};
 use crate::{
-    api::{ApiError, DECISION, Release, merge_patch, within},
+    api::{ApiError, DECISION, Release, merge_patch, merged, within},
     release::Place,
-    route::{Decision, Lens, lens_of},
+    route::{Decision, Lens, LensError, lens_of},
     workload::{ArmSeen, Pair, deployments, promoted},
 };
 
@@ -105,9 +105,9 @@ pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<
     let place = Place::of(release);
     let pair = pair(&session.client, &object, &place).await?;
     let mut draft = Draft::default();
-    let namespace = place.traffic.namespace.as_deref().unwrap_or(&session.namespace);
-    let lens = lens_of(&place.traffic, namespace);
-    let objects = read(session, &place, lens.as_ref(), &mut draft, &mut checks).await?;
+    let routes = place.traffic.namespace.clone().unwrap_or_else(|| session.namespace.clone());
+    let lens = lens_of(&place.traffic, &routes);
+    let objects = read(session, &place, (lens.as_ref(), &routes), &mut draft, &mut checks).await?;
     versions(&pair, &mut checks);
     let stable_replicas = pair.stable().and_then(|stable| usize::try_from(stable.wanted).ok()).unwrap_or(0);
     services(session, &place, &mut checks).await?;
@@ -115,8 +115,8 @@ pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<
         ClusterPlan { namespace: session.namespace.clone(), checks, steps: Vec::new(), rollback: Vec::new(), stable_replicas };
     if let Some(objects) = objects {
         let drawing = Drawing { release, object: &object, pair: &pair, objects, lens: lens.as_ref() };
-        if let Err(why) = drawing.steps(&mut draft, &mut planned).await {
-            planned.checks.push(check("route", CheckStatus::Fail, why, Some(&lens.hint())));
+        if let Err(error) = drawing.steps(&mut draft, &mut planned).await {
+            planned.checks.push(check("router", CheckStatus::Fail, error.to_string(), Some(&lens.hint())));
         }
     }
     Ok(planned)
@@ -139,9 +139,9 @@ struct Drawing<'a> {
 }
 
 impl Drawing<'_> {
-    async fn steps(&self, draft: &mut Draft, planned: &mut ClusterPlan) -> Result<(), String> {
+    async fn steps(&self, draft: &mut Draft, planned: &mut ClusterPlan) -> Result<(), LensError> {
         let plan = &self.release.plan;
-        self.route(draft, &mut planned.checks)?;
+        self.router(draft, &mut planned.checks)?;
         let rest = draft.current(self.objects.canary).pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
         let stable = self.pair.stable().map_or(1, |stable| i64::from(stable.wanted));
         let replicas = self.release.workload.canary_replicas.map_or(stable, i64::from).max(1);
@@ -152,22 +152,21 @@ impl Drawing<'_> {
             order += 1;
             let matches = !step.weight().is_zero() || step.weights.values().all(|weight| weight.is_zero());
             let shift = self.shift(draft, step.weight(), matches, Decision { order, ..self.note() })?;
-            let drawn = draft.draw(self.objects.route, &shift);
+            let drawn = draft.put(self.objects.route, shift);
             push(planned, draft, Kind::Stage(place), vec![drawn]).await;
         }
         // From the last stage: a branch of its own, drawn and then undone.
         let (route, canary) = (draft.current(self.objects.route).clone(), draft.current(self.objects.canary).clone());
         let back = self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 1, retreated: true, done: true, ..self.note() })?;
         let down = json!({"spec": {"replicas": rest}});
-        for drawn in [draft.draw(self.objects.route, &back), draft.draw(self.objects.canary, &down)].into_iter().flatten() {
+        for drawn in [draft.put(self.objects.route, back), draft.draw(self.objects.canary, &down)].into_iter().flatten() {
             planned.rollback.push(draft.tried(drawn).await);
         }
         for (index, before) in [(self.objects.route, route), (self.objects.canary, canary)] {
-            let undo = merge_patch(draft.current(index), &before);
-            draft.draw(index, &undo);
+            draft.put(index, before);
         }
         let all = self.shift(draft, WeightBps::FULL, false, Decision { order: order + 1, ..self.note() })?;
-        let drawn = draft.draw(self.objects.route, &all);
+        let drawn = draft.put(self.objects.route, all);
         push(planned, draft, Kind::Promote, vec![drawn]).await;
         let judged = template(draft.current(self.objects.canary));
         let old = template(draft.current(self.objects.stable));
@@ -176,45 +175,39 @@ impl Drawing<'_> {
         let over =
             self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 2, handed_over: true, done: true, ..self.note() })?;
         let drawn =
-            vec![draft.draw(self.objects.stable, &becomes), draft.draw(self.objects.route, &over), draft.draw(self.objects.canary, &down)];
+            vec![draft.draw(self.objects.stable, &becomes), draft.put(self.objects.route, over), draft.draw(self.objects.canary, &down)];
         push(planned, draft, Kind::Retire, drawn).await;
         Ok(())
     }
 
-    /// Whether the route can be used, as the controller asks before it begins.
-    fn route(&self, draft: &Draft, checks: &mut Vec<Check>) -> Result<(), String> {
+    /// Whether the router's object can be used, as the controller asks before it begins.
+    fn router(&self, draft: &Draft, checks: &mut Vec<Check>) -> Result<(), LensError> {
         let object = draft.current(self.objects.route);
-        self.lens.check(object).map_err(|error| error.to_string())?;
-        let seen = self.lens.seen(object).map_err(|error| error.to_string())?;
+        self.lens.check(object)?;
+        let seen = self.lens.seen(object)?;
         let note = Decision::read(object.pointer("/metadata/annotations").and_then(|all| all.get(DECISION)).and_then(Value::as_str));
         let (status, detail, hint) = match note.filter(|note| !note.done) {
             Some(note) if note.release != self.object.uid() => (
                 CheckStatus::Fail,
-                format!("the weights of the route are those of the release {}", note.name),
-                Some("wait for its end, or give this release a route of its own"),
+                format!("its weights are those of the release {}", note.name),
+                Some("wait for its end, or give this release an object of its own"),
             ),
             None if !seen.weight.is_zero() => (
                 CheckStatus::Fail,
-                format!("the route gives the canary {} before the release has begun", seen.weight),
+                format!("it gives the canary {} before the release has begun", seen.weight),
                 Some("give the canary nothing; the release gives it its share"),
             ),
             _ => (CheckStatus::Pass, "it can be used, and belongs to nobody else".to_owned(), None),
         };
-        checks.push(check("route", status, detail, hint));
+        checks.push(check("router", status, detail, hint));
         Ok(())
     }
 
-    fn shift(&self, draft: &Draft, weight: WeightBps, matches: bool, note: Decision) -> Result<Value, String> {
-        let before = draft.current(self.objects.route);
-        let mut after = self.lens.shifted(before, weight, matches).map_err(|error| error.to_string())?;
-        let note = Decision { weight: weight.canary_bps(), matches, ..note }.text();
-        if let Some(metadata) = after.get_mut("metadata").and_then(Value::as_object_mut) {
-            let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
-            if let Some(annotations) = annotations.as_object_mut() {
-                annotations.insert(DECISION.to_owned(), json!(note));
-            }
-        }
-        Ok(merge_patch(before, &after))
+    /// The router's object with this share and the note that says whose it is.
+    fn shift(&self, draft: &Draft, weight: WeightBps, matches: bool, note: Decision) -> Result<Value, LensError> {
+        let after = self.lens.shifted(draft.current(self.objects.route), weight, matches)?;
+        let note = Decision { weight: weight.canary_bps(), matches, ..note };
+        Ok(merged(&after, &json!({"metadata": {"annotations": {DECISION: note.text()}}})))
     }
 
     fn note(&self) -> Decision {
@@ -246,12 +239,11 @@ async fn push(planned: &mut ClusterPlan, draft: &Draft, kind: Kind, drawn: Vec<O
 async fn read(
     session: &Session,
     place: &Place,
-    lens: &dyn Lens,
+    (lens, routes): (&dyn Lens, &str),
     draft: &mut Draft,
     checks: &mut Vec<Check>,
 ) -> Result<Option<Objects>, ApiError> {
     let workloads = place.workload.namespace.as_deref().unwrap_or(&session.namespace);
-    let routes = place.traffic.namespace.as_deref().unwrap_or(&session.namespace);
     let mut found = Vec::new();
     for (resource, namespace, name) in [
         (deployments(), workloads, place.workload.stable.as_str()),
@@ -294,9 +286,8 @@ fn healthy(stable: &ArmSeen) -> Check {
 }
 
 async fn services(session: &Session, place: &Place, checks: &mut Vec<Check>) -> Result<(), ApiError> {
-    let routes = place.traffic.namespace.as_deref().unwrap_or(&session.namespace);
-    for (namespace, name) in place.traffic.services().into_iter().flatten() {
-        let namespace = namespace.as_deref().unwrap_or(routes);
+    for (elsewhere, name) in place.traffic.services().into_iter().flatten() {
+        let namespace = elsewhere.as_deref().unwrap_or(&session.namespace);
         let api: Api<Service> = Api::namespaced(session.client.clone(), namespace);
         let found = within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?;
         let selects = found.map(|found| found.spec.and_then(|spec| spec.selector).is_some_and(|selector| !selector.is_empty()));

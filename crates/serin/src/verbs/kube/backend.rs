@@ -103,7 +103,8 @@ impl Backend for Cluster {
 
     async fn happenings(&self, service: Option<&str>) -> Result<ClusterEvents, ClientError> {
         let api = if self.of_all { self.session.releases_of_all() } else { self.session.releases() };
-        let (releases, task) = watch_all(api, Selection::All);
+        let selection = service.map_or(Selection::All, |name| Selection::Name(name.to_owned()));
+        let (releases, task) = watch_all(api, selection);
         let mut changes = releases.changes();
         if timeout(LISTED_WITHIN, releases.synced()).await.is_err() {
             return Err(ClientError::Cluster(
