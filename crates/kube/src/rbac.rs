@@ -31,6 +31,9 @@ const RULES: &[(&str, &[&str], &[&str], &str)] = &[
         "which labels tell the versions' pods apart; the selector of one that is switched",
     ),
     ("", &["pods"], &["list", "watch"], "why a canary does not come up"),
+    ("", &["namespaces", "serviceaccounts"], &["get"], "look before a release begins: is what the canary needs there"),
+    ("", &["resourcequotas"], &["list"], "the same: is there room for it"),
+    ("policy", &["poddisruptionbudgets"], &["list"], "the same: is it kept when nodes are drained"),
     ("events.k8s.io", &["events"], &["create", "patch"], "tell what happens, and how often"),
     ("authorization.k8s.io", &["selfsubjectaccessreviews"], &["create"], "check one's own permissions before a release begins"),
 ];

@@ -1,6 +1,9 @@
-//! What is looked at before a release begins. Nothing is changed. `router` has what is about one kind of router.
+//! What is looked at before a release begins. Nothing is changed. `router` has what is about one kind of router, `template` what the templates say,
+//! `place` what is around them.
 
+mod place;
 mod router;
+mod template;
 
 use std::time::Duration;
 
@@ -47,6 +50,7 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         canary(world).await,
         "change the template of the canary's Deployment to the version that you want to release",
     ));
+    checks.extend(place::checks(world).await);
     checks.extend(world.sources.preflight().await);
     checks
 }
