@@ -250,8 +250,12 @@ fn a_canary_that_is_lost_while_stable_is_kept_goes_back() {
     }
     let status = shop.until_phase("RolledBack");
     assert!(status["reason"].as_str().unwrap().contains("no replica of the canary is ready"), "{status:#}");
-    traffic.forget();
-    shop.until("some more requests", |_| (traffic.counts().values().sum::<u64>() > 50).then_some(()));
-    assert_answered(&traffic.stop(), &["v1"], &shop);
+    let is_only_stable = || {
+        traffic.forget();
+        shop.until("some more requests", |_| (traffic.counts().values().sum::<u64>() > 50).then_some(()));
+        traffic.counts().keys().all(|what| what == "v1")
+    };
+    // What was on its way to the canary may still be counted in the first round.
+    assert!(is_only_stable() || is_only_stable(), "{:?}", traffic.counts());
     Record::of(&shop).assert_rules();
 }

@@ -51,11 +51,17 @@ impl ApiError {
         }
     }
 
-    /// Whether the same call may succeed later although nobody changes what was asked. An API server that has just started does not know all
-    /// roles yet, and roles are bound again: what is forbidden is tried again for a while as well.
+    /// Whether the same call may succeed later without anybody changing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Conflict(_) | Self::Expired(_) | Self::Unreachable(..) | Self::Forbidden(..))
+        matches!(self, Self::Conflict(_) | Self::Expired(_) | Self::Unreachable(..))
+    }
+
+    /// Whether the controller tries again for a while. An API server that has just started does not know all roles yet, and roles are bound again:
+    /// what is forbidden is tried again as well, where a person would want to be told at once.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Forbidden(..))
     }
 }
 

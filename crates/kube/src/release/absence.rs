@@ -96,6 +96,15 @@ fn missing_services(memory: &Memory, namespace: &str, traffic: &ClusterTraffic) 
     })
 }
 
+/// The canary's Service with its first port, as names are resolved within a cluster.
+pub(super) fn address_of_canary(memory: &Memory, namespace: &str, traffic: &ClusterTraffic) -> Option<String> {
+    let [_, (elsewhere, name)] = traffic.services()?;
+    let namespace = elsewhere.as_deref().unwrap_or(namespace);
+    let service = memory.services.get(namespace, &name)?;
+    let port = service.spec.as_ref()?.ports.as_ref()?.first()?.port;
+    Some(format!("{name}.{namespace}.svc:{port}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

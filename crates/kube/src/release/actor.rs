@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::DynamicObject};
 use serin_core::{
-    Timestamp, WeightBps,
+    WeightBps,
     release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, narrate},
     traffic::Observation,
 };
@@ -27,11 +27,11 @@ use tokio::{
 };
 
 use super::{
-    absence::Absence,
+    absence::{Absence, address_of_canary},
     clock::Clock,
     commands,
     effects::{World, carry_out},
-    ending::{WayToEnd, way_to_end},
+    ending::{ActorEnd, WayToEnd, way_to_end},
     journal::{Journal, JournalError, Kept},
     keys::ClusterKeys,
     setting::{Run, Setting, router},
@@ -53,17 +53,6 @@ const REFRESH: Duration = Duration::from_secs(10);
 const REFRESH_QUIET: Duration = Duration::from_secs(60);
 /// Between two attempts to write a status that cannot be written.
 const STORE_RETRY: Duration = Duration::from_millis(250);
-
-/// Why an actor ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ActorEnd {
-    /// The run is over, and its status says so.
-    Over,
-    /// Another controller leads, or wrote the status since.
-    Fenced,
-    /// The release is gone.
-    Gone,
-}
 
 /// One run of a release.
 pub struct Actor {
@@ -315,13 +304,8 @@ impl Actor {
         }
     }
 
-    /// Something that happened before the run was taken up.
-    pub(crate) fn tell(&mut self, head: &str, detail: &str) {
-        self.say(head, detail);
-    }
-
     /// A line that is no decision.
-    fn say(&mut self, head: &str, detail: &str) {
+    pub(crate) fn say(&mut self, head: &str, detail: &str) {
         self.story.say(&self.known, self.clock.now(), head, detail);
     }
 
@@ -359,19 +343,11 @@ impl Actor {
         }
     }
 
-    /// The canary's Service with its first port, as names are resolved within a cluster.
-    fn canary_service(&self) -> Option<String> {
-        let [_, (elsewhere, name)] = self.run.place.traffic.services()?;
-        let namespace = elsewhere.unwrap_or_else(|| self.known.namespace().to_owned());
-        let service = self.setting.memory.services.get(&namespace, &name)?;
-        let port = service.spec.as_ref()?.ports.as_ref()?.first()?.port;
-        Some(format!("{name}.{namespace}.svc:{port}"))
-    }
-
     /// Takes what the release wants: traffic to stable at once, then the status, then the rest.
     fn turn(&mut self) {
         let checks = self.engine.preview_checks();
-        let address = if checks.is_empty() { None } else { self.preview.clone().or_else(|| self.canary_service()) };
+        let service = || address_of_canary(&self.setting.memory, self.known.namespace(), &self.run.place.traffic);
+        let address = if checks.is_empty() { None } else { self.preview.clone().or_else(service) };
         self.checking.follow(checks, address.as_deref(), &self.answers.0);
         let output = self.engine.take_output();
         for (id, effect) in output.urgent.clone() {
@@ -513,9 +489,4 @@ impl Actor {
             }
         });
     }
-}
-
-/// The time that a new engine begins at.
-pub(crate) fn now(not_before: Timestamp) -> Timestamp {
-    Clock::start(not_before).now()
 }

@@ -250,7 +250,7 @@ impl World {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn pair_fault(error: PairError) -> Fault {
     let retryable = match &error {
-        PairError::Api(error) => error.is_transient(),
+        PairError::Api(error) => error.may_pass(),
         PairError::Missing(_) | PairError::SameSelector(..) | PairError::JudgedIsGone(_) => false,
     };
     Fault { text: error.to_string(), retryable }

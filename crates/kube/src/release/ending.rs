@@ -1,9 +1,20 @@
-//! How a run ends whose canary is no longer what was judged.
+//! How a run ends, also one whose canary is no longer what was judged.
 //!
 //! In the phases that judge, the engine takes it for a failure of the canary. Elsewhere it takes an abort, which moves traffic whatever stable's
 //! state: it is given only when that is no loss.
 
 use serin_core::release::Phase;
+
+/// Why an actor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorEnd {
+    /// The run is over, and its status says so.
+    Over,
+    /// Another controller leads, or wrote the status since.
+    Fenced,
+    /// The release is gone.
+    Gone,
+}
 
 /// How a run ends whose canary is no longer what was judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -157,7 +157,7 @@ pub(crate) async fn recall(client: &Client, namespace: &str, engine: &Engine) ->
             match within(&format!("get ReleaseMemory {}", elsewhere.name), api.get(&elsewhere.name)).await {
                 Ok(found) if hash(&found.content) == elsewhere.hash => found.content,
                 Ok(_) => return Ok(Recalled::Lost(format!("ReleaseMemory {} has another content than it should", elsewhere.name))),
-                Err(error) if error.is_transient() => return Err(error),
+                Err(error) if error.may_pass() => return Err(error),
                 Err(error) => return Ok(Recalled::Lost(error.to_string())),
             }
         }

@@ -21,10 +21,11 @@ mod snapshot;
 mod status;
 mod story;
 
-pub(crate) use actor::now;
-pub use actor::{Actor, ActorEnd};
+pub use actor::Actor;
+pub(crate) use clock::now;
 pub(crate) use commands::{Asked, pending};
 pub use commands::{Wish, annotation};
+pub use ending::ActorEnd;
 pub(crate) use memory::{Recalled, recall};
 pub use setting::Setting;
 pub(crate) use setting::{Run, router};

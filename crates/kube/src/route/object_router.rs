@@ -418,7 +418,7 @@ fn refused(error: LensError) -> RouterError {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn router_error(error: ApiError) -> RouterError {
-    if error.is_transient() { RouterError::Unreachable(error.to_string()) } else { RouterError::Refused(error.to_string()) }
+    if error.may_pass() { RouterError::Unreachable(error.to_string()) } else { RouterError::Refused(error.to_string()) }
 }
 
 #[cfg(test)]

@@ -60,10 +60,11 @@ pub(crate) fn took(shop: &Shop, from: &str) -> i64 {
     ms_between(from, &back.at)
 }
 
-/// When the controller decided to roll back, by its log.
+/// When the controller decided to take the traffic back, by its log: for good, or first to see whether stable is to blame as well.
 pub(crate) fn decided_at(shop: &Shop) -> String {
     let logs = shop.logs();
-    let line = logs.lines().find(|line| line.contains("head=\"rollback\"")).unwrap_or_else(|| panic!("no rollback\n{logs}"));
+    let is_decision = |line: &&str| line.contains("head=\"rollback\"") || line.contains("head=\"retreated\"");
+    let line = logs.lines().find(is_decision).unwrap_or_else(|| panic!("no rollback\n{logs}"));
     line.split_whitespace().next().unwrap().to_owned()
 }
 

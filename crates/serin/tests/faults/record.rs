@@ -1,5 +1,7 @@
 //! What controllers wrote, from the API server's audit log, and the rules that hold in it whatever went wrong.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use serin_testkit::cluster::AuditEntry;
 
@@ -84,7 +86,21 @@ impl Record {
         self.assert_reasons();
     }
 
-    /// Moves only get newer, and within a run nothing rises after traffic was taken back.
+    /// When each run was decided to be rolled back, by the first status that says so.
+    fn rollbacks(&self) -> BTreeMap<(String, u64), String> {
+        let mut found = BTreeMap::new();
+        for entry in self.writes().filter(|entry| entry.resource == "releases/status") {
+            let text = |at: &str| entry.body.pointer(at).and_then(Value::as_str).unwrap_or_default();
+            let state: Value = serde_json::from_str(text("/status/engine/state")).unwrap_or_default();
+            if !state["rollback"].is_null() {
+                let run = entry.body.pointer("/status/run").and_then(Value::as_u64).unwrap_or(0);
+                found.entry((text("/metadata/uid").to_owned(), run)).or_insert_with(|| entry.at.clone());
+            }
+        }
+        found
+    }
+
+    /// Moves only get newer, and within a run nothing rises after it was decided to roll back.
     fn assert_order(&self) {
         let moves = self.moves();
         for pair in moves.windows(2) {
@@ -92,10 +108,13 @@ impl Record {
             let rank = |one: &Move| ["run", "epoch", "order"].map(|field| one.note[field].as_u64().unwrap_or(0));
             if first.note["release"] == second.note["release"] {
                 assert!(rank(first) <= rank(second), "an older move came later: {first:?} then {second:?}");
-                let is_same_run = first.note["run"] == second.note["run"];
-                let rises = is_same_run && first.note["retreated"] == true && second.weight > 0;
-                assert!(!rises, "the share rose after it was taken back: {first:?} then {second:?}");
             }
+        }
+        let rollbacks = self.rollbacks();
+        for one in moves.iter().filter(|one| one.weight > 0) {
+            let run = (one.note["release"].as_str().unwrap_or_default().to_owned(), one.note["run"].as_u64().unwrap_or(0));
+            let is_late = rollbacks.get(&run).is_some_and(|at| *at < one.at);
+            assert!(!is_late, "the share rose after it was taken back: {one:?}, rolled back at {:?}", rollbacks.get(&run));
         }
     }
 
@@ -122,7 +141,7 @@ impl Record {
                     only("/spec", if entry.name == "shop-canary" { &["replicas"] } else { &["template"] });
                 }
                 "releases" => only("/metadata", &["resourceVersion", "finalizers"]),
-                "releases/status" | "events" | "leases" | "selfsubjectaccessreviews" => {}
+                "releases/status" | "releasememories" | "events" | "leases" | "selfsubjectaccessreviews" => {}
                 other => panic!("nobody said that {other} is written: {entry:?}"),
             }
         }
