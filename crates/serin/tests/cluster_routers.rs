@@ -1,6 +1,8 @@
 //! Every router of a cluster goes through the same two releases: one that succeeds, and one that a person takes back. Real requests are counted at the
 //! door of the router's own kind.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
+
 mod cluster;
 
 use std::collections::BTreeMap;

@@ -20,11 +20,14 @@ use crate::api::{ApiError, within};
 
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
+/// Since when, by Secret and key.
+type Known = HashMap<(String, String), (Instant, Vec<u8>)>;
+
 /// See the module.
 pub(super) struct ClusterKeys {
     api: Api<Object>,
     namespace: String,
-    known: Mutex<HashMap<(String, String), (Instant, Vec<u8>)>>,
+    known: Mutex<Known>,
 }
 
 impl ClusterKeys {
