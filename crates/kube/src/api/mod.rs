@@ -18,6 +18,12 @@ pub const PLURAL: &str = "releases";
 pub const FIELD_MANAGER: &str = "serin-controller";
 /// On a route: which decision of which release its weights are, as JSON.
 pub const DECISION: &str = "serin.dev/decision";
+/// On a Deployment that is released in place: whose it is, and how it was, as JSON.
+pub const ADOPTED: &str = "serin.dev/adopted";
+/// On such a Deployment: an edit of its template that came while the judged one was rolled out, as JSON.
+pub const NEXT: &str = "serin.dev/next-template";
+/// On an object that Serin made: by which release and of what, as JSON.
+pub const MADE: &str = "serin.dev/made-for";
 /// On a release: what a person wants, as JSON.
 pub const COMMAND: &str = "serin.dev/command";
 /// Keeps a release object until its canary has no traffic.

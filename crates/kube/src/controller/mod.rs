@@ -9,7 +9,7 @@ mod fence;
 mod recorder;
 mod reign;
 
-pub use decide::{Known, Verdict, decide};
+pub use decide::{Known, Unknown, Verdict, decide};
 pub use recorder::Recorder;
 
 use std::{sync::Arc, time::Duration};

@@ -19,14 +19,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
+use super::{Eyes, Known, Recorder, Unknown, Verdict, decide, fence::LeaseFence};
 use crate::{
     api::{ApiError, COMMAND, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
-    release::{Actor, ActorEnd, Place, Run, Setting, idle, invalid, now, router},
+    release::{Actor, ActorEnd, Place, Run, Setting, idle, invalid, now, router, waiting},
     route::Fence,
     watch::Key,
-    workload::Pair,
+    workload::{Made, Names, Note, Pair, PairError, Reverted, Standing},
 };
 
 /// Changes that come together are looked at together.
@@ -148,21 +148,41 @@ impl Reign<'_> {
     async fn look_at(&mut self, release: &Release, is_fresh: bool) -> Result<(), ApiError> {
         let loaded = release.load().map(|loaded| loaded.release).map_err(|errors| first_error(&errors));
         let pair = loaded.as_ref().ok().map(|loaded| self.pair(release, &Place::of(loaded)));
+        let is_deleted = release.metadata.deletion_timestamp.is_some();
+        let is_under_way = release.status.as_ref().and_then(|status| status.engine.as_ref()).is_some_and(|engine| !engine.is_over());
         let versions = match &pair {
-            None => Err(String::new()),
-            Some(pair) => pair.check().map_err(|error| error.to_string()).and_then(|()| match (pair.stable(), pair.canary()) {
-                (Some(stable), Some(canary)) => Ok((stable.version, canary.version, canary.wanted)),
-                _ => Err("a Deployment is missing".to_owned()),
-            }),
+            // Nothing follows from them.
+            _ if is_deleted || is_under_way => Err(Unknown::NotYet(String::new())),
+            None => Err(Unknown::NotYet(String::new())),
+            Some(pair) if pair.is_managed() => match self.adopted(release, pair).await? {
+                Adopted::Has(versions) => versions,
+                Adopted::Now => return Ok(()),
+            },
+            Some(pair) => {
+                pair.check().map_err(|error| Unknown::Wrong(error.to_string())).and_then(|()| match (pair.stable(), pair.canary()) {
+                    (Some(stable), Some(canary)) => Ok((stable.version, canary.version, canary.wanted)),
+                    _ => Err(Unknown::Wrong("a Deployment is missing".to_owned())),
+                })
+            }
         };
+        if !is_deleted && !is_under_way && release.status.as_ref().is_some_and(|status| status.observed_generation != release.generation())
+        {
+            // The document may be about another Deployment than before.
+            let keep = loaded.as_ref().ok().filter(|loaded| loaded.workload.is_managed).map(|loaded| loaded.workload.stable.as_str());
+            if loaded.is_ok() {
+                self.give_back(release, keep).await?;
+            }
+        }
         let retry = retry(release);
+        let edited = pair.as_ref().map_or_else(String::new, Pair::edited);
         let known = Known {
             generation: release.generation(),
-            is_deleted: release.metadata.deletion_timestamp.is_some(),
+            is_deleted,
             has_finalizer: has_finalizer(release),
             status: release.status.as_ref(),
             document: loaded.as_ref().map(|loaded| loaded.document_hash.as_str()).map_err(Clone::clone),
             versions: versions.as_ref().map(|(stable, canary, _)| (stable.as_str(), canary.as_str())).map_err(Clone::clone),
+            edited: &edited,
             retry: retry.as_deref(),
         };
         let now = jiff::Timestamp::now().to_string();
@@ -170,6 +190,7 @@ impl Reign<'_> {
             (Verdict::Rest, ..) => Ok(()),
             (Verdict::Idle(why), ..) => self.say(release, idle(release.generation(), release.status.as_ref(), &why, &now)).await,
             (Verdict::Refuse(why), ..) => self.say(release, invalid(release.generation(), release.status.as_ref(), &why, &now)).await,
+            (Verdict::Wait(why), ..) => self.say(release, waiting(release.generation(), release.status.as_ref(), &why, &now)).await,
             (Verdict::LetGo, ..) => self.let_go(release).await,
             // Memory may lag behind what our own task wrote last.
             (Verdict::Resume | Verdict::Begin, ..) if !is_fresh => match self.fresh(release).await {
@@ -180,6 +201,101 @@ impl Reign<'_> {
             (Verdict::Resume, loaded, _) => self.resume(release, loaded.ok()).await,
             (Verdict::Begin, Ok(loaded), Ok((_, canary, replicas))) => self.begin(release, &loaded, canary, replicas, retry).await,
             (Verdict::Begin, ..) => Ok(()),
+        }
+    }
+
+    /// The versions of a Deployment that is released in place, which is adopted first.
+    async fn adopted(&self, release: &Release, pair: &Pair) -> Result<Adopted, ApiError> {
+        let unknown = |error: PairError| match error {
+            PairError::Api(error) if error.is_transient() => Err(error),
+            PairError::NotYet(why) => Ok(Adopted::Has(Err(Unknown::NotYet(why)))),
+            error => Ok(Adopted::Has(Err(Unknown::Wrong(error.to_string())))),
+        };
+        if let Err(error) = pair.check() {
+            return unknown(error);
+        }
+        let releases = self.setting.releases.all();
+        let about = match pair.standing(|uid| releases.iter().any(|release| release.uid() == uid)).await {
+            Ok(Standing::Adopted { proven, candidate }) => return Ok(Adopted::Has(Ok((proven, candidate, 0)))),
+            Ok(Standing::Adoptable(about)) => about,
+            Err(error) => return unknown(error),
+        };
+        // Whoever deletes the release gets the Deployment back: from here on there is something to give back.
+        self.still_leads().await?;
+        let fresh = self.fresh(release).await?;
+        if fresh.uid() != release.uid() || fresh.metadata.deletion_timestamp.is_some() {
+            return Ok(Adopted::Now);
+        }
+        let kept = self.with_finalizer(&fresh).await?;
+        match pair.adopt().await {
+            Ok(is_new) => {
+                if is_new {
+                    self.setting.recorder.tell(&kept, "adopted", &format!("the Deployment is paused: {about}"));
+                }
+                Ok(Adopted::Now)
+            }
+            Err(error) => unknown(error),
+        }
+    }
+
+    /// Gives back every Deployment that the release has, but the one that it is about now.
+    async fn give_back(&self, release: &Release, keep: Option<&str>) -> Result<(), ApiError> {
+        let all = self.setting.memory.deployments.all();
+        let ours = all.iter().filter(|found| found.metadata.namespace.as_deref() == Some(release.namespace()));
+        let ours = ours.filter(|found| Note::on(found).is_some_and(|note| note.release == release.uid()));
+        let names = ours.filter_map(|found| found.metadata.name.clone()).filter(|name| Some(name.as_str()) != keep);
+        let mut names: Vec<String> = names.collect();
+        // What was adopted a moment ago may not be remembered as such yet.
+        let of_document = release.load().ok().map(|loaded| loaded.release).filter(|loaded| loaded.workload.is_managed);
+        let of_document = of_document.filter(|loaded| Some(loaded.workload.stable.as_str()) != keep);
+        names.extend(
+            of_document.iter().map(|loaded| loaded.workload.stable.clone()).filter(|name| !names.contains(name)).collect::<Vec<_>>(),
+        );
+        for name in names {
+            self.still_leads().await?;
+            let pair = match of_document.as_ref().filter(|loaded| loaded.workload.stable == name) {
+                Some(loaded) => self.pair(release, &Place::of(loaded)),
+                None => Pair::new(self.client, &self.setting.memory, self.names_of_one(release, &name), Arc::clone(&self.setting.fence)),
+            };
+            let reverted = pair.give_back().await.map_err(in_pair)?;
+            pair.leave_to_collector().await.map_err(in_pair)?;
+            let (head, about) = match reverted {
+                None => continue,
+                Some(Reverted::Resumed) => ("given back", "it is resumed, and rolls out its edits by itself again"),
+                Some(Reverted::EditLeftOut) => (
+                    "warning",
+                    "it is resumed with the version that was proven; its last edit was not, and was left out: apply it again to roll it out",
+                ),
+                Some(Reverted::LeftPaused) => {
+                    ("warning", "nobody knows which of its versions was proven: it is left paused; resume it by hand")
+                }
+            };
+            self.setting.recorder.tell(release, head, &format!("Deployment {name}: {about}"));
+        }
+        Ok(())
+    }
+
+    /// Where a Deployment is that the release has, and what was made of it.
+    fn names_of_one(&self, release: &Release, stable: &str) -> Names {
+        let of = |metadata: &kube::core::ObjectMeta| {
+            let is_here = metadata.namespace.as_deref() == Some(release.namespace());
+            is_here && Made::on(metadata).is_some_and(|made| made.of == stable)
+        };
+        let (deployments, services) = (self.setting.memory.deployments.all(), self.setting.memory.services.all());
+        let canary = deployments.iter().find(|found| of(&found.metadata)).and_then(|found| found.metadata.name.clone());
+        let canary_service = services.iter().find(|found| of(&found.metadata)).and_then(|found| found.metadata.name.clone());
+        // One that is not there is none of ours, whatever it would be called.
+        let none = || format!("{stable}-canary");
+        Names {
+            release: release.uid().to_owned(),
+            release_name: format!("{}/{}", release.namespace(), release.name()),
+            namespace: release.namespace().to_owned(),
+            stable: stable.to_owned(),
+            canary: canary.unwrap_or_else(none),
+            is_managed: true,
+            service_namespace: release.namespace().to_owned(),
+            stable_service: String::new(),
+            canary_service: canary_service.unwrap_or_else(none),
         }
     }
 
@@ -302,15 +418,18 @@ impl Reign<'_> {
     fn pair(&self, release: &Release, place: &Place) -> Pair {
         let own = release.namespace();
         let (workload, traffic) = (&place.workload, &place.traffic);
-        Pair::new(
-            self.client,
-            &self.setting.memory,
-            workload.namespace.as_deref().unwrap_or(own),
-            [&workload.stable, &workload.canary],
-            traffic.namespace.as_deref().unwrap_or(own),
-            [&traffic.stable_service, &traffic.canary_service],
-            Arc::clone(&self.setting.fence),
-        )
+        let names = Names {
+            release: release.uid().to_owned(),
+            release_name: format!("{own}/{}", release.name()),
+            namespace: workload.namespace.clone().unwrap_or_else(|| own.to_owned()),
+            stable: workload.stable.clone(),
+            canary: workload.canary.clone(),
+            is_managed: workload.is_managed,
+            service_namespace: traffic.namespace.clone().unwrap_or_else(|| own.to_owned()),
+            stable_service: traffic.stable_service.clone(),
+            canary_service: traffic.canary_service.clone(),
+        };
+        Pair::new(self.client, &self.setting.memory, names, Arc::clone(&self.setting.fence))
     }
 
     fn stamp(&self, release: &Release) -> Stamp {
@@ -324,6 +443,15 @@ impl Reign<'_> {
             let found = self.setting.memory.deployments.get(&namespace, text(name));
             // Its status changes all the time; what matters for a beginning is in the spec.
             stamp[slot] = found.map(|found| format!("{:?}/{:?}", found.metadata.uid, found.metadata.generation));
+        }
+        let one = text("/workload/kubernetes/deployment");
+        if let Some(found) = self.setting.memory.deployments.get(&namespace, one).filter(|_| !one.is_empty()) {
+            // One that cannot be adopted yet is looked at whenever anything of it changes: it may have come to rest.
+            let note = Note::on(&found).filter(|_| found.data.pointer("/spec/paused") == Some(&json!(true)));
+            stamp[1] = Some(match note {
+                Some(note) => format!("{:?}/{:?}/{note:?}", found.metadata.uid, found.metadata.generation),
+                None => format!("{:?}", found.metadata.resource_version),
+            });
         }
         let namespace = place(text("/traffic/gatewayApi/namespace"));
         for (slot, name) in [(3, "/traffic/gatewayApi/stableService"), (4, "/traffic/gatewayApi/canaryService")] {
@@ -354,6 +482,7 @@ impl Reign<'_> {
     }
 
     async fn let_go(&self, release: &Release) -> Result<(), ApiError> {
+        self.give_back(release, None).await?;
         let mut all = release.metadata.finalizers.clone().unwrap_or_default();
         all.retain(|one| one != FINALIZER);
         match self.patch_finalizers(release, &all).await {
@@ -371,6 +500,21 @@ impl Reign<'_> {
 
     fn api(&self, release: &Release) -> Api<Release> {
         Api::namespaced(self.client.clone(), release.namespace())
+    }
+}
+
+/// What became of a Deployment that is released in place.
+enum Adopted {
+    /// It is adopted; the versions that serves and that is to be tried, and the canary's replicas.
+    Has(Result<(String, String, i32), Unknown>),
+    /// It was just adopted: its change leads to another look.
+    Now,
+}
+
+fn in_pair(error: PairError) -> ApiError {
+    match error {
+        PairError::Api(error) => error,
+        other => ApiError::Unreachable("the Deployment".to_owned(), other.to_string()),
     }
 }
 

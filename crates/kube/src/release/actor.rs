@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serin_core::{
     Timestamp,
-    release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
+    release::{Action, Command, EffectId, Event, Input, Output, Phase, Release as Engine, WorkloadSeen, narrate},
     traffic::Observation,
 };
 use serin_engine::source::{News, Polls, Sources};
@@ -120,7 +120,7 @@ impl Actor {
         if let Some(target) = targets {
             router.expect(target.asked, target.matches);
         }
-        let selector = pair.canary().map(|canary| canary.selector);
+        let selector = pair.canary_selector();
         let (pods, pods_task) = watch_all(Api::<Pod>::namespaced(setting.client.clone(), &namespace), selector);
         let journal = Journal::new(setting.client.clone(), &known, run.epoch, Arc::clone(&setting.fence));
         let before = known.status.as_ref();
@@ -261,21 +261,40 @@ impl Actor {
     fn look_at_workload(&mut self) {
         let stable = self.world.pair.stable();
         let canary = self.world.pair.canary();
-        if let Some(canary) = &canary
-            && canary.version != self.run.judged
-            && !matches!(self.engine.state().phase, Phase::Retiring)
-        {
-            self.must_end("the template of the canary's Deployment was changed while it was on trial; what it is now begins a new release");
-        }
-        if canary.is_none() && matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. }) {
-            self.must_end(&format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
+        let is_managed = self.world.pair.is_managed();
+        let place = &self.run.place.workload;
+        let is_retiring = matches!(self.engine.state().phase, Phase::Retiring);
+        // What Serin makes itself is not there, or another version, until it has made it.
+        let is_made = !is_managed || self.engine.state().ready;
+        let gone = || format!("the canary's Deployment {} is gone", place.canary);
+        let of = if is_managed { &place.stable } else { &place.canary };
+        let edited = || format!("the template of Deployment {of} was changed while it was on trial; what it is now begins a new release");
+        let foreign = || format!("the template of the canary's Deployment {} was changed by somebody else", place.canary);
+        let resumed = || format!("Deployment {of} was resumed by somebody else and rolls out what is on trial");
+        let why = if is_retiring {
+            None
+        } else if is_managed && stable.as_ref().is_some_and(|stable| !stable.paused) {
+            Some(resumed())
+        } else if self.world.pair.candidate().is_some_and(|candidate| candidate != self.run.judged) {
+            Some(edited())
+        } else if is_made && canary.as_ref().is_some_and(|canary| canary.version != self.run.judged) {
+            Some(foreign())
+        } else {
+            let needs = matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. });
+            (needs && canary.is_none()).then(gone)
+        };
+        let is_missing = canary.is_none() && is_made;
+        let gone = is_missing.then(gone);
+        if let Some(why) = why {
+            self.must_end(&why);
         }
         let stable_ready = stable.as_ref().map_or(0, |stable| stable.ready);
         let failing = self.pods.all().iter().find_map(|pod| trouble(pod)).map(|trouble| format!("pod {}: {}", trouble.pod, trouble.text));
         let canary_failure = match (&self.changed, &canary) {
             (Some(why), _) => Some(why.clone()),
-            (None, None) => Some(format!("the canary's Deployment {} is gone", self.run.place.workload.canary)),
-            (None, Some(canary)) => failing.or_else(|| canary.trouble.clone()),
+            (None, None) => gone,
+            // What its own controller says of a version before is none of this one's.
+            (None, Some(canary)) => failing.or_else(|| canary.trouble.clone().filter(|_| canary.version == self.run.judged)),
         };
         let ready = |one: Option<i32>| Some(one.map_or(0, |ready| u32::try_from(ready).unwrap_or(0)));
         let seen = WorkloadSeen {
@@ -352,6 +371,11 @@ impl Actor {
         for entry in &output.entries {
             if let Some((head, detail)) = narrate(entry, self.engine.plan()) {
                 self.say(&head, &detail);
+            }
+            if entry.event == Event::RolledBack && self.world.pair.is_managed() && self.changed.is_none() {
+                let name = &self.run.place.workload.stable;
+                let text = format!("the edit stays in Deployment {name}, which is paused: change it, or command `retry` to try it again");
+                self.say("not rolled out", &text);
             }
         }
         if !output.entries.is_empty() || !output.effects.is_empty() {

@@ -2,9 +2,9 @@
 //!
 //! *Promotion.* Through the stages, the bake and the retention the judged pods are the canary's and stable is untouched, so that there is
 //! something to go back to. Only [`Effect::Retire`] makes stable the judged version: stable's Deployment gets exactly the judged template and
-//! comes up while the canary still serves everything; then all traffic goes to stable, in one patch with the note that says why; when gateways
-//! have taken that, the canary is scaled back. Each step finds out by itself whether it was done already. Retiring is never given up: a stable
-//! that does not come up leaves the canary serving, and the status says what is waited for.
+//! comes up while the canary still serves everything (one that is released in place is paused again then); then all traffic goes to stable, in
+//! one patch with the note that says why; when gateways have taken that, the canary is scaled back. Each step finds out by itself whether it was
+//! done already. Retiring is never given up: a stable that does not come up leaves the canary serving, and the status says what is waited for.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -22,7 +22,7 @@ use serin_engine::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{preflight, snapshot::Place};
@@ -36,6 +36,8 @@ const ROUTER_PATIENCE: Duration = Duration::from_millis(4_800);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// Until it is said what stable still lacks; then it goes on waiting.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// Changes wake whoever waits; this is only for what can be missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// After gateways have said that they took the route, requests that they had already sent on are still on their way.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -108,6 +110,10 @@ impl World {
             let moved = timeout(ROUTER_PATIENCE, self.router.let_go(EffectId(u64::MAX))).await;
             if matches!(moved, Ok(Ok(()))) {
                 let _ = self.pair.scale_canary(self.canary_replicas).await;
+                if self.pair.is_managed() {
+                    let _ = self.pair.give_back().await;
+                    let _ = self.pair.leave_to_collector().await;
+                }
                 return;
             }
         }
@@ -116,13 +122,16 @@ impl World {
 
     async fn deploy(&self) -> Result<(), Fault> {
         let mut unwanted = self.unwanted.subscribe();
-        let [stable, _] = self.pair.fresh_arms().await.map_err(pair_fault)?;
+        let stable = self.pair.fresh_stable().await.map_err(pair_fault)?;
         let stated = self.place.workload.canary_replicas.and_then(|replicas| i32::try_from(replicas).ok());
         let replicas = stated.unwrap_or(stable.wanted).max(1);
         {
             let _one_at_a_time = self.scaling.lock().await;
             if *unwanted.borrow_and_update() {
                 return Err(no_longer_wanted());
+            }
+            if self.pair.is_managed() {
+                self.pair.make_canary(&self.judged).await.map_err(pair_fault)?;
             }
             self.pair.scale_canary(replicas).await.map_err(pair_fault)?;
         }
@@ -162,7 +171,8 @@ impl World {
         if is_over {
             return Ok(());
         }
-        match self.pair.promote(&self.judged).await {
+        let begun = if self.pair.is_managed() { self.pair.roll_out(&self.judged).await } else { self.pair.promote(&self.judged).await };
+        match begun {
             Ok(()) => {}
             // All that there was to do it to is gone, as after its namespace was deleted.
             Err(PairError::Missing(_)) if self.pair.stable().is_none() && self.router.is_gone().await.is_ok_and(|is_gone| is_gone) => {
@@ -171,7 +181,9 @@ impl World {
             Err(error) => return Err(error.to_string()),
         }
         self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
-        if timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)).await.is_err() {
+        if self.pair.is_managed() {
+            self.rolled_out().await?;
+        } else if timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)).await.is_err() {
             return Err(self.unsettled());
         }
         self.set_note(Some("the route to send everything to stable, which is the judged version now".to_owned()));
@@ -184,6 +196,26 @@ impl World {
         self.set_note(Some("the canary to be scaled back".to_owned()));
         self.pair.scale_canary(self.canary_replicas).await.map_err(|error| error.to_string())?;
         self.let_go(id).await.map_err(|fault| fault.text)
+    }
+
+    /// Waits until stable, which is edited in place, runs what was judged, and pauses it again. Ends early when somebody edits it meanwhile.
+    async fn rolled_out(&self) -> Result<(), String> {
+        let end = Instant::now() + SETTLED_WITHIN;
+        let mut changes = self.pair.changes();
+        loop {
+            changes.mark_unchanged();
+            let why = match self.pair.pause_again(&self.judged).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error.to_string(),
+            };
+            let was_edited = self.pair.fresh_stable().await.is_ok_and(|stable| !stable.paused && stable.version != self.judged);
+            if was_edited || Instant::now() >= end {
+                return Err(why);
+            }
+            // At most a look in a while, however often the Deployment changes.
+            sleep(Duration::from_millis(200)).await;
+            let _ = timeout(LOOK_AGAIN, changes.changed()).await;
+        }
     }
 
     /// Why stable cannot take over yet.
@@ -210,7 +242,12 @@ impl World {
 fn pair_fault(error: PairError) -> Fault {
     let retryable = match &error {
         PairError::Api(error) => error.is_transient(),
-        PairError::Missing(_) | PairError::SameSelector(..) | PairError::JudgedIsGone(_) => false,
+        PairError::NotYet(_) => true,
+        PairError::Missing(_)
+        | PairError::SameSelector(..)
+        | PairError::Selector(..)
+        | PairError::JudgedIsGone(_)
+        | PairError::Unfit(_) => false,
     };
     Fault { text: error.to_string(), retryable }
 }

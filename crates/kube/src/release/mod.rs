@@ -20,4 +20,4 @@ pub(crate) use actor::{Run, now};
 pub use setting::Setting;
 pub(crate) use setting::router;
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot};
-pub use status::{Context, MAX_TIMELINE, idle, invalid, status};
+pub use status::{Context, MAX_TIMELINE, idle, invalid, status, waiting};

@@ -19,11 +19,17 @@ const STABLE_PATIENCE: Duration = Duration::from_secs(60);
 pub(super) async fn checks(world: &World) -> Vec<Check> {
     let traffic = &world.place.traffic;
     let mut checks = Vec::new();
-    for (verb, group, resource, namespace, name) in [
+    let none = String::new();
+    let mut needed = vec![
         ("patch", "gateway.networking.k8s.io", "httproutes", &world.route_namespace, &traffic.route),
         ("patch", "apps", "deployments", &world.namespace, &world.place.workload.stable),
         ("patch", "apps", "deployments", &world.namespace, &world.place.workload.canary),
-    ] {
+    ];
+    if world.pair.is_managed() {
+        needed.push(("create", "apps", "deployments", &world.namespace, &none));
+        needed.push(("create", "", "services", &world.route_namespace, &none));
+    }
+    for (verb, group, resource, namespace, name) in needed {
         let allowed = may(&world.client, verb, group, resource, namespace, name).await;
         let found = format!("the controller may {verb} {resource} {namespace}/{name}");
         checks.push(outcome("permission", &found, allowed, "bind the ClusterRole of the controller in this namespace"));
@@ -34,7 +40,9 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         world.router.examine().await.map_err(|error| error.to_string()),
         "the release names an HTTPRoute with a rule for stable's service",
     ));
-    for (name, service) in [("stable's service", &traffic.stable_service), ("canary's service", &traffic.canary_service)] {
+    let both = [("stable's service", &traffic.stable_service), ("canary's service", &traffic.canary_service)];
+    // What Serin makes itself need not be there before.
+    for (name, service) in both.into_iter().take(if world.pair.is_managed() { 1 } else { 2 }) {
         let api: Api<Service> = Api::namespaced(world.client.clone(), &world.route_namespace);
         let found = within(&format!("get Service {service}"), api.get_opt(service)).await.map_err(|error| error.to_string());
         let found = found.and_then(|found| found.ok_or_else(|| format!("there is no Service {}/{service}", world.route_namespace)));
@@ -54,17 +62,23 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         "canary",
         "it is another version than stable",
         canary(world).await,
-        "change the template of the canary's Deployment to the version that you want to release",
+        if world.pair.is_managed() {
+            "change the template of the Deployment to the version that you want to release"
+        } else {
+            "change the template of the canary's Deployment to the version that you want to release"
+        },
     ));
     checks.extend(world.sources.preflight().await);
     checks
 }
 
 async fn stable(world: &World) -> Result<(), String> {
-    let arms = world.pair.fresh_arms().await.map_err(|error| error.to_string())?;
-    let [stable, _] = arms;
+    let stable = world.pair.fresh_stable().await.map_err(|error| error.to_string())?;
     if stable.wanted == 0 {
         return Err("stable is asked to have no replicas".to_owned());
+    }
+    if stable.paused && !world.pair.is_managed() {
+        return Err("stable's Deployment is paused, so that nothing could be promoted; resume it".to_owned());
     }
     if timeout(STABLE_PATIENCE, world.pair.stable_settled(&stable.version)).await.is_ok() {
         return Ok(());
@@ -75,11 +89,11 @@ async fn stable(world: &World) -> Result<(), String> {
 }
 
 async fn canary(world: &World) -> Result<(), String> {
-    let [stable, canary] = world.pair.fresh_arms().await.map_err(|error| error.to_string())?;
-    if canary.version != world.judged {
+    let (proven, candidate) = world.pair.fresh_versions().await.map_err(|error| error.to_string())?;
+    if candidate != world.judged {
         return Err("its template was changed since the release was begun".to_owned());
     }
-    if canary.version == stable.version { Err("both Deployments have the same template".to_owned()) } else { Ok(()) }
+    if candidate == proven { Err("it is the version that stable runs already".to_owned()) } else { Ok(()) }
 }
 
 async fn may(client: &Client, verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Result<(), String> {
@@ -88,7 +102,7 @@ async fn may(client: &Client, verb: &str, group: &str, resource: &str, namespace
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
         namespace: Some(namespace.to_owned()),
-        name: Some(name.to_owned()),
+        name: Some(name.to_owned()).filter(|name| !name.is_empty()),
         ..ResourceAttributes::default()
     };
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..SelfSubjectAccessReviewSpec::default() };

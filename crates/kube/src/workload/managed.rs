@@ -1,0 +1,456 @@
+//! One Deployment that people go on editing, released in place.
+//!
+//! *Adoption* is `spec.paused: true` and a note. Nothing restarts, and its Service, autoscaler and disruption budget go on as before: a paused
+//! Deployment still scales the ReplicaSet that it has. From then on an edit of its template rolls nothing out by itself. What is proven is the
+//! template of the ReplicaSet that has the pods; what is edited is the new version, of which Serin makes a canary.
+//!
+//! *Promotion.* While the canary serves everything, the Deployment is resumed with exactly the judged template, and paused again once it runs that
+//! on all its replicas, before traffic comes back to it. An edit that comes meanwhile is put aside in an annotation, so that it is neither lost
+//! nor rolled out unjudged, and put back in the same patch that pauses again. Whoever talks to the pods past the route may see such an edit
+//! begin to come up for a moment: nothing but admission control could prevent that.
+//!
+//! *Reversal*, when the release is deleted: the proven template and no pause, in one patch. An edit that was never proven is not rolled out by it.
+//!
+//! Every step finds out by itself how far it was done already, and every write is guarded by the version that was read.
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Pair, PairError,
+    adoption::{self, MAX_NEXT_BYTES, Made, Note},
+    arm,
+    pair::template_of_set,
+    template::{promoted, version_of},
+};
+use crate::api::{ADOPTED, ApiError, FIELD_MANAGER, NEXT, within};
+
+/// What a Deployment that is released in place needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is adopted, and runs the proven version.
+    Adopted {
+        /// The version that its pods are.
+        proven: String,
+        /// The version that its template is.
+        candidate: String,
+    },
+    /// It can be adopted; what there is to say about it.
+    Adoptable(&'static str),
+}
+
+/// The version that has the pods.
+struct Proven {
+    set: String,
+    template: Value,
+    version: String,
+}
+
+impl Pair {
+    /// What is wrong with the Deployment, as far as is known without asking.
+    pub(super) fn check_managed(&self) -> Result<(), PairError> {
+        let names = &self.names;
+        let own = names.release_name.split('/').next().unwrap_or_default();
+        if [&names.namespace, &names.service_namespace].into_iter().any(|namespace| namespace != own) {
+            let why = format!("Deployment {}, its Services and its route must be in the namespace of the release, {own}", names.stable);
+            return Err(PairError::Unfit(why));
+        }
+        let Some(found) = self.memory.deployments.get(&names.namespace, &names.stable) else { return Ok(()) };
+        let Some(service) = self.memory.services.get(&names.service_namespace, &names.stable_service) else {
+            return Err(PairError::Unfit(format!("there is no Service {}/{}", names.service_namespace, names.stable_service)));
+        };
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
+        let template = arm::template_of(&found);
+        let has = |name: &String, value: &String| label(&template, name) == Some(value);
+        if selector.is_empty() || !selector.iter().all(|(name, value)| has(name, value)) {
+            let why = format!("the Service {} does not select the pods of Deployment {}", names.stable_service, names.stable);
+            return Err(PairError::Unfit(why));
+        }
+        Ok(())
+    }
+
+    /// How the Deployment stands, by what is remembered of it: what follows from this is compared with the same memory. `is_alive`: whether there
+    /// still is a release of that identity.
+    ///
+    /// # Errors
+    /// If it cannot be adopted, or not yet, or if that cannot be told.
+    pub async fn standing(&self, is_alive: impl Fn(&str) -> bool) -> Result<Standing, PairError> {
+        let name = &self.names.stable;
+        let found = self.memory.deployments.get(&self.names.namespace, name);
+        let found = found.ok_or_else(|| PairError::Missing(format!("{}/{name}", self.names.namespace)))?;
+        let note = Note::on(&found);
+        if let Some(other) = note.as_ref().filter(|note| note.release != self.names.release && is_alive(&note.release)) {
+            return Err(PairError::Unfit(format!("Deployment {name} is released by {} already", other.name)));
+        }
+        let is_paused = arm::is_paused(&found);
+        if is_paused && note.is_none() {
+            let why =
+                format!("Deployment {name} is paused by somebody else; resume it with `kubectl rollout resume`: Serin pauses it itself");
+            return Err(PairError::Unfit(why));
+        }
+        if !is_paused {
+            let seen = self.seen(&found);
+            if !seen.settled {
+                let why = format!("Deployment {name} is in a rollout of its own: {} of {} replicas are ready", seen.ready, seen.wanted);
+                return Err(PairError::NotYet(format!("{why}; it is taken on when that has ended")));
+            }
+        }
+        match self.proven(&found, note.as_ref()).await? {
+            None => Err(PairError::NotYet(format!("Deployment {name} has no pods; scale it up"))),
+            Some(_) if note.is_none() => Ok(Standing::Adoptable("an edit of its template begins a release from now on")),
+            Some(_) if !is_paused => {
+                Ok(Standing::Adoptable("somebody had resumed it; what it rolled out meanwhile was not judged, and counts as proven now"))
+            }
+            Some(_) if note.is_some_and(|note| note.release != self.names.release) => {
+                Ok(Standing::Adoptable("the release that had it before is gone"))
+            }
+            Some(proven) => {
+                let candidate = version_of(&arm::template_of(&found), &self.arm_labels);
+                Ok(Standing::Adopted { proven: proven.version, candidate })
+            }
+        }
+    }
+
+    /// Takes the Deployment on, as [`standing`](Self::standing) found that it can be, and makes the canary's Service, so that routes may name it.
+    /// `false`: it was so already.
+    ///
+    /// # Errors
+    /// If it is no longer as it was found, or cannot be written.
+    pub async fn adopt(&self) -> Result<bool, PairError> {
+        let mut conflicts = 0;
+        loop {
+            let found = self.fresh(&self.names.stable).await?;
+            let note = Note::on(&found);
+            let seen = self.seen(&found);
+            if !seen.paused && !seen.settled {
+                return Err(PairError::NotYet(format!("Deployment {} has begun a rollout of its own", self.names.stable)));
+            }
+            let proven = self.proven(&found, note.as_ref()).await?;
+            let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
+            let ours = self.note(proven.set);
+            if seen.paused && note.as_ref() == Some(&ours) {
+                self.make_service(&found).await?;
+                return Ok(false);
+            }
+            if seen.paused && note.is_none() {
+                return Err(PairError::NotYet(format!("Deployment {} was paused by somebody else", self.names.stable)));
+            }
+            let patch = json!({"metadata": {"annotations": {ADOPTED: ours.text()}}, "spec": {"paused": true}});
+            if self.patch(&found, patch, &mut conflicts).await? {
+                self.make_service(&found).await?;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The versions that the Deployment runs and that its template is: for a check right before a release.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    pub async fn fresh_versions(&self) -> Result<(String, String), PairError> {
+        if !self.is_managed() {
+            return Ok((self.fresh_stable().await?.version, self.fresh_canary().await?.version));
+        }
+        let found = self.fresh(&self.names.stable).await?;
+        let proven = self.proven(&found, Note::on(&found).as_ref()).await?;
+        let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
+        Ok((proven.version, version_of(&arm::template_of(&found), &self.arm_labels)))
+    }
+
+    /// Makes the canary what is to be tried: its Service and its Deployment, of this version, if they are not so already.
+    ///
+    /// # Errors
+    /// If the template is another version by now, or what is there cannot be used.
+    pub async fn make_canary(&self, judged: &str) -> Result<(), PairError> {
+        let of = self.fresh(&self.names.stable).await?;
+        let template = arm::template_of(&of);
+        if version_of(&template, &self.arm_labels) != judged {
+            return Err(PairError::Unfit(format!(
+                "the template of Deployment {} was changed since the release was begun",
+                self.names.stable
+            )));
+        }
+        self.make_service(&of).await?;
+        let name = &self.names.canary;
+        let found = within(&format!("get Deployment {}/{name}", self.names.namespace), self.api.get_opt(name)).await?;
+        let Some(found) = found else {
+            let selector = self.canary_match_labels(Some(&of)).unwrap_or_default();
+            let template = adoption::canary_template(&template, &self.arm_labels, &selector);
+            let object = adoption::canary_deployment(name, &self.made(), &of, &selector, template);
+            let what = format!("create Deployment {}/{name}", self.names.namespace);
+            let object: DynamicObject = serde_json::from_value(object).map_err(|error| PairError::Unfit(error.to_string()))?;
+            let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            // One that exists by now is looked at in the next attempt.
+            within(&what, self.api.create(&params, &object)).await?;
+            return Ok(());
+        };
+        self.check_made("Deployment", name, &found.metadata)?;
+        let wanted = adoption::canary_template(&template, &self.arm_labels, &arm::match_labels(&found));
+        self.change(name, |found| {
+            let before = arm::template_of(found);
+            let labels = |template: &Value| template.pointer("/metadata/labels").cloned();
+            let is_so = version_of(&before, &self.arm_labels) == judged && labels(&before) == labels(&wanted);
+            (!is_so).then(|| json!({"spec": {"template": arm::replacing(&before, &wanted)}}))
+        })
+        .await
+    }
+
+    /// Resumes the Deployment with the judged template, unless it runs that already. An edit that is in the way is put aside.
+    ///
+    /// # Errors
+    /// If the judged template or room for the edit cannot be found, or nothing can be written.
+    pub async fn roll_out(&self, judged: &str) -> Result<(), PairError> {
+        let mut conflicts = 0;
+        loop {
+            let found = self.fresh(&self.names.stable).await?;
+            let note = Note::on(&found);
+            let is_paused = arm::is_paused(&found);
+            let before = arm::template_of(&found);
+            let is_judged = version_of(&before, &self.arm_labels) == judged;
+            if is_paused && self.proven(&found, note.as_ref()).await?.is_some_and(|proven| proven.version == judged) {
+                return Ok(());
+            }
+            if !is_paused && is_judged {
+                return Ok(());
+            }
+            let mut patch = json!({"spec": {"paused": false}});
+            if !is_judged {
+                let after = promoted(&self.judged(judged).await?, &before, &self.arm_labels);
+                let aside = before.to_string();
+                if aside.len() > MAX_NEXT_BYTES {
+                    let why = "has a new template that is too large to be put aside; take that edit back until this release has ended";
+                    return Err(PairError::Unfit(format!("Deployment {} {why}", self.names.stable)));
+                }
+                patch = json!({
+                    "metadata": {"annotations": {NEXT: aside}},
+                    "spec": {"paused": false, "template": arm::replacing(&before, &after)},
+                });
+            }
+            if self.patch(&found, patch, &mut conflicts).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the Deployment runs this version on all its replicas, at least one, and nothing else; or what is missing.
+    ///
+    /// # Errors
+    /// What is missing, or that it cannot be told.
+    pub async fn runs(&self, judged: &str) -> Result<(), PairError> {
+        let found = self.fresh(&self.names.stable).await?;
+        self.check_runs(&found, judged).await.map(drop)
+    }
+
+    async fn check_runs(&self, found: &DynamicObject, judged: &str) -> Result<Proven, PairError> {
+        let seen = self.seen(found);
+        let missing = |why: String| Err(PairError::NotYet(why));
+        if seen.wanted == 0 {
+            return missing(format!("Deployment {} is asked to have no replicas: scale it up", self.names.stable));
+        }
+        if !seen.paused && seen.version != judged {
+            return missing(format!("Deployment {} was edited: what was judged is rolled out first", self.names.stable));
+        }
+        if !seen.settled || seen.ready == 0 {
+            return missing(format!("{} of {} replicas of stable are ready, and the rollout has not ended", seen.ready, seen.wanted));
+        }
+        match self.proven(found, Note::on(found).as_ref()).await? {
+            Some(proven) if proven.version == judged => Ok(proven),
+            _ => missing(format!("the pods of Deployment {} are not yet what was judged", self.names.stable)),
+        }
+    }
+
+    /// Pauses the Deployment again, which runs what was judged, and puts back the edit that was put aside.
+    ///
+    /// # Errors
+    /// If it does not run that any more, or cannot be written.
+    pub async fn pause_again(&self, judged: &str) -> Result<(), PairError> {
+        let mut conflicts = 0;
+        loop {
+            let found = self.fresh(&self.names.stable).await?;
+            let proven = self.check_runs(&found, judged).await?;
+            let next = adoption::put_aside(&found);
+            if arm::is_paused(&found) && next.is_none() {
+                return Ok(());
+            }
+            let note = self.note(proven.set);
+            let mut patch = json!({"metadata": {"annotations": {ADOPTED: note.text(), NEXT: null}}, "spec": {"paused": true}});
+            if let (Some(next), Some(spec)) = (next, patch.pointer_mut("/spec").and_then(Value::as_object_mut)) {
+                spec.insert("template".to_owned(), arm::replacing(&arm::template_of(&found), &next));
+            }
+            if self.patch(&found, patch, &mut conflicts).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The version that has the pods; `None` if none has, and it is not known which one had.
+    async fn proven(&self, found: &DynamicObject, note: Option<&Note>) -> Result<Option<Proven>, PairError> {
+        let sets = self.sets_of(found).await?;
+        let has_pods = |set: &&DynamicObject| set.data.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1) > 0;
+        let mut with_pods = sets.iter().filter(has_pods);
+        let set = match (with_pods.next(), with_pods.next()) {
+            (Some(_), Some(_)) => {
+                let why = "has pods of two versions; resume it with `kubectl rollout resume` until its rollout has ended";
+                return Err(PairError::NotYet(format!("Deployment {} {why}", self.names.stable)));
+            }
+            (only, _) => only.or_else(|| sets.iter().find(|set| note.is_some_and(|note| set.metadata.name.as_ref() == Some(&note.proven)))),
+        };
+        Ok(set.map(|set| {
+            let template = template_of_set(set);
+            let version = version_of(&template, &self.arm_labels);
+            Proven { set: set.metadata.name.clone().unwrap_or_default(), template, version }
+        }))
+    }
+
+    /// The labels by which the canary's Deployment selects, or would.
+    pub(super) fn canary_match_labels(&self, of: Option<&DynamicObject>) -> Option<Map<String, Value>> {
+        let remembered = self.memory.deployments.get(&self.names.namespace, &self.names.stable);
+        let of = of.or(remembered.as_deref())?;
+        Some(adoption::other_labels(&arm::match_labels(of), &self.arm_labels, &Map::new()))
+    }
+
+    async fn make_service(&self, of: &DynamicObject) -> Result<(), PairError> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), &self.names.service_namespace);
+        let name = &self.names.canary_service;
+        let place = format!("Service {}/{name}", self.names.service_namespace);
+        let canary = self.memory.deployments.get(&self.names.namespace, &self.names.canary);
+        let fixed = canary.map(|canary| arm::match_labels(&canary)).unwrap_or_default();
+        let template = adoption::canary_template(&arm::template_of(of), &self.arm_labels, &fixed);
+        if let Some(found) = within(&format!("get {place}"), api.get_opt(name)).await? {
+            let selector = found.spec.and_then(|spec| spec.selector).unwrap_or_default();
+            let selects = !selector.is_empty() && selector.iter().all(|(name, value)| label(&template, name) == Some(value));
+            let why = format!("{place} does not select the canary's pods; remove it, and Serin makes one that does");
+            return if selects { Ok(()) } else { Err(PairError::Unfit(why)) };
+        }
+        let stable = &self.names.stable_service;
+        let of_stable = within(&format!("get Service {stable}"), api.get(stable)).await?;
+        let spec = serde_json::to_value(of_stable.spec.unwrap_or_default()).unwrap_or_default();
+        let names: Vec<String> = spec.pointer("/selector").and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned().collect();
+        let selector: Map<String, Value> =
+            names.into_iter().filter_map(|name| Some((name.clone(), json!(label(&template, &name)?)))).collect();
+        let object = adoption::canary_service(name, &self.made(), spec.pointer("/ports").unwrap_or(&Value::Null), &selector);
+        let object: Service = serde_json::from_value(object).map_err(|error| PairError::Unfit(error.to_string()))?;
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match within(&format!("create {place}"), api.create(&params, &object)).await {
+            Ok(_) | Err(ApiError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether something may be used as if this release had made it.
+    fn check_made(&self, kind: &str, name: &str, metadata: &kube::core::ObjectMeta) -> Result<(), PairError> {
+        let made = Made::on(metadata).ok_or_else(|| {
+            PairError::Unfit(format!("the {kind} {name} was not made by Serin; rename or remove it, or give both as a pair"))
+        })?;
+        if made.of != self.names.stable {
+            return Err(PairError::Unfit(format!("the {kind} {name} is the canary of {}", made.of)));
+        }
+        if metadata.owner_references.iter().flatten().any(|owner| owner.uid != self.names.release) {
+            return Err(PairError::NotYet(format!("the {kind} {name} of a release that was deleted is still being removed")));
+        }
+        Ok(())
+    }
+
+    fn made(&self) -> Made {
+        Made { release: self.names.release.clone(), of: self.names.stable.clone() }
+    }
+
+    fn note(&self, proven: String) -> Note {
+        Note { release: self.names.release.clone(), name: self.names.release_name.clone(), proven, config: None }
+    }
+}
+
+/// What was done to a Deployment that is nobody's any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reverted {
+    /// It runs as it did, and so does its template.
+    Resumed,
+    /// Its template is the proven one again: an edit was never proven.
+    EditLeftOut,
+    /// Nobody knows which version was proven: it stays paused.
+    LeftPaused,
+}
+
+impl Pair {
+    /// Gives the Deployment back: with the proven template, and not paused. `None`: it is not this release's.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub async fn give_back(&self) -> Result<Option<Reverted>, PairError> {
+        let mut conflicts = 0;
+        loop {
+            let found = match self.fresh(&self.names.stable).await {
+                Ok(found) => found,
+                Err(PairError::Missing(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let Some(note) = Note::on(&found).filter(|note| note.release == self.names.release) else { return Ok(None) };
+            let proven = match self.proven(&found, Some(&note)).await {
+                Ok(proven) => proven,
+                // Pods of two versions: somebody has resumed it, or stopped it in the midst. Nothing is guessed.
+                Err(PairError::NotYet(_)) => None,
+                Err(error) => return Err(error),
+            };
+            let mut patch = json!({"metadata": {"annotations": {ADOPTED: null, NEXT: null}}});
+            let (is_paused, before) = (arm::is_paused(&found), arm::template_of(&found));
+            let reverted = match proven {
+                _ if !is_paused && adoption::put_aside(&found).is_some() => Reverted::EditLeftOut,
+                _ if !is_paused => Reverted::Resumed,
+                None => Reverted::LeftPaused,
+                Some(proven) => {
+                    patch = json!({"metadata": patch["metadata"], "spec": {"paused": false}});
+                    let is_proven = proven.version == version_of(&before, &self.arm_labels);
+                    if !is_proven && let Some(spec) = patch.pointer_mut("/spec").and_then(Value::as_object_mut) {
+                        spec.insert("template".to_owned(), arm::replacing(&before, &proven.template));
+                    }
+                    if is_proven { Reverted::Resumed } else { Reverted::EditLeftOut }
+                }
+            };
+            if self.patch(&found, patch, &mut conflicts).await? {
+                return Ok(Some(reverted));
+            }
+        }
+    }
+
+    /// Lets the cluster remove the canary's objects that this release made, as soon as the release is gone. Until then they have no owner: whoever
+    /// deletes a release in the foreground would otherwise take the canary's pods away before their traffic.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub async fn leave_to_collector(&self) -> Result<(), PairError> {
+        let names = &self.names;
+        let name = names.release_name.split('/').nth(1).unwrap_or_default();
+        let patch = adoption::owned_by(&names.release, name);
+        let is_ours = |metadata: &kube::core::ObjectMeta| Made::on(metadata).is_some_and(|made| made.of == names.stable);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let what = |kind: &str| format!("patch {kind} {}", names.canary);
+        let found = within(&what("Deployment"), self.api.get_opt(&names.canary)).await?;
+        if found.is_some_and(|found| is_ours(&found.metadata)) {
+            gone_is_fine(within(&what("Deployment"), self.api.patch(&names.canary, &params, &Patch::Merge(&patch))).await)?;
+        }
+        let api: Api<Service> = Api::namespaced(self.client.clone(), &names.service_namespace);
+        let found = within(&what("Service"), api.get_opt(&names.canary_service)).await?;
+        if found.is_some_and(|found| is_ours(&found.metadata)) {
+            gone_is_fine(within(&what("Service"), api.patch(&names.canary_service, &params, &Patch::Merge(&patch))).await)?;
+        }
+        Ok(())
+    }
+}
+
+fn gone_is_fine<T>(answer: Result<T, ApiError>) -> Result<(), ApiError> {
+    match answer {
+        Ok(_) | Err(ApiError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn label<'a>(template: &'a Value, name: &str) -> Option<&'a String> {
+    match template.pointer("/metadata/labels")?.get(name)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
