@@ -140,6 +140,36 @@ fn edits_in_the_middle_are_neither_lost_nor_rolled_out_unjudged() {
 }
 
 #[test]
+fn a_new_content_of_a_config_map_is_a_release() {
+    let Some(shop) = Shop::open_alone("a_new_content_of_a_config_map_is_a_release") else { return };
+    shop.cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: shop}, data: {colour: blue}}");
+    shop.change("shop", |container| container["envFrom"] = json!([{"configMapRef": {"name": "settings"}}]));
+    shop.cluster.wait_available("shop", "shop");
+    let traffic = shop.traffic();
+    shop.controller();
+    shop.managed_release(STAGES, "");
+    adopted(&shop);
+    let names = |shop: &Shop| shop.cluster.pods("shop", "app=shop").into_iter().map(|pod| pod.name).collect::<Vec<_>>();
+    let before = names(&shop);
+    let content = |colour: &str| json!({"data": {"colour": colour}});
+    shop.cluster.patch(("v1", "ConfigMap"), "shop", "settings", &content("green"));
+    run_ended(&shop, 1, "Succeeded");
+    let template = shop.deployment("shop")["spec"]["template"].clone();
+    assert!(template["metadata"]["annotations"]["serin.dev/config"].is_string(), "{template:#}");
+    shop.until("other pods, which read it", |shop| (!names(shop).iter().any(|name| before.contains(name))).then_some(()));
+
+    // Not tracked, it is none; the next edit of the template is the next run.
+    let untracked = json!({"metadata": {"labels": {"serin.dev/track": "disabled"}}, "data": {"colour": "red"}});
+    shop.cluster.patch(("v1", "ConfigMap"), "shop", "settings", &untracked);
+    shop.until_phase("Idle");
+    shop.cluster.patch(("v1", "ConfigMap"), "shop", "settings", &content("black"));
+    shop.edit("v2");
+    run_ended(&shop, 2, "Succeeded");
+    shop.until("v2 alone", |shop| (shop.versions_of("app=shop") == ["v2", "v2"]).then_some(()));
+    only(&traffic.stop(), &["v1", "v2"], &shop);
+}
+
+#[test]
 fn what_cannot_be_adopted_says_why() {
     let Some(shop) = Shop::open_alone("what_cannot_be_adopted_says_why") else { return };
     shop.cluster.patch(("apps/v1", "Deployment"), "shop", "shop", &json!({"spec": {"paused": true}}));

@@ -1,9 +1,10 @@
 //! `serin controller`: watches, leads if it may, and keeps a task for every release that is under way.
 //!
 //! A standby watches everything from the start, so that taking over is a matter of the lease alone. What it would do is decided in `decide` from
-//! memory; `reign` does it for as long as the lease holds. A leader that loses the lease drops its tasks: what they had decided is in the
+//! memory; `reign` does it for as long as the lease holds (`adopt`: for Deployments that are released in place). A leader that loses the lease drops its tasks: what they had decided is in the
 //! statuses, and moves of traffic that are under way are ordered by the notes on the routes.
 
+mod adopt;
 mod decide;
 mod fence;
 mod recorder;
@@ -23,11 +24,14 @@ use crate::{
     lease::{LeaseKeeper, LeaseName},
     route,
     watch::{WatchTask, Watched, watch_all},
-    workload::{self, Memory},
+    workload::{self, ConfigDigest, Memory},
 };
 
 /// How long a shutdown waits for the lease to be let go.
 const LET_GO_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the first list of `ConfigMaps` is waited for.
+const CONFIG_MAPS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where releases are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,14 +103,17 @@ impl Eyes {
             Scope::Cluster => Api::<DynamicObject>::all_with(client.clone(), &resource),
         };
         let (deployments, third) = watch_all(dynamic(workload::deployments()), None);
+        let (config_maps, fifth) = watch_all(api::<ConfigDigest>(client, scope), None);
         let (routes, fourth) = watch_all(dynamic(route::api_resource()), None);
-        Self { releases, routes, memory: Memory { deployments, services }, _tasks: vec![first, second, third, fourth] }
+        Self { releases, routes, memory: Memory { deployments, services, config_maps }, _tasks: vec![first, second, third, fourth, fifth] }
     }
 
     async fn synced(&self) {
         self.releases.synced().await;
         self.memory.deployments.synced().await;
         self.memory.services.synced().await;
+        // Where they may not be read, what reads none of them is released all the same.
+        let _ = tokio::time::timeout(CONFIG_MAPS_WITHIN, self.memory.config_maps.synced()).await;
         self.routes.synced().await;
     }
 }

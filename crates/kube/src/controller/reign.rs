@@ -19,14 +19,19 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Eyes, Known, Recorder, Unknown, Verdict, decide, fence::LeaseFence};
+use super::{
+    Eyes, Known, Recorder, Unknown, Verdict,
+    adopt::{Adopted, in_pair},
+    decide,
+    fence::LeaseFence,
+};
 use crate::{
     api::{ApiError, COMMAND, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
     release::{Actor, ActorEnd, Place, Run, Setting, idle, invalid, now, router, waiting},
     route::Fence,
     watch::Key,
-    workload::{Made, Names, Note, Pair, PairError, Reverted, Standing},
+    workload::{Names, Note, Pair, PairError},
 };
 
 /// Changes that come together are looked at together.
@@ -37,13 +42,13 @@ const LOOK_AT_ALL: Duration = Duration::from_secs(60);
 /// Epochs of runs that each leader has to itself, as a power of two: as often it may take up one release again.
 const EPOCHS_OF_A_LEADER: u32 = 20;
 
-/// What was last looked at: versions of the release, of both Deployments and of both Services.
-type Stamp = [Option<String>; 5];
+/// What was last looked at: versions of the release, of both Deployments and of both Services, and what the edited one reads.
+type Stamp = [Option<String>; 6];
 
-struct Reign<'a> {
-    client: &'a Client,
+pub(super) struct Reign<'a> {
+    pub(super) client: &'a Client,
     eyes: &'a Eyes,
-    setting: Setting,
+    pub(super) setting: Setting,
     actors: JoinSet<(Key, ActorEnd)>,
     /// Whose task it is.
     tasks: HashMap<tokio::task::Id, Key>,
@@ -77,17 +82,19 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         later: HashMap::new(),
     };
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
-    let mut services = eyes.memory.services.changes();
+    let (mut services, mut config_maps) = (eyes.memory.services.changes(), eyes.memory.config_maps.changes());
     loop {
         releases.mark_unchanged();
         deployments.mark_unchanged();
         services.mark_unchanged();
+        config_maps.mark_unchanged();
         reign.look().await;
         let wake = reign.later.values().min().copied().unwrap_or_else(|| Instant::now() + LOOK_AT_ALL);
         tokio::select! {
             Ok(()) = releases.changed() => {}
             Ok(()) = deployments.changed() => {}
             Ok(()) = services.changed() => {}
+            Ok(()) = config_maps.changed() => {}
             Some(ended) = reign.actors.join_next() => reign.ended(ended),
             () = sleep_until(wake) => {}
         }
@@ -158,12 +165,17 @@ impl Reign<'_> {
                 Adopted::Has(versions) => versions,
                 Adopted::Now => return Ok(()),
             },
-            Some(pair) => {
-                pair.check().map_err(|error| Unknown::Wrong(error.to_string())).and_then(|()| match (pair.stable(), pair.canary()) {
-                    (Some(stable), Some(canary)) => Ok((stable.version, canary.version, canary.wanted)),
-                    _ => Err(Unknown::Wrong("a Deployment is missing".to_owned())),
-                })
-            }
+            Some(pair) => match pair.versions() {
+                Ok(versions) => {
+                    if let Some(hash) = pair.unnoted_config() {
+                        self.still_leads().await?;
+                        pair.note_config(&hash).await.map_err(in_pair)?;
+                    }
+                    Ok(versions)
+                }
+                Err(PairError::NotYet(why)) => Err(Unknown::NotYet(why)),
+                Err(error) => Err(Unknown::Wrong(error.to_string())),
+            },
         };
         if !is_deleted && !is_under_way && release.status.as_ref().is_some_and(|status| status.observed_generation != release.generation())
         {
@@ -201,101 +213,6 @@ impl Reign<'_> {
             (Verdict::Resume, loaded, _) => self.resume(release, loaded.ok()).await,
             (Verdict::Begin, Ok(loaded), Ok((_, canary, replicas))) => self.begin(release, &loaded, canary, replicas, retry).await,
             (Verdict::Begin, ..) => Ok(()),
-        }
-    }
-
-    /// The versions of a Deployment that is released in place, which is adopted first.
-    async fn adopted(&self, release: &Release, pair: &Pair) -> Result<Adopted, ApiError> {
-        let unknown = |error: PairError| match error {
-            PairError::Api(error) if error.is_transient() => Err(error),
-            PairError::NotYet(why) => Ok(Adopted::Has(Err(Unknown::NotYet(why)))),
-            error => Ok(Adopted::Has(Err(Unknown::Wrong(error.to_string())))),
-        };
-        if let Err(error) = pair.check() {
-            return unknown(error);
-        }
-        let releases = self.setting.releases.all();
-        let about = match pair.standing(|uid| releases.iter().any(|release| release.uid() == uid)).await {
-            Ok(Standing::Adopted { proven, candidate }) => return Ok(Adopted::Has(Ok((proven, candidate, 0)))),
-            Ok(Standing::Adoptable(about)) => about,
-            Err(error) => return unknown(error),
-        };
-        // Whoever deletes the release gets the Deployment back: from here on there is something to give back.
-        self.still_leads().await?;
-        let fresh = self.fresh(release).await?;
-        if fresh.uid() != release.uid() || fresh.metadata.deletion_timestamp.is_some() {
-            return Ok(Adopted::Now);
-        }
-        let kept = self.with_finalizer(&fresh).await?;
-        match pair.adopt().await {
-            Ok(is_new) => {
-                if is_new {
-                    self.setting.recorder.tell(&kept, "adopted", &format!("the Deployment is paused: {about}"));
-                }
-                Ok(Adopted::Now)
-            }
-            Err(error) => unknown(error),
-        }
-    }
-
-    /// Gives back every Deployment that the release has, but the one that it is about now.
-    async fn give_back(&self, release: &Release, keep: Option<&str>) -> Result<(), ApiError> {
-        let all = self.setting.memory.deployments.all();
-        let ours = all.iter().filter(|found| found.metadata.namespace.as_deref() == Some(release.namespace()));
-        let ours = ours.filter(|found| Note::on(found).is_some_and(|note| note.release == release.uid()));
-        let names = ours.filter_map(|found| found.metadata.name.clone()).filter(|name| Some(name.as_str()) != keep);
-        let mut names: Vec<String> = names.collect();
-        // What was adopted a moment ago may not be remembered as such yet.
-        let of_document = release.load().ok().map(|loaded| loaded.release).filter(|loaded| loaded.workload.is_managed);
-        let of_document = of_document.filter(|loaded| Some(loaded.workload.stable.as_str()) != keep);
-        names.extend(
-            of_document.iter().map(|loaded| loaded.workload.stable.clone()).filter(|name| !names.contains(name)).collect::<Vec<_>>(),
-        );
-        for name in names {
-            self.still_leads().await?;
-            let pair = match of_document.as_ref().filter(|loaded| loaded.workload.stable == name) {
-                Some(loaded) => self.pair(release, &Place::of(loaded)),
-                None => Pair::new(self.client, &self.setting.memory, self.names_of_one(release, &name), Arc::clone(&self.setting.fence)),
-            };
-            let reverted = pair.give_back().await.map_err(in_pair)?;
-            pair.leave_to_collector().await.map_err(in_pair)?;
-            let (head, about) = match reverted {
-                None => continue,
-                Some(Reverted::Resumed) => ("given back", "it is resumed, and rolls out its edits by itself again"),
-                Some(Reverted::EditLeftOut) => (
-                    "warning",
-                    "it is resumed with the version that was proven; its last edit was not, and was left out: apply it again to roll it out",
-                ),
-                Some(Reverted::LeftPaused) => {
-                    ("warning", "nobody knows which of its versions was proven: it is left paused; resume it by hand")
-                }
-            };
-            self.setting.recorder.tell(release, head, &format!("Deployment {name}: {about}"));
-        }
-        Ok(())
-    }
-
-    /// Where a Deployment is that the release has, and what was made of it.
-    fn names_of_one(&self, release: &Release, stable: &str) -> Names {
-        let of = |metadata: &kube::core::ObjectMeta| {
-            let is_here = metadata.namespace.as_deref() == Some(release.namespace());
-            is_here && Made::on(metadata).is_some_and(|made| made.of == stable)
-        };
-        let (deployments, services) = (self.setting.memory.deployments.all(), self.setting.memory.services.all());
-        let canary = deployments.iter().find(|found| of(&found.metadata)).and_then(|found| found.metadata.name.clone());
-        let canary_service = services.iter().find(|found| of(&found.metadata)).and_then(|found| found.metadata.name.clone());
-        // One that is not there is none of ours, whatever it would be called.
-        let none = || format!("{stable}-canary");
-        Names {
-            release: release.uid().to_owned(),
-            release_name: format!("{}/{}", release.namespace(), release.name()),
-            namespace: release.namespace().to_owned(),
-            stable: stable.to_owned(),
-            canary: canary.unwrap_or_else(none),
-            is_managed: true,
-            service_namespace: release.namespace().to_owned(),
-            stable_service: String::new(),
-            canary_service: canary_service.unwrap_or_else(none),
         }
     }
 
@@ -398,7 +315,7 @@ impl Reign<'_> {
     }
 
     /// Asked after a status was read and before anything follows from it: while we lead, nobody else has written a newer one.
-    async fn still_leads(&self) -> Result<(), ApiError> {
+    pub(super) async fn still_leads(&self) -> Result<(), ApiError> {
         if self.setting.fence.holds().await { Ok(()) } else { Err(ApiError::not_leading()) }
     }
 
@@ -415,7 +332,7 @@ impl Reign<'_> {
         self.tasks.insert(task.id(), key);
     }
 
-    fn pair(&self, release: &Release, place: &Place) -> Pair {
+    pub(super) fn pair(&self, release: &Release, place: &Place) -> Pair {
         let own = release.namespace();
         let (workload, traffic) = (&place.workload, &place.traffic);
         let names = Names {
@@ -434,7 +351,7 @@ impl Reign<'_> {
 
     fn stamp(&self, release: &Release) -> Stamp {
         let version = |meta: &kube::core::ObjectMeta| meta.resource_version.clone();
-        let mut stamp = [version(&release.metadata), None, None, None, None];
+        let mut stamp = [version(&release.metadata), None, None, None, None, None];
         // Read without validation: this is looked at for every release at every change.
         let text = |at: &str| release.spec.pointer(at).and_then(serde_json::Value::as_str).unwrap_or_default();
         let place = |own: &str| if own.is_empty() { release.namespace().to_owned() } else { own.to_owned() };
@@ -444,7 +361,7 @@ impl Reign<'_> {
             // Its status changes all the time; what matters for a beginning is in the spec.
             stamp[slot] = found.map(|found| format!("{:?}/{:?}", found.metadata.uid, found.metadata.generation));
         }
-        let one = text("/workload/kubernetes/deployment");
+        let (one, deployments_at) = (text("/workload/kubernetes/deployment"), namespace.clone());
         if let Some(found) = self.setting.memory.deployments.get(&namespace, one).filter(|_| !one.is_empty()) {
             // One that cannot be adopted yet is looked at whenever anything of it changes: it may have come to rest.
             let note = Note::on(&found).filter(|_| found.data.pointer("/spec/paused") == Some(&json!(true)));
@@ -457,6 +374,8 @@ impl Reign<'_> {
         for (slot, name) in [(3, "/traffic/gatewayApi/stableService"), (4, "/traffic/gatewayApi/canaryService")] {
             stamp[slot] = self.setting.memory.services.get(&namespace, text(name)).and_then(|found| version(&found.metadata));
         }
+        let edited = if one.is_empty() { text("/workload/kubernetes/canary/deployment") } else { one };
+        stamp[5] = self.setting.memory.config_stamp(&deployments_at, edited);
         stamp
     }
 
@@ -468,11 +387,11 @@ impl Reign<'_> {
         within(&what, self.api(release).replace_status(release.name(), &params, &object)).await.map(drop)
     }
 
-    async fn fresh(&self, release: &Release) -> Result<Release, ApiError> {
+    pub(super) async fn fresh(&self, release: &Release) -> Result<Release, ApiError> {
         within(&format!("get Release {}", release.name()), self.api(release).get(release.name())).await
     }
 
-    async fn with_finalizer(&self, release: &Release) -> Result<Release, ApiError> {
+    pub(super) async fn with_finalizer(&self, release: &Release) -> Result<Release, ApiError> {
         if has_finalizer(release) {
             return Ok(release.clone());
         }
@@ -500,21 +419,6 @@ impl Reign<'_> {
 
     fn api(&self, release: &Release) -> Api<Release> {
         Api::namespaced(self.client.clone(), release.namespace())
-    }
-}
-
-/// What became of a Deployment that is released in place.
-enum Adopted {
-    /// It is adopted; the versions that serves and that is to be tried, and the canary's replicas.
-    Has(Result<(String, String, i32), Unknown>),
-    /// It was just adopted: its change leads to another look.
-    Now,
-}
-
-fn in_pair(error: PairError) -> ApiError {
-    match error {
-        PairError::Api(error) => error,
-        other => ApiError::Unreachable("the Deployment".to_owned(), other.to_string()),
     }
 }
 

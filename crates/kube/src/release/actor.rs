@@ -6,7 +6,10 @@
 use std::{
     collections::{HashSet, VecDeque},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI32, Ordering},
+    },
     time::Duration,
 };
 
@@ -138,6 +141,7 @@ impl Actor {
             judged: run.judged.clone(),
             canary_replicas: run.canary_replicas,
             unwanted: watch::channel(false).0,
+            stable_peak: AtomicI32::new(0),
             scaling: tokio::sync::Mutex::default(),
             note: Mutex::default(),
             sources,
@@ -266,6 +270,7 @@ impl Actor {
         let is_retiring = matches!(self.engine.state().phase, Phase::Retiring);
         // What Serin makes itself is not there, or another version, until it has made it.
         let is_made = !is_managed || self.engine.state().ready;
+        let may_differ = !is_managed || !self.engine.state().ready;
         let gone = || format!("the canary's Deployment {} is gone", place.canary);
         let of = if is_managed { &place.stable } else { &place.canary };
         let edited = || format!("the template of Deployment {of} was changed while it was on trial; what it is now begins a new release");
@@ -277,7 +282,7 @@ impl Actor {
             Some(resumed())
         } else if self.world.pair.candidate().is_some_and(|candidate| candidate != self.run.judged) {
             Some(edited())
-        } else if is_made && canary.as_ref().is_some_and(|canary| canary.version != self.run.judged) {
+        } else if !may_differ && canary.as_ref().is_some_and(|canary| canary.version != self.run.judged) {
             Some(foreign())
         } else {
             let needs = matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. });
@@ -287,6 +292,10 @@ impl Actor {
         let gone = is_missing.then(gone);
         if let Some(why) = why {
             self.must_end(&why);
+        }
+        // Once everything goes to the canary, stable may shrink: that says nothing of what the traffic needs.
+        if let Some(stable) = &stable {
+            self.world.stable_peak.fetch_max(stable.ready, Ordering::Relaxed);
         }
         let stable_ready = stable.as_ref().map_or(0, |stable| stable.ready);
         let failing = self.pods.all().iter().find_map(|pod| trouble(pod)).map(|trouble| format!("pod {}: {}", trouble.pod, trouble.text));

@@ -11,7 +11,7 @@ use serin_core::release::{Check, CheckStatus};
 use tokio::time::timeout;
 
 use super::effects::World;
-use crate::api::within;
+use crate::{api::within, workload::PairError};
 
 /// How long stable may take to come to rest: a rollout of stable's own may be under way.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
@@ -68,8 +68,50 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
             "change the template of the canary's Deployment to the version that you want to release"
         },
     ));
+    checks.push(autoscalers(world).await);
+    let [maps, secrets] = world.pair.references().map(|names| names.into_iter().collect::<Vec<_>>().join(", "));
+    let tracked = if maps.is_empty() { "no ConfigMap is read".to_owned() } else { format!("a new content of {maps} begins a release") };
+    let untracked =
+        if secrets.is_empty() { String::new() } else { format!("; one of the Secrets {secrets} does not: they are not read by Serin") };
+    checks.push(outcome("configuration", &format!("{tracked}{untracked}"), Ok(()), ""));
     checks.extend(world.sources.preflight().await);
     checks
+}
+
+/// Who else scales, and whether that leaves the canary enough replicas.
+async fn autoscalers(world: &World) -> Check {
+    let name = "autoscalers";
+    let failed = |why: String| outcome(name, "", Err(why), "bind the ClusterRole of the controller in this namespace");
+    let found = async {
+        Ok::<_, PairError>((
+            world.pair.stables_autoscaler().await?,
+            world.pair.canarys_autoscaler().await?,
+            world.pair.fresh_stable().await?,
+        ))
+    };
+    let (of_stable, of_canary, stable) = match found.await {
+        Ok(found) => found,
+        Err(error) => return failed(error.to_string()),
+    };
+    if let Some(scaler) = &of_stable {
+        let (group, resource) = scaler.resource();
+        if let Err(why) = may(&world.client, "patch", group, resource, &world.namespace, &scaler.name()).await {
+            return failed(why);
+        }
+    }
+    if let Some(scaler) = of_canary.filter(|scaler| scaler.min < stable.wanted) {
+        let (title, min, max) = (&scaler.title, scaler.min, scaler.max);
+        let detail = format!("{title} keeps the canary at {min} to {max} replicas, and stable has {}", stable.wanted);
+        let hint = "raise its minimum to what all traffic needs, or remove it: without it Serin scales the canary ahead of its weight";
+        return Check { name: name.to_owned(), status: CheckStatus::Warn, detail, hint: Some(hint.to_owned()) };
+    }
+    let detail = of_stable.map_or_else(
+        || "none that would leave the canary too few replicas".to_owned(),
+        |scaler| {
+            format!("{} keeps stable at {} replicas or more while the release is under way", scaler.title, stable.wanted.min(scaler.max))
+        },
+    );
+    outcome(name, &detail, Ok(()), "")
 }
 
 async fn stable(world: &World) -> Result<(), String> {

@@ -9,25 +9,24 @@
 //! nor rolled out unjudged, and put back in the same patch that pauses again. Whoever talks to the pods past the route may see such an edit
 //! begin to come up for a moment: nothing but admission control could prevent that.
 //!
-//! *Reversal*, when the release is deleted: the proven template and no pause, in one patch. An edit that was never proven is not rolled out by it.
-//!
 //! Every step finds out by itself how far it was done already, and every write is guarded by the version that was read.
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DynamicObject, PostParams},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
     Pair, PairError,
     adoption::{self, MAX_NEXT_BYTES, Made, Note},
-    arm,
+    arm, config,
     pair::template_of_set,
     template::{promoted, version_of},
+    versions::proven_of,
 };
-use crate::api::{ADOPTED, ApiError, FIELD_MANAGER, NEXT, within};
+use crate::api::{ADOPTED, ApiError, CONFIG, FIELD_MANAGER, NEXT, within};
 
 /// What a Deployment that is released in place needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +43,9 @@ pub enum Standing {
 }
 
 /// The version that has the pods.
-struct Proven {
+pub(super) struct Proven {
     set: String,
-    template: Value,
+    pub(super) template: Value,
     version: String,
 }
 
@@ -105,12 +104,15 @@ impl Pair {
             Some(_) if !is_paused => {
                 Ok(Standing::Adoptable("somebody had resumed it; what it rolled out meanwhile was not judged, and counts as proven now"))
             }
-            Some(_) if note.is_some_and(|note| note.release != self.names.release) => {
+            Some(_) if note.as_ref().is_some_and(|note| note.release != self.names.release) => {
                 Ok(Standing::Adoptable("the release that had it before is gone"))
             }
             Some(proven) => {
-                let candidate = version_of(&arm::template_of(&found), &self.arm_labels);
-                Ok(Standing::Adopted { proven: proven.version, candidate })
+                let edited = self.candidate_of(&arm::template_of(&found))?;
+                let noted = note.and_then(|note| note.config);
+                let serving = proven_of(&proven.template, noted.as_deref(), config::stated(&edited).as_deref());
+                let version = |template: &Value| version_of(template, &self.arm_labels);
+                Ok(Standing::Adopted { proven: version(&serving), candidate: version(&edited) })
             }
         }
     }
@@ -131,7 +133,9 @@ impl Pair {
             }
             let proven = self.proven(&found, note.as_ref()).await?;
             let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
-            let ours = self.note(proven.set);
+            // Once it was adopted, what it reads may have changed since.
+            let known = note.as_ref().filter(|note| seen.paused && note.proven == proven.set).and_then(|note| note.config.clone());
+            let ours = Note { config: known.or(self.config_of(&proven.template)?), ..self.note(proven.set) };
             if seen.paused && note.as_ref() == Some(&ours) {
                 self.make_service(&found).await?;
                 return Ok(false);
@@ -153,12 +157,20 @@ impl Pair {
     /// If it cannot be told.
     pub async fn fresh_versions(&self) -> Result<(String, String), PairError> {
         if !self.is_managed() {
-            return Ok((self.fresh_stable().await?.version, self.fresh_canary().await?.version));
+            let (stable, canary) = (self.fresh(&self.names.stable).await?, self.fresh(&self.names.canary).await?);
+            let edited = self.candidate_of(&arm::template_of(&canary))?;
+            let noted = stable.metadata.annotations.as_ref().and_then(|all| all.get(CONFIG));
+            let serving = proven_of(&arm::template_of(&stable), noted.map(String::as_str), config::stated(&edited).as_deref());
+            return Ok((version_of(&serving, &self.arm_labels), version_of(&edited, &self.arm_labels)));
         }
         let found = self.fresh(&self.names.stable).await?;
-        let proven = self.proven(&found, Note::on(&found).as_ref()).await?;
+        let note = Note::on(&found);
+        let proven = self.proven(&found, note.as_ref()).await?;
         let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
-        Ok((proven.version, version_of(&arm::template_of(&found), &self.arm_labels)))
+        let edited = self.candidate_of(&arm::template_of(&found))?;
+        let noted = note.and_then(|note| note.config);
+        let serving = proven_of(&proven.template, noted.as_deref(), config::stated(&edited).as_deref());
+        Ok((version_of(&serving, &self.arm_labels), version_of(&edited, &self.arm_labels)))
     }
 
     /// Makes the canary what is to be tried: its Service and its Deployment, of this version, if they are not so already.
@@ -167,7 +179,7 @@ impl Pair {
     /// If the template is another version by now, or what is there cannot be used.
     pub async fn make_canary(&self, judged: &str) -> Result<(), PairError> {
         let of = self.fresh(&self.names.stable).await?;
-        let template = arm::template_of(&of);
+        let template = self.candidate_of(&arm::template_of(&of))?;
         if version_of(&template, &self.arm_labels) != judged {
             return Err(PairError::Unfit(format!(
                 "the template of Deployment {} was changed since the release was begun",
@@ -218,8 +230,14 @@ impl Pair {
                 return Ok(());
             }
             let mut patch = json!({"spec": {"paused": false}});
-            if !is_judged {
-                let after = promoted(&self.judged(judged).await?, &before, &self.arm_labels);
+            let judged_template = if is_judged { None } else { Some(self.judged(judged).await?) };
+            // The same template but for the hash of what it read: nobody's edit is in the way.
+            let hash = judged_template.as_ref().and_then(config::stated);
+            let marked = config::with(&before, hash.as_deref());
+            if judged_template.is_some() && version_of(&marked, &self.arm_labels) == judged {
+                patch = json!({"spec": {"paused": false, "template": arm::replacing(&before, &marked)}});
+            } else if let Some(template) = judged_template {
+                let after = promoted(&template, &before, &self.arm_labels);
                 let aside = before.to_string();
                 if aside.len() > MAX_NEXT_BYTES {
                     let why = "has a new template that is too large to be put aside; take that edit back until this release has ended";
@@ -288,7 +306,7 @@ impl Pair {
     }
 
     /// The version that has the pods; `None` if none has, and it is not known which one had.
-    async fn proven(&self, found: &DynamicObject, note: Option<&Note>) -> Result<Option<Proven>, PairError> {
+    pub(super) async fn proven(&self, found: &DynamicObject, note: Option<&Note>) -> Result<Option<Proven>, PairError> {
         let sets = self.sets_of(found).await?;
         let has_pods = |set: &&DynamicObject| set.data.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1) > 0;
         let mut with_pods = sets.iter().filter(has_pods);
@@ -361,90 +379,6 @@ impl Pair {
 
     fn note(&self, proven: String) -> Note {
         Note { release: self.names.release.clone(), name: self.names.release_name.clone(), proven, config: None }
-    }
-}
-
-/// What was done to a Deployment that is nobody's any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reverted {
-    /// It runs as it did, and so does its template.
-    Resumed,
-    /// Its template is the proven one again: an edit was never proven.
-    EditLeftOut,
-    /// Nobody knows which version was proven: it stays paused.
-    LeftPaused,
-}
-
-impl Pair {
-    /// Gives the Deployment back: with the proven template, and not paused. `None`: it is not this release's.
-    ///
-    /// # Errors
-    /// If it cannot be read or written.
-    pub async fn give_back(&self) -> Result<Option<Reverted>, PairError> {
-        let mut conflicts = 0;
-        loop {
-            let found = match self.fresh(&self.names.stable).await {
-                Ok(found) => found,
-                Err(PairError::Missing(_)) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let Some(note) = Note::on(&found).filter(|note| note.release == self.names.release) else { return Ok(None) };
-            let proven = match self.proven(&found, Some(&note)).await {
-                Ok(proven) => proven,
-                // Pods of two versions: somebody has resumed it, or stopped it in the midst. Nothing is guessed.
-                Err(PairError::NotYet(_)) => None,
-                Err(error) => return Err(error),
-            };
-            let mut patch = json!({"metadata": {"annotations": {ADOPTED: null, NEXT: null}}});
-            let (is_paused, before) = (arm::is_paused(&found), arm::template_of(&found));
-            let reverted = match proven {
-                _ if !is_paused && adoption::put_aside(&found).is_some() => Reverted::EditLeftOut,
-                _ if !is_paused => Reverted::Resumed,
-                None => Reverted::LeftPaused,
-                Some(proven) => {
-                    patch = json!({"metadata": patch["metadata"], "spec": {"paused": false}});
-                    let is_proven = proven.version == version_of(&before, &self.arm_labels);
-                    if !is_proven && let Some(spec) = patch.pointer_mut("/spec").and_then(Value::as_object_mut) {
-                        spec.insert("template".to_owned(), arm::replacing(&before, &proven.template));
-                    }
-                    if is_proven { Reverted::Resumed } else { Reverted::EditLeftOut }
-                }
-            };
-            if self.patch(&found, patch, &mut conflicts).await? {
-                return Ok(Some(reverted));
-            }
-        }
-    }
-
-    /// Lets the cluster remove the canary's objects that this release made, as soon as the release is gone. Until then they have no owner: whoever
-    /// deletes a release in the foreground would otherwise take the canary's pods away before their traffic.
-    ///
-    /// # Errors
-    /// If they cannot be written.
-    pub async fn leave_to_collector(&self) -> Result<(), PairError> {
-        let names = &self.names;
-        let name = names.release_name.split('/').nth(1).unwrap_or_default();
-        let patch = adoption::owned_by(&names.release, name);
-        let is_ours = |metadata: &kube::core::ObjectMeta| Made::on(metadata).is_some_and(|made| made.of == names.stable);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let what = |kind: &str| format!("patch {kind} {}", names.canary);
-        let found = within(&what("Deployment"), self.api.get_opt(&names.canary)).await?;
-        if found.is_some_and(|found| is_ours(&found.metadata)) {
-            gone_is_fine(within(&what("Deployment"), self.api.patch(&names.canary, &params, &Patch::Merge(&patch))).await)?;
-        }
-        let api: Api<Service> = Api::namespaced(self.client.clone(), &names.service_namespace);
-        let found = within(&what("Service"), api.get_opt(&names.canary_service)).await?;
-        if found.is_some_and(|found| is_ours(&found.metadata)) {
-            gone_is_fine(within(&what("Service"), api.patch(&names.canary_service, &params, &Patch::Merge(&patch))).await)?;
-        }
-        Ok(())
-    }
-}
-
-fn gone_is_fine<T>(answer: Result<T, ApiError>) -> Result<(), ApiError> {
-    match answer {
-        Ok(_) | Err(ApiError::NotFound(_)) => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

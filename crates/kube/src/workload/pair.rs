@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::{
     arm::{self, ArmSeen, deployments, replica_sets},
+    config::{self, ConfigDigest},
     template::{promoted, version_of},
 };
 use crate::{
@@ -38,6 +39,17 @@ pub struct Memory {
     pub deployments: Arc<Watched<DynamicObject>>,
     /// Every Service.
     pub services: Arc<Watched<Service>>,
+    /// Every `ConfigMap`, as digests.
+    pub config_maps: Arc<Watched<ConfigDigest>>,
+}
+
+impl Memory {
+    /// The hash of what a Deployment's template reads: changes whenever that does.
+    #[must_use]
+    pub fn config_stamp(&self, namespace: &str, deployment: &str) -> Option<String> {
+        let found = self.deployments.get(namespace, deployment)?;
+        config::hash_of(&arm::template_of(&found), &self.config_maps, namespace).ok().flatten()
+    }
 }
 
 /// How long a canary must be ready before it counts as ready.
@@ -180,20 +192,6 @@ impl Pair {
         self.remembered(&self.names.canary)
     }
 
-    /// What is edited to release something, in words.
-    #[must_use]
-    pub fn edited(&self) -> String {
-        let name = if self.names.is_managed { &self.names.stable } else { &self.names.canary };
-        format!("the template of Deployment {name}")
-    }
-
-    /// The version that would be tried now, as far as is known.
-    #[must_use]
-    pub fn candidate(&self) -> Option<String> {
-        let arm = if self.names.is_managed { self.stable() } else { self.canary() };
-        arm.map(|arm| arm.version)
-    }
-
     /// The labels of the canary's pods, as a selector, also before there are any.
     #[must_use]
     pub fn canary_selector(&self) -> Option<String> {
@@ -273,11 +271,12 @@ impl Pair {
         }
     }
 
-    /// Returns once the canary has had this many replicas, all of this version and ready, for a second: what is ready for a moment between two
-    /// crashes is to get no traffic. Ends by being dropped.
+    /// Returns once the canary has had at least this many replicas, all of this version and ready, for a second: what is ready for a moment between
+    /// two crashes is to get no traffic. Ends by being dropped.
     pub async fn canary_settled(&self, version: &str, replicas: i32) {
         let mut changes = self.changes();
-        let is_settled = || self.canary().is_some_and(|canary| canary.settled && canary.wanted == replicas && canary.version == version);
+        let is_settled =
+            || self.canary().is_some_and(|canary| canary.settled && canary.wanted >= replicas.max(1) && canary.version == version);
         let mut since = None;
         loop {
             since = if is_settled() { since.or_else(|| Some(Instant::now())) } else { None };

@@ -173,13 +173,18 @@ spec:
 
     /// Applies a release of one Deployment, `shop`, which is edited in place.
     pub(crate) fn managed_release(&self, stages: &str, more: &str) {
+        self.release_of("deployment: shop", stages, more);
+    }
+
+    /// Applies a release of this workload.
+    pub(crate) fn release_of(&self, workload: &str, stages: &str, more: &str) {
         self.cluster.apply(&format!(
             "
 apiVersion: serin.dev/v1alpha1
 kind: Release
 metadata: {{name: shop, namespace: shop}}
 spec:
-  workload: {{kubernetes: {{deployment: shop}}}}
+  workload: {{kubernetes: {{{workload}}}}}
   traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary}}}}
   strategy: {{canary: {{stages: [{stages}]{more}}}}}
   analysis: {{onNoData: continue, onInconclusive: advance}}
