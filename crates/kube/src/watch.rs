@@ -66,6 +66,23 @@ impl<K> Watched<K> {
         Self { objects: RwLock::default(), version: watch::channel(0).0, began: Instant::now(), alive: AtomicU64::new(0) }
     }
 
+    /// Objects that are never changed.
+    #[cfg(test)]
+    pub(crate) fn fixed(objects: impl IntoIterator<Item = K>) -> Arc<Self>
+    where
+        K: Resource,
+    {
+        let watched = Self::new();
+        watched.change(|known| known.extend(objects.into_iter().map(|object| (key(&object), Arc::new(object)))));
+        Arc::new(watched)
+    }
+
+    /// Before the first list.
+    #[cfg(test)]
+    pub(crate) fn unlisted() -> Arc<Self> {
+        Arc::new(Self::new())
+    }
+
     /// The object, if there is one.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {

@@ -52,8 +52,8 @@ impl Reign<'_> {
         }
     }
 
-    /// Gives back every Deployment that the release has, but the one that it is about now.
-    pub(super) async fn give_back(&self, release: &Release, keep: Option<&str>) -> Result<(), ApiError> {
+    /// Gives back every Deployment that the release has, but the one that it is about now. Says whether there was any.
+    pub(super) async fn give_back(&self, release: &Release, keep: Option<&str>) -> Result<bool, ApiError> {
         let all = self.setting.memory.deployments.all();
         let ours = all.iter().filter(|found| found.metadata.namespace.as_deref() == Some(release.namespace()));
         let ours = ours.filter(|found| Note::on(found).is_some_and(|note| note.release == release.uid()));
@@ -65,6 +65,7 @@ impl Reign<'_> {
         names.extend(
             of_document.iter().map(|loaded| loaded.workload.stable.clone()).filter(|name| !names.contains(name)).collect::<Vec<_>>(),
         );
+        let mut is_any = false;
         for name in names {
             self.still_leads().await?;
             let pair = match of_document.as_ref().filter(|loaded| loaded.workload.stable == name) {
@@ -84,9 +85,10 @@ impl Reign<'_> {
                     ("warning", "nobody knows which of its versions was proven: it is left paused; resume it by hand")
                 }
             };
+            is_any = true;
             self.setting.recorder.tell(release, head, &format!("Deployment {name}: {about}"));
         }
-        Ok(())
+        Ok(is_any)
     }
 
     /// Where a Deployment is that the release has, and what was made of it.

@@ -181,8 +181,9 @@ impl Reign<'_> {
         {
             // The document may be about another Deployment than before.
             let keep = loaded.as_ref().ok().filter(|loaded| loaded.workload.is_managed).map(|loaded| loaded.workload.stable.as_str());
-            if loaded.is_ok() {
-                self.give_back(release, keep).await?;
+            if loaded.is_ok() && self.give_back(release, keep).await? {
+                // What follows is seen when it is remembered.
+                return Ok(());
             }
         }
         let retry = retry(release);

@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicI32, AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -142,6 +142,10 @@ impl Actor {
             canary_replicas: run.canary_replicas,
             unwanted: watch::channel(false).0,
             stable_peak: AtomicI32::new(0),
+            // What it has already, it has replicas for.
+            granted_bps: AtomicU16::new(
+                engine.state().targets.values().filter_map(|target| target.proven).max().unwrap_or_default().canary_bps(),
+            ),
             scaling: tokio::sync::Mutex::default(),
             note: Mutex::default(),
             sources,

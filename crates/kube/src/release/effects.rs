@@ -12,7 +12,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicI32, AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -34,7 +34,7 @@ use tokio::{
 use super::{preflight, snapshot::Place};
 use crate::{
     route::GatewayApiRoute,
-    workload::{ArmSeen, Pair, PairError},
+    workload::{Pair, PairError},
 };
 
 /// The engine asks again after five seconds; an answer must come before.
@@ -67,6 +67,8 @@ pub(super) struct World {
     pub(super) unwanted: watch::Sender<bool>,
     /// The most replicas of stable that were ready in this run.
     pub(super) stable_peak: AtomicI32,
+    /// The greatest share, in basis points, that the canary has replicas for: a smaller one waits for nothing.
+    pub(super) granted_bps: AtomicU16,
     /// One change of the canary's replicas at a time.
     pub(super) scaling: tokio::sync::Mutex<()>,
     /// What an effect that takes its time is waiting for.
@@ -166,16 +168,27 @@ impl World {
         }
     }
 
-    /// Has the canary as many replicas as a share needs before it gets it. Where an autoscaler owns their number, that does.
+    /// Sees to it that the canary has as many replicas as a greater share needs before it gets it. Where an autoscaler owns their number, that does.
     async fn grow(&self, weight: WeightBps) -> Result<(), Fault> {
-        let Some(stable) = self.pair.stable().filter(|_| !weight.is_zero()) else { return Ok(()) };
+        if weight.is_zero() {
+            self.granted_bps.store(0, Ordering::Relaxed);
+        }
+        if weight.canary_bps() <= self.granted_bps.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.scale_for(weight).await?;
+        self.granted_bps.fetch_max(weight.canary_bps(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn scale_for(&self, weight: WeightBps) -> Result<(), Fault> {
+        let Some(stable) = self.pair.stable() else { return Ok(()) };
         let peak = self.stable_peak.fetch_max(stable.ready, Ordering::Relaxed).max(stable.ready);
         let needed = share_of(peak, weight);
-        let has = |canary: &ArmSeen| canary.ready >= needed;
-        if self.pair.canary().as_ref().is_some_and(has) {
-            return self.pair.hold(stable.wanted).await.map_err(pair_fault);
-        }
         self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
+        if self.pair.canary().is_some_and(|canary| canary.ready >= needed) {
+            return Ok(());
+        }
         if self.pair.canarys_autoscaler().await.map_err(pair_fault)?.is_some() {
             return Ok(());
         }

@@ -143,7 +143,8 @@ impl Pair {
             if seen.paused && note.is_none() {
                 return Err(PairError::NotYet(format!("Deployment {} was paused by somebody else", self.names.stable)));
             }
-            let patch = json!({"metadata": {"annotations": {ADOPTED: ours.text()}}, "spec": {"paused": true}});
+            // An edit that a release before had put aside is old news: what is in the template is what its owners want now.
+            let patch = json!({"metadata": {"annotations": {ADOPTED: ours.text(), NEXT: null}}, "spec": {"paused": true}});
             if self.patch(&found, patch, &mut conflicts).await? {
                 self.make_service(&found).await?;
                 return Ok(true);
@@ -223,7 +224,12 @@ impl Pair {
             let is_paused = arm::is_paused(&found);
             let before = arm::template_of(&found);
             let is_judged = version_of(&before, &self.arm_labels) == judged;
-            if is_paused && self.proven(&found, note.as_ref()).await?.is_some_and(|proven| proven.version == judged) {
+            let proven = match self.proven(&found, note.as_ref()).await {
+                // Somebody has paused it in the midst: it goes on.
+                Err(PairError::NotYet(_)) => None,
+                other => other?,
+            };
+            if is_paused && proven.is_some_and(|proven| proven.version == judged) {
                 return Ok(());
             }
             if !is_paused && is_judged {

@@ -365,3 +365,7 @@ pub(super) fn template_of_set(set: &DynamicObject) -> Value {
     }
     template
 }
+
+#[cfg(test)]
+#[path = "pair_tests.rs"]
+mod tests;
