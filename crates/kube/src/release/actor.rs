@@ -31,7 +31,7 @@ use super::{
     clock::Clock,
     commands,
     effects::{World, carry_out},
-    ending::{WayToEnd, way_to_end},
+    ending::{Looked, WayToEnd, way_to_end},
     journal::{Journal, JournalError},
     setting::{Setting, router},
     snapshot::{Place, Snapshot},
@@ -269,32 +269,18 @@ impl Actor {
     fn look_at_workload(&mut self) {
         let stable = self.world.pair.stable();
         let canary = self.world.pair.canary();
-        let is_managed = self.world.pair.is_managed();
-        let place = &self.run.place.workload;
-        let is_retiring = matches!(self.engine.state().phase, Phase::Retiring);
-        // What Serin makes itself is not there, or another version, until it has made it.
-        let is_made = !is_managed || self.engine.state().ready;
-        let may_differ = !is_managed || !self.engine.state().ready;
-        let gone = || format!("the canary's Deployment {} is gone", place.canary);
-        let of = if is_managed { &place.stable } else { &place.canary };
-        let edited = || format!("the template of Deployment {of} was changed while it was on trial; what it is now begins a new release");
-        let foreign = || format!("the template of the canary's Deployment {} was changed by somebody else", place.canary);
-        let resumed = || format!("Deployment {of} was resumed by somebody else and rolls out what is on trial");
-        let why = if is_retiring {
-            None
-        } else if is_managed && stable.as_ref().is_some_and(|stable| !stable.paused) {
-            Some(resumed())
-        } else if self.world.pair.candidate().is_some_and(|candidate| candidate != self.run.judged) {
-            Some(edited())
-        } else if !may_differ && canary.as_ref().is_some_and(|canary| canary.version != self.run.judged) {
-            Some(foreign())
-        } else {
-            let needs = matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. });
-            (needs && canary.is_none()).then(gone)
+        let is_made = !self.world.pair.is_managed() || self.engine.state().ready;
+        let looked = Looked {
+            place: &self.run.place.workload,
+            judged: &self.run.judged,
+            phase: &self.engine.state().phase,
+            is_made,
+            stable: stable.as_ref(),
+            canary: canary.as_ref(),
+            candidate: self.world.pair.candidate(),
         };
-        let is_missing = canary.is_none() && is_made;
-        let gone = is_missing.then(gone);
-        if let Some(why) = why {
+        let gone = (canary.is_none() && is_made).then(|| looked.gone());
+        if let Some(why) = looked.why_to_end() {
             self.must_end(&why);
         }
         // Once everything goes to the canary, stable may shrink: that says nothing of what the traffic needs.

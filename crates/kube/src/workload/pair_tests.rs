@@ -1,3 +1,5 @@
+//! Deployments as memory has them: which can be used, and which version each is. No API server is asked.
+
 use serin_engine::Pending;
 
 use super::*;
