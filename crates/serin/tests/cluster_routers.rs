@@ -1,6 +1,8 @@
 //! Every router of a cluster goes through the same two releases: one that succeeds, and one that a person takes back. Real requests are counted at the
 //! door of the router's own kind.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod cluster;
 
 use std::collections::BTreeMap;
