@@ -92,6 +92,11 @@ impl<K> Watched<K> {
         watched
     }
 
+    /// What nobody could list.
+    pub(crate) fn unlisted() -> Self {
+        Self::new()
+    }
+
     /// The object, if there is one.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {

@@ -170,6 +170,70 @@ fn both_versions_are_two_things() {
 }
 
 #[test]
+fn one_deployment_is_enough() {
+    let one = CLUSTER.replace(
+        "      stable: {deployment: checkout}\n      canary: {deployment: checkout-canary, replicas: 3}",
+        "      deployment: checkout",
+    );
+    let workload = load_cluster("release.yaml", &one).unwrap().release.workload;
+    assert_eq!((workload.stable.as_str(), workload.canary.as_str(), workload.is_managed), ("checkout", "checkout-canary", true));
+    let sized = one.replace("deployment: checkout\n", "deployment: checkout\n      canary: {replicas: 2, deployment: trial}\n");
+    let workload = load_cluster("release.yaml", &sized).unwrap().release.workload;
+    assert_eq!((workload.canary.as_str(), workload.canary_replicas), ("trial", Some(2)));
+    let apart = one.replace("deployment: checkout\n", "deployment: checkout\n      namespace: other\n");
+    assert_eq!(refused(&apart), [("not-for-one-deployment", "spec.workload.kubernetes.namespace".to_owned())]);
+    let both = one.replace("deployment: checkout\n", "deployment: checkout\n      stable: {deployment: shop}\n");
+    assert_eq!(refused(&both), [("several-of", "spec.workload.kubernetes".to_owned())]);
+    let half = CLUSTER.replace("      canary: {deployment: checkout-canary, replicas: 3}\n", "");
+    assert_eq!(refused(&half), [("missing-field", "spec.workload.kubernetes.stable".to_owned())]);
+    let long = one.replace("deployment: checkout\n", &format!("deployment: {}\n", ["a".repeat(63).as_str(); 3].join(".")));
+    assert!(load_cluster("release.yaml", &long).unwrap().release.workload.canary.ends_with("a-canary"));
+}
+
+#[test]
+fn one_deployment_needs_a_router_that_names_both_services() {
+    let with = |router: &str| {
+        let start = CLUSTER.find("  traffic:").unwrap();
+        let (head, pair) = (&CLUSTER[..start], "stable: {deployment: checkout}\n      canary: {deployment: checkout-canary, replicas: 3}");
+        let strategy = "  strategy: {canary: {stages: [{weight: 100, hold: 1h}]}}\n";
+        format!("{}  traffic: {{{router}}}\n{strategy}", head.replace(pair, "deployment: checkout"))
+    };
+    for good in [
+        "gatewayApi: {kind: GRPCRoute, route: a, stableService: a, canaryService: b}",
+        "istio: {virtualService: a, stable: {host: a}, canary: {host: b}}",
+        "ingressNginx: {ingress: a, canaryIngress: b, stableService: a, canaryService: b}",
+        "traefik: {traefikService: a, stableService: a, canaryService: b}",
+    ] {
+        assert!(load_cluster("release.yaml", &with(good)).unwrap().release.workload.is_managed, "{good}");
+    }
+    for (bad, field) in [
+        ("istio: {virtualService: a, stable: {host: a, subset: v1}, canary: {host: a, subset: v2}}", "istio"),
+        ("service: {service: a, stable: {track: stable}, canary: {track: canary}}", "service"),
+        ("custom: {apiVersion: a.b/v1, kind: Proxy, name: a, canaryWeight: /spec/weight}", "custom"),
+    ] {
+        assert_eq!(refused(&with(bad)), [("not-for-one-deployment", format!("spec.traffic.{field}"))], "{bad}");
+        let errors = load_cluster("release.yaml", &with(bad)).expect_err("refused");
+        assert!(render(&errors, "release.yaml", &with(bad), false).contains("give a pair"), "{bad}");
+    }
+}
+
+#[test]
+fn what_is_no_deployment_is_refused_with_what_to_do_instead() {
+    for kind in ["statefulSet", "daemonSet", "job", "cronJob"] {
+        let pair = CLUSTER.replace("stable: {deployment: checkout}", &format!("stable: {{{kind}: checkout}}"));
+        assert_eq!(refused(&pair), [("not-for-this-kind", format!("spec.workload.kubernetes.stable.{kind}"))]);
+        let one = CLUSTER.replace(
+            "stable: {deployment: checkout}\n      canary: {deployment: checkout-canary, replicas: 3}",
+            &format!("{kind}: checkout"),
+        );
+        assert_eq!(refused(&one), [("not-for-this-kind", format!("spec.workload.kubernetes.{kind}"))]);
+        let errors = load_cluster("release.yaml", &one).expect_err("refused");
+        let shown = render(&errors, "release.yaml", &one, false);
+        assert!(shown.contains("cannot be released: ") && shown.contains("help"), "{shown}");
+    }
+}
+
+#[test]
 fn errors_of_meaning_are_found_beside_errors_of_structure() {
     let text =
         CLUSTER.replace("deployment: checkout-canary, replicas: 3", "deployment: checkout, replicas: 3").replace("hold: 30m", "hodl: 30m");

@@ -33,3 +33,20 @@ pub fn merge_patch(before: &Value, after: &Value) -> Value {
     }
     Value::Object(patch)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_template_is_replaced_and_not_mixed() {
+        let before = json!({"metadata": {"annotations": {"a": "1"}}, "spec": {"containers": [{"name": "x"}], "hostNetwork": true}});
+        let after = json!({"metadata": {}, "spec": {"containers": [{"name": "y"}]}});
+        let patch = merge_patch(&before, &after);
+        let expected = json!({"metadata": {"annotations": null}, "spec": {"containers": [{"name": "y"}], "hostNetwork": null}});
+        assert_eq!(patch, expected);
+        assert_eq!(merged(&before, &patch), after);
+    }
+}

@@ -15,10 +15,21 @@ pub struct Known<'a> {
     pub status: Option<&'a ReleaseStatus>,
     /// The document by hash, or what is wrong with it.
     pub document: Result<&'a str, String>,
-    /// The versions of stable and canary, or why they cannot be told.
-    pub versions: Result<(&'a str, &'a str), String>,
+    /// The versions that serves and that is to be tried, or why they cannot be told.
+    pub versions: Result<(&'a str, &'a str), Unknown>,
+    /// Where a new version is edited, in words.
+    pub edited: &'a str,
     /// The id of a `retry` that was not looked at yet.
     pub retry: Option<&'a str>,
+}
+
+/// Why versions cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// Somebody has to change something.
+    Wrong(String),
+    /// It will be known in time.
+    NotYet(String),
 }
 
 /// What to do.
@@ -36,6 +47,8 @@ pub enum Verdict {
     Idle(String),
     /// Say in the status why nothing can begin.
     Refuse(String),
+    /// Say in the status what is waited for before anything can begin.
+    Wait(String),
 }
 
 /// What a release needs.
@@ -55,18 +68,25 @@ pub fn decide(known: &Known<'_>) -> Verdict {
     };
     let (stable, canary) = match &known.versions {
         Ok(versions) => *versions,
-        Err(why) => return said(known, "Invalid", why, Verdict::Refuse),
+        Err(Unknown::Wrong(why)) => return said(known, "Invalid", why, Verdict::Refuse),
+        Err(Unknown::NotYet(why)) => return said(known, "Waiting", why, Verdict::Wait),
     };
     let is_same_run = |engine: &Engine| engine.template_hash == canary && engine.document_hash == document;
+    // Something else was said since the run ended: it was changed to something else meanwhile, and back.
+    let is_said_last = !known.status.is_some_and(|status| matches!(status.phase.as_str(), "Idle" | "Invalid" | "Waiting"));
     match last {
-        Some(engine) if is_same_run(engine) && known.retry.is_none() => return Verdict::Rest,
+        Some(engine) if is_same_run(engine) && known.retry.is_none() && is_said_last => return Verdict::Rest,
         // What was promoted is what both are now: the end of the last run says it best.
-        Some(engine) if engine.template_hash == canary && stable == canary && observed(known) => return Verdict::Rest,
+        Some(engine) if engine.template_hash == canary && stable == canary && observed(known) && is_said_last => return Verdict::Rest,
+        Some(engine) if is_same_run(engine) && known.retry.is_none() && stable != canary && !was_idle(known) => {
+            let why = format!("this version was tried and did not succeed; change {}, or command `retry`", known.edited);
+            return said(known, "Invalid", &why, Verdict::Refuse);
+        }
         _ => {}
     }
     if stable == canary {
-        let why = "stable and canary are the same version; a new template of the canary's Deployment begins a release";
-        return said(known, "Idle", why, Verdict::Idle);
+        let why = format!("what serves is the newest version; a change of {} begins a release", known.edited);
+        return said(known, "Idle", &why, Verdict::Idle);
     }
     Verdict::Begin
 }
@@ -75,6 +95,11 @@ pub fn decide(known: &Known<'_>) -> Verdict {
 fn said(known: &Known<'_>, phase: &str, why: &str, verdict: impl FnOnce(String) -> Verdict) -> Verdict {
     let is_said = known.status.is_some_and(|status| status.phase == phase && status.reason == why) && observed(known);
     if is_said { Verdict::Rest } else { verdict(why.to_owned()) }
+}
+
+/// Whether there was nothing to try for a while: what is there now was edited since.
+fn was_idle(known: &Known<'_>) -> bool {
+    known.status.is_some_and(|status| status.phase == "Idle")
 }
 
 fn observed(known: &Known<'_>) -> bool {
@@ -94,7 +119,16 @@ mod tests {
     }
 
     fn known(status: Option<&ReleaseStatus>) -> Known<'_> {
-        Known { generation: 1, is_deleted: false, has_finalizer: true, status, document: Ok("d1"), versions: Ok(("v1", "v2")), retry: None }
+        Known {
+            generation: 1,
+            is_deleted: false,
+            has_finalizer: true,
+            status,
+            document: Ok("d1"),
+            versions: Ok(("v1", "v2")),
+            edited: "it",
+            retry: None,
+        }
     }
 
     #[test]
@@ -113,7 +147,7 @@ mod tests {
             known(Some(&under_way)),
             Known { document: Err("broken".to_owned()), ..known(Some(&under_way)) },
             Known { is_deleted: true, ..known(Some(&under_way)) },
-            Known { versions: Err("gone".to_owned()), ..known(Some(&under_way)) },
+            Known { versions: Err(Unknown::Wrong("gone".to_owned())), ..known(Some(&under_way)) },
         ] {
             assert_eq!(decide(&known), Verdict::Resume);
         }
@@ -129,6 +163,30 @@ mod tests {
         let done = ran(Phase::Succeeded, "d1", "v2");
         assert_eq!(decide(&Known { versions: Ok(("v2", "v2")), ..known(Some(&done)) }), Verdict::Rest);
         assert_eq!(decide(&Known { versions: Ok(("v2", "v3")), ..known(Some(&done)) }), Verdict::Begin);
+    }
+
+    #[test]
+    fn what_was_said_since_the_last_run_is_taken_back_when_it_is_so_no_more() {
+        let said = |phase: &str, ran: ReleaseStatus| ReleaseStatus { phase: phase.to_owned(), ..ran };
+        // Edited to something else and back: somebody wants it tried.
+        let idle = said("Idle", ran(Phase::RolledBack, "d1", "v2"));
+        assert_eq!(decide(&known(Some(&idle))), Verdict::Begin);
+        // The document was broken for a while: that is no new edit.
+        let broken = said("Invalid", ran(Phase::RolledBack, "d1", "v2"));
+        let Verdict::Refuse(why) = decide(&known(Some(&broken))) else { panic!("not refused") };
+        assert!(why.contains("did not succeed"), "{why}");
+        assert_eq!(decide(&known(Some(&ReleaseStatus { reason: why, ..broken.clone() }))), Verdict::Rest);
+        assert_eq!(decide(&Known { retry: Some("1"), ..known(Some(&broken)) }), Verdict::Begin);
+        let done = said("Invalid", ran(Phase::Succeeded, "d1", "v2"));
+        assert!(matches!(decide(&Known { versions: Ok(("v2", "v2")), ..known(Some(&done)) }), Verdict::Idle(_)));
+        // What is not known yet is waited for.
+        let waits = Known { versions: Err(Unknown::NotYet("a rollout".to_owned())), ..known(None) };
+        assert_eq!(decide(&waits), Verdict::Wait("a rollout".to_owned()));
+        let waiting = ReleaseStatus {
+            reason: "a rollout".to_owned(),
+            ..said("Waiting", ReleaseStatus { observed_generation: 1, ..Default::default() })
+        };
+        assert_eq!(decide(&Known { status: Some(&waiting), ..waits }), Verdict::Rest);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `serin controller`: watches, leads if it may, and keeps a task for every release that is under way.
 //!
 //! A standby watches everything from the start, so that taking over is a matter of the lease alone. What it would do is decided in `decide` from
-//! memory; `reign` does it for as long as the lease holds. A leader that loses the lease drops its tasks: what they had decided is in the
+//! memory; `reign` does it for as long as the lease holds (`adopt`: for Deployments that are released in place). A leader that loses the lease drops its tasks: what they had decided is in the
 //! statuses, and moves of traffic that are under way are ordered by the notes on the routes.
 
+mod adopt;
 mod decide;
 mod fence;
 mod recorder;
@@ -11,7 +12,7 @@ mod reign;
 mod series;
 mod vitals;
 
-pub use decide::{Known, Verdict, decide};
+pub use decide::{Known, Unknown, Verdict, decide};
 pub use recorder::Recorder;
 pub use vitals::Vitals;
 
@@ -27,11 +28,14 @@ use crate::{
     api::Release,
     lease::{Leadership, LeaseKeeper, LeaseName},
     watch::{Selection, WatchTask, Watched, watch_all},
-    workload::{self, Memory},
+    workload::{self, ConfigDigest, Memory},
 };
 
 /// How long a shutdown waits for the lease to be let go.
 const LET_GO_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the first list of `ConfigMaps` is waited for.
+const CONFIG_MAPS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where releases are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +109,8 @@ impl Eyes {
             Scope::Cluster => Api::<DynamicObject>::all_with(client.clone(), &resource),
         };
         let (deployments, third) = watch_all(dynamic(workload::deployments()), Selection::All);
-        Self { releases, memory: Memory { deployments, services }, _tasks: vec![first, second, third] }
+        let (config_maps, fourth) = watch_all(api::<ConfigDigest>(client, scope), Selection::All);
+        Self { releases, memory: Memory { deployments, services, config_maps }, _tasks: vec![first, second, third, fourth] }
     }
 
     fn begun(&self, leadership: watch::Receiver<Option<Leadership>>) -> Begun {
@@ -113,6 +118,7 @@ impl Eyes {
             ("releases", Arc::clone(&self.releases) as Arc<dyn Pulse>),
             ("deployments", Arc::clone(&self.memory.deployments) as Arc<dyn Pulse>),
             ("services", Arc::clone(&self.memory.services) as Arc<dyn Pulse>),
+            ("configmaps", Arc::clone(&self.memory.config_maps) as Arc<dyn Pulse>),
         ];
         Begun { releases: Arc::clone(&self.releases), watches, leadership }
     }
@@ -121,6 +127,8 @@ impl Eyes {
         self.releases.synced().await;
         self.memory.deployments.synced().await;
         self.memory.services.synced().await;
+        // Where they may not be read, what reads none of them is released all the same.
+        let _ = tokio::time::timeout(CONFIG_MAPS_WITHIN, self.memory.config_maps.synced()).await;
     }
 }
 

@@ -20,14 +20,19 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Config, Eyes, Known, Recorder, Verdict, decide, fence::LeaseFence};
+use super::{
+    Config, Eyes, Known, Recorder, Unknown, Verdict,
+    adopt::{Adopted, in_pair},
+    decide,
+    fence::LeaseFence,
+};
 use crate::{
     api::{ApiError, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
-    release::{Actor, ActorEnd, Asked, Place, Recalled, Run, Setting, Wish, idle, invalid, now, pending, recall, router},
+    release::{Actor, ActorEnd, Asked, Place, Recalled, Run, Setting, Wish, idle, invalid, now, pending, recall, router, waiting},
     route::Fence,
     watch::Key,
-    workload::Pair,
+    workload::{Names, Note, Pair, PairError},
 };
 
 /// Changes that come together are looked at together.
@@ -40,13 +45,13 @@ const RECALL_PATIENCE: Duration = Duration::from_secs(15);
 /// Epochs of runs that each leader has to itself, as a power of two: as often it may take up one release again.
 const EPOCHS_OF_A_LEADER: u32 = 20;
 
-/// What was last looked at: versions of the release, of both Deployments and of both Services.
-type Stamp = [Option<String>; 5];
+/// What was last looked at: versions of the release, of both Deployments and of both Services, and what the edited one reads.
+type Stamp = [Option<String>; 6];
 
-struct Reign<'a> {
-    client: &'a Client,
+pub(super) struct Reign<'a> {
+    pub(super) client: &'a Client,
     eyes: &'a Eyes,
-    setting: Setting,
+    pub(super) setting: Setting,
     actors: JoinSet<(Key, ActorEnd)>,
     /// Whose task it is.
     tasks: HashMap<tokio::task::Id, Key>,
@@ -72,17 +77,19 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
     };
     let mut reign = Reign::new(client, eyes, setting);
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
-    let mut services = eyes.memory.services.changes();
+    let (mut services, mut config_maps) = (eyes.memory.services.changes(), eyes.memory.config_maps.changes());
     loop {
         releases.mark_unchanged();
         deployments.mark_unchanged();
         services.mark_unchanged();
+        config_maps.mark_unchanged();
         reign.look().await;
         let wake = reign.later.values().min().copied().unwrap_or_else(|| Instant::now() + LOOK_AT_ALL);
         tokio::select! {
             Ok(()) = releases.changed() => {}
             Ok(()) = deployments.changed() => {}
             Ok(()) = services.changed() => {}
+            Ok(()) = config_maps.changed() => {}
             Some(ended) = reign.actors.join_next() => reign.ended(ended),
             () = sleep_until(wake) => {}
         }
@@ -158,22 +165,48 @@ impl<'a> Reign<'a> {
     async fn look_at(&mut self, release: &Release, is_fresh: bool) -> Result<(), ApiError> {
         let loaded = release.load().map(|loaded| loaded.release).map_err(|errors| first_error(&errors));
         let pair = loaded.as_ref().ok().map(|loaded| self.pair(release, &Place::of(loaded)));
+        let is_deleted = release.metadata.deletion_timestamp.is_some();
+        let is_under_way = release.status.as_ref().and_then(|status| status.engine.as_ref()).is_some_and(|engine| !engine.is_over());
         let versions = match &pair {
-            None => Err(String::new()),
-            Some(pair) => pair.check().map_err(|error| error.to_string()).and_then(|()| match (pair.stable(), pair.canary()) {
-                (Some(stable), Some(canary)) => Ok((stable.version, canary.version, canary.wanted)),
-                _ => Err("a Deployment is missing".to_owned()),
-            }),
+            // Nothing follows from them.
+            _ if is_deleted || is_under_way => Err(Unknown::NotYet(String::new())),
+            None => Err(Unknown::NotYet(String::new())),
+            Some(pair) if pair.is_managed() => match self.adopted(release, pair).await? {
+                Adopted::Has(versions) => versions,
+                Adopted::Now => return Ok(()),
+            },
+            Some(pair) => match pair.versions() {
+                Ok(versions) => {
+                    if let Some(hash) = pair.unnoted_config() {
+                        self.still_leads().await?;
+                        pair.note_config(&hash).await.map_err(in_pair)?;
+                    }
+                    Ok(versions)
+                }
+                Err(PairError::NotYet(why)) => Err(Unknown::NotYet(why)),
+                Err(error) => Err(Unknown::Wrong(error.to_string())),
+            },
         };
+        if !is_deleted && !is_under_way && release.status.as_ref().is_some_and(|status| status.observed_generation != release.generation())
+        {
+            // The document may be about another Deployment than before.
+            let keep = loaded.as_ref().ok().filter(|loaded| loaded.workload.is_managed).map(|loaded| loaded.workload.stable.as_str());
+            if loaded.is_ok() && self.give_back(release, keep).await? {
+                // What follows is seen when it is remembered.
+                return Ok(());
+            }
+        }
         let asked = pending(release);
         let retry = asked.as_ref().filter(|asked| asked.wish == Ok(Wish::Retry)).map(|asked| asked.id.clone());
+        let edited = pair.as_ref().map_or_else(String::new, Pair::edited);
         let known = Known {
             generation: release.generation(),
-            is_deleted: release.metadata.deletion_timestamp.is_some(),
+            is_deleted,
             has_finalizer: has_finalizer(release),
             status: release.status.as_ref(),
             document: loaded.as_ref().map(|loaded| loaded.document_hash.as_str()).map_err(Clone::clone),
             versions: versions.as_ref().map(|(stable, canary, _)| (stable.as_str(), canary.as_str())).map_err(Clone::clone),
+            edited: &edited,
             retry: retry.as_deref(),
         };
         let now = jiff::Timestamp::now().to_string();
@@ -189,6 +222,10 @@ impl<'a> Reign<'a> {
             }
             (Verdict::Refuse(why), ..) => {
                 let status = invalid(release.generation(), release.status.as_ref(), &why, &now);
+                self.say(release, answered(status, asked)).await
+            }
+            (Verdict::Wait(why), ..) => {
+                let status = waiting(release.generation(), release.status.as_ref(), &why, &now);
                 self.say(release, answered(status, asked)).await
             }
             (Verdict::LetGo, ..) => self.let_go(release).await,
@@ -328,7 +365,7 @@ impl<'a> Reign<'a> {
     }
 
     /// Asked after a status was read and before anything follows from it: while we lead, nobody else has written a newer one.
-    async fn still_leads(&self) -> Result<(), ApiError> {
+    pub(super) async fn still_leads(&self) -> Result<(), ApiError> {
         if self.setting.fence.holds().await { Ok(()) } else { Err(ApiError::not_leading()) }
     }
 
@@ -350,22 +387,16 @@ impl<'a> Reign<'a> {
         self.tasks.insert(task.id(), key);
     }
 
-    fn pair(&self, release: &Release, place: &Place) -> Pair {
+    pub(super) fn pair(&self, release: &Release, place: &Place) -> Pair {
         let own = release.namespace();
-        let workload = &place.workload;
-        Pair::new(
-            self.client,
-            &self.setting.memory,
-            workload.namespace.as_deref().unwrap_or(own),
-            [&workload.stable, &workload.canary],
-            self.setting.memory.labels_of(&place.traffic, own),
-            Arc::clone(&self.setting.fence),
-        )
+        let names = Names::of(release, &place.workload, &place.traffic);
+        let labels = self.setting.memory.labels_of(&place.traffic, own);
+        Pair::new(self.client, &self.setting.memory, names, labels, Arc::clone(&self.setting.fence))
     }
 
     fn stamp(&self, release: &Release) -> Stamp {
         let version = |meta: &kube::core::ObjectMeta| meta.resource_version.clone();
-        let mut stamp = [version(&release.metadata), None, None, None, None];
+        let mut stamp = [version(&release.metadata), None, None, None, None, None];
         // Read without validation: this is looked at for every release at every change.
         let text = |at: &str| release.spec.pointer(at).and_then(serde_json::Value::as_str).unwrap_or_default();
         let place = |own: &str| if own.is_empty() { release.namespace().to_owned() } else { own.to_owned() };
@@ -375,6 +406,17 @@ impl<'a> Reign<'a> {
             // Its status changes all the time; what matters for a beginning is in the spec.
             stamp[slot] = found.map(|found| format!("{:?}/{:?}", found.metadata.uid, found.metadata.generation));
         }
+        let (one, deployments_at) = (text("/workload/kubernetes/deployment"), namespace);
+        if let Some(found) = self.setting.memory.deployments.get(&deployments_at, one).filter(|_| !one.is_empty()) {
+            // One that cannot be adopted yet is looked at whenever anything of it changes: it may have come to rest.
+            let note = Note::on(&found).filter(|_| found.data.pointer("/spec/paused") == Some(&json!(true)));
+            stamp[1] = Some(match note {
+                Some(note) => format!("{:?}/{:?}/{note:?}", found.metadata.uid, found.metadata.generation),
+                None => format!("{:?}", found.metadata.resource_version),
+            });
+        }
+        let edited = if one.is_empty() { text("/workload/kubernetes/canary/deployment") } else { one };
+        stamp[5] = self.setting.memory.config_stamp(&deployments_at, edited);
         let traffic = release.spec.get("traffic").and_then(serde_json::Value::as_object).and_then(|one| one.values().next());
         let text = |at: &str| traffic.and_then(|traffic| traffic.pointer(at)).and_then(serde_json::Value::as_str).unwrap_or_default();
         let namespace = place(text("/namespace"));
@@ -395,11 +437,11 @@ impl<'a> Reign<'a> {
         within(&what, self.api(release).replace_status(release.name(), &params, &object)).await.map(drop)
     }
 
-    async fn fresh(&self, release: &Release) -> Result<Release, ApiError> {
+    pub(super) async fn fresh(&self, release: &Release) -> Result<Release, ApiError> {
         within(&format!("get Release {}", release.name()), self.api(release).get(release.name())).await
     }
 
-    async fn with_finalizer(&self, release: &Release) -> Result<Release, ApiError> {
+    pub(super) async fn with_finalizer(&self, release: &Release) -> Result<Release, ApiError> {
         if has_finalizer(release) {
             return Ok(release.clone());
         }
@@ -409,6 +451,7 @@ impl<'a> Reign<'a> {
     }
 
     async fn let_go(&self, release: &Release) -> Result<(), ApiError> {
+        self.give_back(release, None).await?;
         let mut all = release.metadata.finalizers.clone().unwrap_or_default();
         all.retain(|one| one != FINALIZER);
         match self.patch_finalizers(release, &all).await {

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, api::DynamicObject};
+use serde_json::Value;
 use serin_engine::{Pending, workload::ArmStatus};
 
 use super::Session;
 use crate::{
     api::{ApiError, Release, within},
-    controller::{Known, Verdict, decide},
+    controller::{Known, Unknown, Verdict, decide},
     release::Place,
     route::Fence,
     watch::Watched,
-    workload::{ArmSeen, Memory, Pair, deployments},
+    workload::{ArmSeen, ConfigDigest, Memory, Names, Pair, PairError, Standing, deployments, references},
 };
 
 /// What a look at a release and its objects has found.
@@ -50,10 +51,11 @@ impl Fence for Bystander {
 /// Looks at a release and at what it names.
 pub async fn look(session: &Session, release: &Release) -> Look {
     let Ok(loaded) = release.load().map(|loaded| loaded.release) else {
-        let is_current = decide(&known(release, Err("invalid".to_owned()), Err(String::new()))) != Verdict::Begin && observed(release);
+        let is_current = decide(&known(release, Err("invalid".to_owned()), Err(Unknown::NotYet(String::new())), "")) != Verdict::Begin
+            && observed(release);
         return Look { is_current, ..Look::default() };
     };
-    let found = match pair(&session.client, release, &Place::of(&loaded)).await {
+    let (found, unread) = match pair(&session.client, release, &Place::of(&loaded)).await {
         Ok(found) => found,
         Err(error) => {
             let blind = format!("{error}; whether a newer version waits for the controller cannot be told");
@@ -61,25 +63,36 @@ pub async fn look(session: &Session, release: &Release) -> Look {
         }
     };
     let (stable, canary) = (found.stable(), found.canary());
-    let versions = match (&stable, &canary) {
-        (Some(stable), Some(canary)) => Ok((stable.version.as_str(), canary.version.as_str())),
-        _ => Err("a Deployment is missing".to_owned()),
+    let versions = versions(&found).await;
+    let known_versions = match &versions {
+        Ok((stable, canary)) => Ok((stable.as_str(), canary.as_str())),
+        Err(PairError::NotYet(why)) => Err(Unknown::NotYet(why.clone())),
+        Err(error) => Err(Unknown::Wrong(error.to_string())),
     };
-    let is_current = match decide(&known(release, Ok(&loaded.document_hash), versions)) {
+    let unread = match &versions {
+        Err(PairError::Api(error)) => Some(error),
+        _ => unread.as_ref(),
+    };
+    let blind = unread.map(|error| format!("{error}; whether a newer version waits for the controller cannot be told"));
+    let edited = found.edited();
+    let is_current = match decide(&known(release, Ok(&loaded.document_hash), known_versions, &edited)) {
+        _ if blind.is_some() => observed(release),
         Verdict::Rest | Verdict::Resume => true,
         // Something would be said that may be said already, in words that only the controller knows.
         Verdict::Refuse(_) => observed(release) && release.status.as_ref().is_some_and(|status| status.phase == "Invalid"),
-        Verdict::Begin | Verdict::Idle(_) | Verdict::LetGo => false,
+        Verdict::Begin | Verdict::Idle(_) | Verdict::LetGo | Verdict::Wait(_) => false,
     };
-    Look { arms: [stable, canary].map(arm), is_current, blind: None }
+    let arms = if found.is_managed() && canary.is_none() { [arm(stable), ArmStatus::default()] } else { [stable, canary].map(arm) };
+    Look { arms, is_current, blind }
 }
 
-/// The pair of a release as it is now.
-pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> Result<Pair, ApiError> {
+/// The Deployments of a release as they are now, and what may not be read of what their pods read.
+pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> Result<(Pair, Option<ApiError>), ApiError> {
     let own = release.namespace();
     let (workload, traffic) = (&place.workload, &place.traffic);
     let namespace = workload.namespace.as_deref().unwrap_or(own);
     let names = [workload.stable.as_str(), workload.canary.as_str()];
+    let edited = if workload.is_managed { &workload.stable } else { &workload.canary };
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &deployments());
     let mut found = Vec::new();
     for name in names {
@@ -91,11 +104,49 @@ pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> R
         let api: Api<Service> = Api::namespaced(client.clone(), namespace);
         services.extend(within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?);
     }
-    let memory = Memory { deployments: Arc::new(Watched::of(found)), services: Arc::new(Watched::of(services)) };
-    Ok(Pair::new(client, &memory, namespace, names, memory.labels_of(traffic, own), Arc::new(Bystander)))
+    let template = found.iter().find(|found| found.metadata.name.as_ref() == Some(edited));
+    let template = template.and_then(|found| found.data.pointer("/spec/template")).cloned().unwrap_or_default();
+    let (config_maps, unread) = config_maps(client, namespace, &template).await?;
+    let memory =
+        Memory { deployments: Arc::new(Watched::of(found)), services: Arc::new(Watched::of(services)), config_maps: Arc::new(config_maps) };
+    let labels = memory.labels_of(traffic, own);
+    Ok((Pair::new(client, &memory, Names::of(release, workload, traffic), labels, Arc::new(Bystander)), unread))
 }
 
-fn known<'a>(release: &'a Release, document: Result<&'a str, String>, versions: Result<(&'a str, &'a str), String>) -> Known<'a> {
+/// The `ConfigMaps` that a template reads. Whoever may not read them is not told which versions there are.
+async fn config_maps(client: &Client, namespace: &str, template: &Value) -> Result<(Watched<ConfigDigest>, Option<ApiError>), ApiError> {
+    let [names, _] = references(template);
+    let api: Api<ConfigDigest> = Api::namespaced(client.clone(), namespace);
+    let mut found = Vec::new();
+    for name in names {
+        match within(&format!("get ConfigMap {namespace}/{name}"), api.get_opt(&name)).await {
+            Ok(one) => found.extend(one),
+            Err(error @ ApiError::Forbidden(..)) => return Ok((Watched::unlisted(), Some(error))),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((Watched::of(found), None))
+}
+
+/// The versions that serves and that would be tried.
+pub(super) async fn versions(pair: &Pair) -> Result<(String, String), PairError> {
+    if !pair.is_managed() {
+        return pair.versions().map(|(stable, canary, _)| (stable, canary));
+    }
+    pair.check()?;
+    // Whether another release that has it still exists is for the controller to find out.
+    match pair.standing(|_| true).await? {
+        Standing::Adopted { proven, candidate } => Ok((proven, candidate)),
+        Standing::Adoptable(about) => Err(PairError::NotYet(about.to_owned())),
+    }
+}
+
+fn known<'a>(
+    release: &'a Release,
+    document: Result<&'a str, String>,
+    versions: Result<(&'a str, &'a str), Unknown>,
+    edited: &'a str,
+) -> Known<'a> {
     Known {
         generation: release.generation(),
         is_deleted: release.metadata.deletion_timestamp.is_some(),
@@ -103,6 +154,7 @@ fn known<'a>(release: &'a Release, document: Result<&'a str, String>, versions: 
         status: release.status.as_ref(),
         document,
         versions,
+        edited,
         retry: None,
     }
 }

@@ -64,6 +64,11 @@ impl Absence {
 }
 
 impl Presence {
+    /// Serin has not made the canary of this run yet: its Service is not missed before.
+    pub(super) fn without_canary(&mut self) {
+        self.canary_service = None;
+    }
+
     /// Why the canary's share is lost, if it is.
     pub(super) fn lost(&self) -> Option<&str> {
         self.canary_service.as_deref().or(self.absent.as_deref())

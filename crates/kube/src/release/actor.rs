@@ -5,7 +5,10 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI32, AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::DynamicObject};
 use serin_core::{
     WeightBps,
-    release::{Action, Command, EffectId, Input, Output, Phase, Release as Engine, narrate},
+    release::{Action, Command, EffectId, Event, Input, Output, Phase, Release as Engine, narrate},
     traffic::Observation,
 };
 use serin_engine::{
@@ -31,7 +34,7 @@ use super::{
     clock::Clock,
     commands,
     effects::{World, carry_out},
-    ending::{ActorEnd, WayToEnd, way_to_end},
+    ending::{ActorEnd, Looked, WayToEnd, way_to_end},
     journal::{Journal, JournalError, Kept},
     keys::ClusterKeys,
     setting::{Run, Setting, router},
@@ -42,7 +45,7 @@ use super::{
 use crate::{
     api::{CommandStatus, Release, ReleaseStatus},
     watch::{Selection, WatchTask, Watched, watch_all},
-    workload::{Pair, trouble},
+    workload::{ArmSeen, Pair, trouble},
 };
 
 /// How often a run looks after itself when nothing wakes it.
@@ -114,7 +117,7 @@ impl Actor {
         if let Some(target) = targets {
             router.expect(target.asked, target.matches);
         }
-        let selector = pair.canary().map(|canary| canary.selector);
+        let selector = pair.canary_selector();
         let (pods, pods_task) =
             watch_all(Api::<Pod>::namespaced(setting.client.clone(), &namespace), selector.map_or(Selection::All, Selection::Labels));
         let lens = router.lens();
@@ -136,6 +139,11 @@ impl Actor {
             judged: run.judged.clone(),
             canary_replicas: run.canary_replicas,
             unwanted: watch::channel(false).0,
+            stable_peak: AtomicI32::new(0),
+            // What it has already, it has replicas for.
+            granted_bps: AtomicU16::new(
+                engine.state().targets.values().filter_map(|target| target.proven).max().unwrap_or_default().canary_bps(),
+            ),
             scaling: tokio::sync::Mutex::default(),
             note: Mutex::default(),
             sources,
@@ -266,26 +274,40 @@ impl Actor {
     fn look_at_workload(&mut self) {
         let stable = self.world.pair.stable();
         let canary = self.world.pair.canary();
-        if let Some(canary) = &canary
-            && canary.version != self.run.judged
-            && !matches!(self.engine.state().phase, Phase::Retiring)
-        {
-            self.must_end("the template of the canary's Deployment was changed while it was on trial; what it is now begins a new release");
+        let is_made = !self.world.pair.is_managed() || self.engine.state().ready;
+        let looked = Looked {
+            place: &self.run.place.workload,
+            judged: &self.run.judged,
+            phase: &self.engine.state().phase,
+            is_made,
+            stable: stable.as_ref(),
+            canary: canary.as_ref(),
+            candidate: self.world.pair.candidate(),
+        };
+        let gone = (canary.is_none() && is_made).then(|| looked.gone());
+        if let Some(why) = looked.why_to_end() {
+            self.must_end(&why);
         }
         let is_kept = matches!(self.engine.state().phase, Phase::Finishing | Phase::Retained { .. });
-        if canary.is_none() && is_kept {
-            self.must_end(&format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
+        // Once everything goes to the canary, stable may shrink: that says nothing of what the traffic needs.
+        if let Some(stable) = &stable {
+            self.world.stable_peak.fetch_max(stable.ready, Ordering::Relaxed);
         }
         let has_traffic = self.engine.state().canary_has_traffic();
-        let there =
+        let mut there =
             self.absence.look(&self.setting.memory, self.known.namespace(), &self.run.place.traffic, [&stable, &canary], has_traffic);
+        if !is_made {
+            there.without_canary();
+        }
         // Judging is over then, but whoever gets all traffic and has nobody to take it is left for a stable that can.
         if let Some(why) = there.lost().filter(|_| is_kept && there.stable_ready > 0) {
             self.must_end(why);
         }
         let stable_ready = there.stable_ready;
         let failing = self.pods.all().iter().find_map(|pod| trouble(pod)).map(|trouble| format!("pod {}: {}", trouble.pod, trouble.text));
-        let gone = canary.is_none().then(|| format!("the canary's Deployment {} is gone", self.run.place.workload.canary));
+        let judged = &self.run.judged;
+        // What its own controller says of a version before is none of this one's.
+        let canary = canary.map(|canary| ArmSeen { trouble: canary.trouble.filter(|_| canary.version == *judged), ..canary });
         let seen = there.seen([stable, canary], self.changed.clone().or(gone), failing);
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
         self.end_if_it_may(stable_ready);
@@ -363,6 +385,11 @@ impl Actor {
                 } else {
                     self.story.decided(&self.known, now, entry.seq, &head, &detail);
                 }
+            }
+            if entry.event == Event::RolledBack && self.world.pair.is_managed() && self.changed.is_none() {
+                let name = &self.run.place.workload.stable;
+                let text = format!("the edit stays in Deployment {name}, which is paused: change it, or command `retry` to try it again");
+                self.say("not rolled out", &text);
             }
         }
         if !output.entries.is_empty() || !output.effects.is_empty() {

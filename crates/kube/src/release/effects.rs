@@ -1,13 +1,19 @@
 //! Carrying out what a release decides. Every effect may be repeated, by this process or the next.
 //!
+//! *Size.* The canary is scaled up before it gets a share that its replicas could not carry as well as stable's: a raise waits until they are
+//! ready. Who waits holds up nothing: a move to stable goes past it, and makes what comes later obsolete.
+//!
 //! *Promotion.* Through the stages, the bake and the retention the judged pods are the canary's and stable is untouched, so that there is
 //! something to go back to. Only [`Effect::Retire`] makes stable the judged version: stable's Deployment gets exactly the judged template and
-//! comes up while the canary still serves everything; then all traffic goes to stable, in one patch with the note that says why; when gateways
-//! have taken that, the canary is scaled back. Each step finds out by itself whether it was done already. Retiring is never given up: a stable
-//! that does not come up leaves the canary serving, and the status says what is waited for.
+//! comes up while the canary still serves everything (one that is released in place is paused again then); then all traffic goes to stable, in
+//! one patch with the note that says why; when gateways have taken that, the canary is scaled back. Each step finds out by itself whether it was
+//! done already. Retiring is never given up: a stable that does not come up leaves the canary serving, and the status says what is waited for.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI32, AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +45,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 const ABANDONED_AFTER: Duration = Duration::from_mins(15);
 /// Until it is said what stable still lacks; then it goes on waiting.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// Until an autoscaler has seen the traffic that has just come: metrics lag by half a minute, and it looks every 15 seconds.
+const AUTOSCALER_LAGS: Duration = Duration::from_secs(60);
+/// Changes wake whoever waits; this is only for what can be missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// After gateways have said that they took the route, requests that they had already sent on are still on their way.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -58,6 +68,10 @@ pub(super) struct World {
     pub(super) canary_replicas: i32,
     /// Set once the canary is to be stopped: a start that is still under way must not bring it back.
     pub(super) unwanted: watch::Sender<bool>,
+    /// The most replicas of stable that were ready in this run.
+    pub(super) stable_peak: AtomicI32,
+    /// The greatest share, in basis points, that the canary has replicas for: a smaller one waits for nothing.
+    pub(super) granted_bps: AtomicU16,
     /// One change of the canary's replicas at a time.
     pub(super) scaling: tokio::sync::Mutex<()>,
     /// What an effect that takes its time is waiting for.
@@ -76,6 +90,9 @@ pub(super) async fn carry_out(world: &World, id: EffectId, effect: Effect) -> In
         Effect::Preflight => Input::PreflightChecked(id, preflight::checks(world).await),
         Effect::Deploy => done(world.deploy().await),
         Effect::Shift { weight, matches, preview, .. } => {
+            if let Err(fault) = world.grow(weight).await {
+                return Input::Failed(id, fault);
+            }
             let split = Split { weight, matches, preview };
             let shifted = timeout(ROUTER_PATIENCE, world.router.shift(id, split)).await;
             done(shifted.map_or_else(|_| Err(slow()), |result| result.map_err(|error| error.fault())))
@@ -111,10 +128,7 @@ impl World {
         let mut wait = FIRST_RETRY;
         while Instant::now() < end {
             let why = match timeout(ROUTER_PATIENCE, self.router.let_go(EffectId(u64::MAX))).await {
-                Ok(Ok(())) => {
-                    let _ = self.pair.scale_canary(self.canary_replicas).await;
-                    return;
-                }
+                Ok(Ok(())) => return self.leave_behind().await,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => slow().text,
             };
@@ -125,22 +139,94 @@ impl World {
         tracing::error!(route = self.router.lens().name(), "given up: give the canary no weight by hand");
     }
 
+    /// As far as it can be: nobody is left who could be told.
+    async fn leave_behind(&self) {
+        let _ = self.pair.scale_canary(self.canary_replicas).await;
+        let _ = self.pair.let_scale().await;
+        if self.pair.is_managed() {
+            let _ = self.pair.give_back().await;
+            let _ = self.pair.leave_to_collector().await;
+        }
+    }
+
     async fn deploy(&self) -> Result<(), Fault> {
         let mut unwanted = self.unwanted.subscribe();
-        let [stable, _] = self.pair.fresh_arms().await.map_err(pair_fault)?;
+        let stable = self.pair.fresh_stable().await.map_err(pair_fault)?;
         let stated = self.place.workload.canary_replicas.and_then(|replicas| i32::try_from(replicas).ok());
         let replicas = stated.unwrap_or(stable.wanted).max(1);
+        self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
+        let autoscaler = self.pair.canarys_autoscaler().await.map_err(pair_fault)?;
         {
             let _one_at_a_time = self.scaling.lock().await;
             if *unwanted.borrow_and_update() {
                 return Err(no_longer_wanted());
             }
-            self.pair.scale_canary(replicas).await.map_err(pair_fault)?;
+            if self.pair.is_managed() {
+                self.pair.make_canary(&self.judged).await.map_err(pair_fault)?;
+            } else {
+                self.pair.mark_canary().await.map_err(pair_fault)?;
+            }
+            let is_started = self.pair.fresh_canary().await.map_err(pair_fault)?.wanted > 0;
+            match &autoscaler {
+                Some(_) if is_started => {}
+                Some(scaler) => self.pair.scale_canary(replicas.max(scaler.min).min(scaler.max)).await.map_err(pair_fault)?,
+                None => self.pair.scale_canary(replicas).await.map_err(pair_fault)?,
+            }
         }
+        // An autoscaler takes replicas away again that nobody needs yet.
+        let least = if autoscaler.is_some() { 1 } else { replicas };
         tokio::select! {
-            () = self.pair.canary_settled(&self.judged, replicas) => Ok(()),
+            () = self.pair.canary_settled(&self.judged, least) => Ok(()),
             _ = unwanted.wait_for(|unwanted| *unwanted) => Err(no_longer_wanted()),
         }
+    }
+
+    /// Sees to it that the canary has as many replicas as a greater share needs before it gets it. Where an autoscaler owns their number, that does.
+    async fn grow(&self, weight: WeightBps) -> Result<(), Fault> {
+        if weight.is_zero() {
+            self.granted_bps.store(0, Ordering::Relaxed);
+        }
+        if weight.canary_bps() <= self.granted_bps.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.scale_for(weight).await?;
+        self.granted_bps.fetch_max(weight.canary_bps(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn scale_for(&self, weight: WeightBps) -> Result<(), Fault> {
+        let Some(stable) = self.pair.stable() else { return Ok(()) };
+        let peak = self.stable_peak.fetch_max(stable.ready, Ordering::Relaxed).max(stable.ready);
+        let needed = share_of(peak, weight);
+        self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
+        if self.pair.canary().is_some_and(|canary| canary.ready >= needed) {
+            return Ok(());
+        }
+        if self.pair.canarys_autoscaler().await.map_err(pair_fault)?.is_some() {
+            return Ok(());
+        }
+        let mut unwanted = self.unwanted.subscribe();
+        {
+            let _one_at_a_time = self.scaling.lock().await;
+            if *unwanted.borrow_and_update() {
+                return Err(no_longer_wanted());
+            }
+            if self.pair.fresh_canary().await.map_err(pair_fault)?.wanted < needed {
+                self.pair.scale_canary(needed).await.map_err(pair_fault)?;
+            }
+        }
+        self.set_note(Some(format!("{needed} replicas of the canary to be ready, which {weight} of the traffic need")));
+        let within = Duration::from_millis(self.place.workload.ready_within_ms);
+        let outcome = tokio::select! {
+            () = self.pair.canary_settled(&self.judged, needed) => Ok(()),
+            _ = unwanted.wait_for(|unwanted| *unwanted) => Err(no_longer_wanted()),
+            () = sleep(within) => {
+                let text = format!("the canary has not had the {needed} replicas ready in time that {weight} of the traffic need");
+                Err(Fault { text, retryable: false })
+            }
+        };
+        self.set_note(None);
+        outcome
     }
 
     /// Is not given up for what may pass, such as a role that is not bound: the route would belong to the release for ever. What is waited for is in
@@ -170,6 +256,7 @@ impl World {
                 Err(error) => return Err(pair_fault(error)),
             }
         }
+        self.pair.let_scale().await.map_err(pair_fault)?;
         self.let_go(id).await
     }
 
@@ -191,7 +278,8 @@ impl World {
             return Ok(());
         }
         let is_handed_over = note.is_some_and(|note| note.handed_over);
-        match self.pair.promote(&self.judged).await {
+        let begun = if self.pair.is_managed() { self.pair.roll_out(&self.judged).await } else { self.pair.promote(&self.judged).await };
+        match begun {
             Ok(()) => {}
             // All that there was to do it to is gone, as after its namespace was deleted.
             Err(PairError::Missing(_)) if self.pair.stable().is_none() && self.router.is_gone().await.is_ok_and(|is_gone| is_gone) => {
@@ -206,7 +294,7 @@ impl World {
         }
         self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
         tokio::select! {
-            settled = timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)) => settled.map_err(|_| self.unsettled())?,
+            settled = self.stable_took_over() => settled?,
             () = self.pair.canary_lost(), if !is_handed_over => {
                 self.router.hand_over(id).await.map_err(|error| error.to_string())?;
                 return Err("no replica of the canary is ready: stable serves before all its replicas run what was judged".to_owned());
@@ -224,7 +312,40 @@ impl World {
             Ok(()) | Err(PairError::Missing(_)) => {}
             Err(error) => return Err(error.to_string()),
         }
+        if self.pair.holds().await.map_err(|error| error.to_string())? {
+            self.set_note(Some("stable's autoscaler to see the traffic that stable has again".to_owned()));
+            sleep(AUTOSCALER_LAGS).await;
+            self.pair.let_scale().await.map_err(|error| error.to_string())?;
+        }
         self.let_go(id).await.map_err(|fault| fault.text)
+    }
+
+    /// Waits until stable runs what was judged on all its replicas.
+    async fn stable_took_over(&self) -> Result<(), String> {
+        if self.pair.is_managed() {
+            return self.rolled_out().await;
+        }
+        timeout(SETTLED_WITHIN, self.pair.stable_settled(&self.judged)).await.map_err(|_| self.unsettled())
+    }
+
+    /// Waits until stable, which is edited in place, runs what was judged, and pauses it again. Ends early when somebody edits it meanwhile.
+    async fn rolled_out(&self) -> Result<(), String> {
+        let end = Instant::now() + SETTLED_WITHIN;
+        let mut changes = self.pair.changes();
+        loop {
+            changes.mark_unchanged();
+            let why = match self.pair.pause_again(&self.judged).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error.to_string(),
+            };
+            let was_edited = self.pair.fresh_stable().await.is_ok_and(|stable| !stable.paused && stable.version != self.judged);
+            if was_edited || Instant::now() >= end {
+                return Err(why);
+            }
+            // At most a look in a while, however often the Deployment changes.
+            sleep(Duration::from_millis(200)).await;
+            let _ = timeout(LOOK_AGAIN, changes.changed()).await;
+        }
     }
 
     /// Why stable cannot take over yet.
@@ -247,11 +368,23 @@ impl World {
     }
 }
 
+/// How many of these replicas a share of their traffic needs, at least one.
+fn share_of(replicas: i32, weight: WeightBps) -> i32 {
+    let needed = (i64::from(replicas) * i64::from(weight.canary_bps())).div_euclid(10_000);
+    let is_whole = (i64::from(replicas) * i64::from(weight.canary_bps())) % 10_000 == 0;
+    i32::try_from(if is_whole { needed } else { needed + 1 }).unwrap_or(i32::MAX).max(1)
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn pair_fault(error: PairError) -> Fault {
     let retryable = match &error {
         PairError::Api(error) => error.may_pass(),
-        PairError::Missing(_) | PairError::SameSelector(..) | PairError::JudgedIsGone(_) => false,
+        PairError::NotYet(_) => true,
+        PairError::Missing(_)
+        | PairError::SameSelector(..)
+        | PairError::Selector(..)
+        | PairError::JudgedIsGone(_)
+        | PairError::Unfit(_) => false,
     };
     Fault { text: error.to_string(), retryable }
 }
@@ -262,4 +395,15 @@ fn no_longer_wanted() -> Fault {
 
 fn slow() -> Fault {
     Fault { text: "the API server did not answer in time".to_owned(), retryable: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_needs_its_part_of_the_replicas() {
+        let needed = |replicas, bps| share_of(replicas, WeightBps::new(bps).unwrap());
+        assert_eq!([needed(10, 10_000), needed(10, 5_000), needed(10, 100), needed(3, 5_000), needed(0, 10_000)], [10, 5, 1, 2, 1]);
+    }
 }

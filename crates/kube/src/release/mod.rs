@@ -30,4 +30,4 @@ pub(crate) use memory::{Recalled, recall};
 pub use setting::Setting;
 pub(crate) use setting::{Run, router};
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot, Stored};
-pub use status::{Context, MAX_HISTORY, MAX_TIMELINE, idle, invalid, status};
+pub use status::{Context, MAX_HISTORY, MAX_TIMELINE, idle, invalid, status, waiting};

@@ -115,6 +115,12 @@ pub fn idle(generation: i64, before: Option<&ReleaseStatus>, reason: &str, now: 
     settled(generation, before, &Shape { is_ready: true, is_stalled: false, word: "Idle", message: reason }, now)
 }
 
+/// The status of a release that cannot begin yet, and will by itself.
+#[must_use]
+pub fn waiting(generation: i64, before: Option<&ReleaseStatus>, reason: &str, now: &str) -> ReleaseStatus {
+    settled(generation, before, &Shape { is_ready: false, is_stalled: false, word: "Waiting", message: reason }, now)
+}
+
 /// The status of a release that cannot begin: the document is wrong, or something that it names is not there.
 #[must_use]
 pub fn invalid(generation: i64, before: Option<&ReleaseStatus>, reason: &str, now: &str) -> ReleaseStatus {

@@ -1,4 +1,4 @@
-//! What is known of a cluster's Deployments and Services without asking.
+//! What is known of a cluster's Deployments, Services and `ConfigMaps` without asking.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -6,6 +6,10 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::DynamicObject;
 use serin_spec::validated::{ClusterRouter, ClusterTraffic};
 
+use super::{
+    arm,
+    config::{self, ConfigDigest},
+};
 use crate::watch::Watched;
 
 /// See the module.
@@ -15,6 +19,8 @@ pub struct Memory {
     pub deployments: Arc<Watched<DynamicObject>>,
     /// Every Service.
     pub services: Arc<Watched<Service>>,
+    /// Every `ConfigMap`, as digests.
+    pub config_maps: Arc<Watched<ConfigDigest>>,
 }
 
 impl Memory {
@@ -31,5 +37,12 @@ impl Memory {
             }
         }
         names
+    }
+
+    /// The hash of what a Deployment's template reads: changes whenever that does.
+    #[must_use]
+    pub fn config_stamp(&self, namespace: &str, deployment: &str) -> Option<String> {
+        let found = self.deployments.get(namespace, deployment)?;
+        config::hash_of(&arm::template_of(&found), &self.config_maps, namespace).ok().flatten()
     }
 }

@@ -1,13 +1,31 @@
-//! What runs in a cluster: a pair of Deployments.
+//! What runs in a cluster: a pair of Deployments, or one that is released in place.
 //!
-//! `template` says which version a Deployment is, `pods` what is wrong with one, `pair` changes Deployments.
+//! `template` says which version a template is, `versions` which ones there are, `arm` how one is, `pods` what is wrong with a pod. `pair` changes Deployments; `managed` is what
+//! it does with one that people go on editing, `reversal` how that is given back, `adoption` what is left on that one and made of it, as data.
+//! `autoscaler` knows who else scales, `config` what pods read from `ConfigMaps`.
 
+mod adoption;
+mod arm;
+mod autoscaler;
+mod config;
+mod managed;
 mod memory;
+mod names;
 mod pair;
 mod pods;
+mod reversal;
 mod template;
+mod versions;
 
+pub use adoption::{Made, Note};
+pub use arm::{ArmSeen, deployments};
+pub use autoscaler::Autoscaler;
+pub use config::ConfigDigest;
+pub(crate) use config::references;
+pub use managed::Standing;
 pub use memory::Memory;
-pub use pair::{ArmSeen, Pair, PairError, deployments};
+pub use names::Names;
+pub use pair::{Pair, PairError};
 pub use pods::{PodTrouble, trouble};
+pub use reversal::Reverted;
 pub use template::{Labels, promoted, version_of};

@@ -48,12 +48,25 @@ struct Controller {
 
 impl Shop {
     pub(crate) fn open(test: &str) -> Option<Self> {
+        let shop = Self::open_with(test, Options::default())?;
+        shop.add_canary();
+        Some(shop)
+    }
+
+    /// With stable alone: its canary is made by Serin.
+    pub(crate) fn open_alone(test: &str) -> Option<Self> {
         Self::open_with(test, Options::default())
     }
 
     /// With a Prometheus that scrapes both versions twice a second.
     pub(crate) fn open_measured(test: &str) -> Option<Self> {
-        Self::open_with(test, Options { scrape_interval: Some(Duration::from_millis(500)), ..Options::default() })
+        let shop = Self::open_with(test, Options { scrape_interval: Some(Duration::from_millis(500)), ..Options::default() })?;
+        shop.add_canary();
+        Some(shop)
+    }
+
+    fn add_canary(&self) {
+        self.cluster.apply(&app("shop-canary", "v1", 0));
     }
 
     pub(crate) fn open_with(test: &str, options: Options) -> Option<Self> {
@@ -94,7 +107,6 @@ subjects: [{kind: ServiceAccount, name: controller, namespace: serin}]
 ",
         );
         cluster.apply(&app("shop", "v1", 2));
-        cluster.apply(&app("shop-canary", "v1", 0));
         cluster.apply(
             "
 apiVersion: gateway.networking.k8s.io/v1
@@ -177,6 +189,27 @@ spec:
         ));
     }
 
+    /// Applies a release of one Deployment, `shop`, which is edited in place.
+    pub(crate) fn managed_release(&self, stages: &str, more: &str) {
+        self.release_of("deployment: shop", stages, more);
+    }
+
+    /// Applies a release of this workload.
+    pub(crate) fn release_of(&self, workload: &str, stages: &str, more: &str) {
+        self.cluster.apply(&format!(
+            "
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {{name: shop, namespace: shop}}
+spec:
+  workload: {{kubernetes: {{{workload}}}}}
+  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary}}}}
+  strategy: {{canary: {{stages: [{stages}]{more}}}}}
+  analysis: {{onNoData: continue, onInconclusive: advance}}
+"
+        ));
+    }
+
     /// Applies a release that is judged by what the pods count.
     pub(crate) fn judged_release(&self, stages: &str, more: &str) {
         let url = self.cluster.prometheus().url();
@@ -209,13 +242,37 @@ spec:
         self.change_canary(|container| container["image"] = json!(image(version)));
     }
 
+    /// Edits the Deployment that is released in place.
+    pub(crate) fn edit(&self, version: &str) {
+        self.change("shop", |container| container["image"] = json!(image(version)));
+    }
+
     /// Changes the first container of the canary's Deployment.
     pub(crate) fn change_canary(&self, change: impl Fn(&mut Value)) {
-        let deployment = self.get("apps/v1", "Deployment", "shop-canary");
+        self.change("shop-canary", change);
+    }
+
+    /// Changes the first container of a Deployment.
+    pub(crate) fn change(&self, name: &str, change: impl Fn(&mut Value)) {
+        let deployment = self.get("apps/v1", "Deployment", name);
         let mut containers = deployment["spec"]["template"]["spec"]["containers"].clone();
         change(&mut containers[0]);
         let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-        self.cluster.patch(("apps/v1", "Deployment"), "shop", "shop-canary", &patch);
+        self.cluster.patch(("apps/v1", "Deployment"), "shop", name, &patch);
+    }
+
+    /// The versions of the pods of a label value that are to stay, in order.
+    pub(crate) fn versions_of(&self, label: &str) -> Vec<String> {
+        let pods = self.cluster.pods("shop", label);
+        let stay = pods.iter().filter(|pod| pod.object["metadata"]["deletionTimestamp"].is_null());
+        let images = stay.map(|pod| pod.object["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned());
+        let mut versions: Vec<String> = images.map(|image| image.rsplit(':').next().unwrap_or_default().to_owned()).collect();
+        versions.sort_unstable();
+        versions
+    }
+
+    pub(crate) fn deployment(&self, name: &str) -> Value {
+        self.get("apps/v1", "Deployment", name)
     }
 
     pub(crate) fn get(&self, api_version: &str, kind: &str, name: &str) -> Value {

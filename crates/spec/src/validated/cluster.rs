@@ -27,7 +27,7 @@ pub struct ClusterRelease {
     pub preview: Option<String>,
 }
 
-/// Two Deployments, given by name.
+/// Two Deployments by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
     /// Where both are.
@@ -36,7 +36,10 @@ pub struct Pair {
     pub stable: String,
     /// The Deployment on trial; another one than stable's.
     pub canary: String,
-    /// Replicas of the canary while it is on trial, at least 1; `None`: as many as stable has.
+    /// Stable is edited by its owners, and Serin makes the canary of it. Otherwise both are given, and the canary is edited.
+    #[serde(default)]
+    pub is_managed: bool,
+    /// Replicas with which the canary's trial begins, at least 1; `None`: as many as stable has.
     pub canary_replicas: Option<u32>,
     /// How long the canary may take until all its replicas are ready, in milliseconds.
     pub ready_within_ms: u64,

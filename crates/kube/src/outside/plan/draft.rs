@@ -5,10 +5,10 @@
 
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::diff::{Field, fields};
 use crate::api::{ApiError, FIELD_MANAGER, merge_patch, merged, within};
@@ -21,6 +21,8 @@ pub(super) struct Object {
     name: String,
     live: Value,
     current: Value,
+    /// It is not there, and would be created.
+    is_new: bool,
 }
 
 /// What a step changes on one object.
@@ -73,8 +75,17 @@ impl Draft {
         let Some(mut found) = within(&format!("get {called}"), api.get_opt(name)).await? else { return Ok(None) };
         found.metadata.managed_fields = None;
         let live = serde_json::to_value(&found).unwrap_or_default();
-        self.0.push(Object { api, called, name: name.to_owned(), current: live.clone(), live });
+        self.0.push(Object { api, called, name: name.to_owned(), current: live.clone(), live, is_new: false });
         Ok(Some(self.0.len() - 1))
+    }
+
+    /// An object that is not there, and that a change makes.
+    pub(super) fn absent(&mut self, client: &Client, resource: &ApiResource, namespace: &str, name: &str) -> usize {
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+        let called = format!("{} {namespace}/{name} (new)", resource.kind);
+        let none = Value::Object(Map::new());
+        self.0.push(Object { api, called, name: name.to_owned(), current: none.clone(), live: none, is_new: true });
+        self.0.len() - 1
     }
 
     /// The object as the changes so far leave it.
@@ -99,10 +110,7 @@ impl Draft {
     /// Lets the server try the object as it would be then.
     pub(super) async fn tried(&self, drawn: Drawn) -> Change {
         let object = &self.0[drawn.index];
-        let patch = merge_patch(&object.live, &drawn.after);
-        let params = PatchParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let answer =
-            within(&format!("try a patch of {}", object.called), object.api.patch(&object.name, &params, &Patch::Merge(patch))).await;
+        let answer = if object.is_new { object.create(&drawn.after).await } else { object.patch(&drawn.after).await };
         let server = match answer {
             Ok(made) => {
                 let made = serde_json::to_value(&made).unwrap_or_default();
@@ -114,6 +122,21 @@ impl Draft {
             Err(error) => Tried::Unknown(error.to_string()),
         };
         Change { object: object.called.clone(), fields: drawn.fields, server }
+    }
+}
+
+impl Object {
+    async fn patch(&self, after: &Value) -> Result<DynamicObject, ApiError> {
+        let patch = merge_patch(&self.live, after);
+        let params = PatchParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        within(&format!("try a patch of {}", self.called), self.api.patch(&self.name, &params, &Patch::Merge(patch))).await
+    }
+
+    async fn create(&self, after: &Value) -> Result<DynamicObject, ApiError> {
+        let what = format!("try to create {}", self.called);
+        let object = serde_json::from_value(after.clone()).map_err(|error| ApiError::Invalid(what.clone(), error.to_string()))?;
+        let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        within(&what, self.api.create(&params, &object)).await
     }
 }
 

@@ -9,7 +9,7 @@ mod draft;
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{ApiResource, Patch, PatchParams},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,12 +23,12 @@ pub use diff::{Field, fields};
 use draft::Draft;
 pub use draft::{Change, Tried};
 
-use super::{MANAGER, Session, look::pair};
+use super::{MANAGER, Session, look};
 use crate::{
     api::{ApiError, DECISION, Release, merge_patch, merged, within},
     release::Place,
     route::{Decision, Lens, LensError, lens_of},
-    workload::{ArmSeen, Pair, deployments, promoted},
+    workload::{ArmSeen, Pair, PairError, deployments, promoted},
 };
 
 /// What a release would change.
@@ -103,19 +103,30 @@ pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<
     let mut object = found.unwrap_or_else(|| empty(session, &release.name));
     object.metadata.namespace.get_or_insert_with(|| session.namespace.clone());
     let place = Place::of(release);
-    let pair = pair(&session.client, &object, &place).await?;
+    let (pair, unread) = look::pair(&session.client, &object, &place).await?;
+    if let Some(error) = unread {
+        let hint = "with `get` on the ConfigMaps of the namespace, what pods read is a part of the plan";
+        checks.push(check("configuration", CheckStatus::Warn, error.to_string(), Some(hint)));
+    }
     let mut draft = Draft::default();
     let routes = place.traffic.namespace.clone().unwrap_or_else(|| session.namespace.clone());
     let lens = lens_of(&place.traffic, &routes);
     let objects = read(session, &place, (lens.as_ref(), &routes), &mut draft, &mut checks).await?;
-    versions(&pair, &mut checks);
+    versions(&pair, &mut checks).await;
     let stable_replicas = pair.stable().and_then(|stable| usize::try_from(stable.wanted).ok()).unwrap_or(0);
     services(session, &place, &mut checks).await?;
     let mut planned =
         ClusterPlan { namespace: session.namespace.clone(), checks, steps: Vec::new(), rollback: Vec::new(), stable_replicas };
     if let Some(objects) = objects {
         let drawing = Drawing { release, object: &object, pair: &pair, objects, lens: lens.as_ref() };
-        if let Err(error) = drawing.steps(&mut draft, &mut planned).await {
+        let ours = match changes(&pair).await {
+            Ok(ours) => ours,
+            Err(error) => {
+                planned.checks.push(check("workload", CheckStatus::Fail, error.to_string(), None));
+                return Ok(planned);
+            }
+        };
+        if let Err(error) = drawing.steps(&ours, &mut draft, &mut planned).await {
             planned.checks.push(check("router", CheckStatus::Fail, error.to_string(), Some(&lens.hint())));
         }
     }
@@ -128,6 +139,16 @@ struct Objects {
     stable: usize,
     canary: usize,
     route: usize,
+    /// The canary's Service, where Serin makes it.
+    service: Option<usize>,
+}
+
+/// What is done to the workload before the canary has replicas, as merge patches.
+struct Changes {
+    /// Takes on a Deployment that is released in place.
+    stable: Option<Value>,
+    canary: Value,
+    service: Option<Value>,
 }
 
 struct Drawing<'a> {
@@ -139,15 +160,19 @@ struct Drawing<'a> {
 }
 
 impl Drawing<'_> {
-    async fn steps(&self, draft: &mut Draft, planned: &mut ClusterPlan) -> Result<(), LensError> {
+    async fn steps(&self, ours: &Changes, draft: &mut Draft, planned: &mut ClusterPlan) -> Result<(), LensError> {
         let plan = &self.release.plan;
         self.router(draft, &mut planned.checks)?;
-        let rest = draft.current(self.objects.canary).pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+        let is_managed = self.pair.is_managed();
+        let rest = draft.current(self.objects.canary).pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(i64::from(!is_managed));
+        let rest = if is_managed { 0 } else { rest };
         let stable = self.pair.stable().map_or(1, |stable| i64::from(stable.wanted));
         let replicas = self.release.workload.canary_replicas.map_or(stable, i64::from).max(1);
         let mut order = 0;
-        let up = draft.draw(self.objects.canary, &json!({"spec": {"replicas": replicas}}));
-        push(planned, draft, Kind::Deploy, vec![up]).await;
+        let taken = ours.stable.as_ref().and_then(|patch| draft.draw(self.objects.stable, patch));
+        let served = self.objects.service.zip(ours.service.as_ref()).and_then(|(service, made)| draft.draw(service, made));
+        let up = draft.draw(self.objects.canary, &merged(&ours.canary, &json!({"spec": {"replicas": replicas}})));
+        push(planned, draft, Kind::Deploy, vec![taken, served, up]).await;
         for (place, step) in plan.steps.iter().enumerate() {
             order += 1;
             let matches = !step.weight().is_zero() || step.weights.values().all(|weight| weight.is_zero());
@@ -171,11 +196,15 @@ impl Drawing<'_> {
         let judged = template(draft.current(self.objects.canary));
         let old = template(draft.current(self.objects.stable));
         let made = promoted(&judged, &old, self.pair.arm_labels());
-        let becomes = json!({"spec": {"template": merge_patch(&old, &made)}});
+        let mut becomes = json!({"spec": {"template": merge_patch(&old, &made)}});
+        if is_managed {
+            becomes = merged(&becomes, &json!({"spec": {"paused": false}}));
+        }
         let over =
             self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 2, handed_over: true, done: true, ..self.note() })?;
-        let drawn =
-            vec![draft.draw(self.objects.stable, &becomes), draft.put(self.objects.route, over), draft.draw(self.objects.canary, &down)];
+        let resumed = draft.draw(self.objects.stable, &becomes);
+        let paused = if is_managed { draft.draw(self.objects.stable, &json!({"spec": {"paused": true}})) } else { None };
+        let drawn = vec![resumed, paused, draft.put(self.objects.route, over), draft.draw(self.objects.canary, &down)];
         push(planned, draft, Kind::Retire, drawn).await;
         Ok(())
     }
@@ -252,30 +281,61 @@ async fn read(
     ] {
         match draft.read(&session.client, &resource, namespace, name).await? {
             Some(index) => found.push(index),
+            None if place.workload.is_managed && name == place.workload.canary && resource.kind == "Deployment" => {
+                found.push(draft.absent(&session.client, &resource, namespace, name));
+            }
             None => {
                 let hint = Some("create it, or correct its name in the document");
                 checks.push(check("objects", CheckStatus::Fail, format!("there is no {} {namespace}/{name}", resource.kind), hint));
             }
         }
     }
-    Ok(if let [stable, canary, route] = found[..] { Some(Objects { stable, canary, route }) } else { None })
+    let [stable, canary, route] = found[..] else { return Ok(None) };
+    let service = match place.traffic.services().filter(|_| place.workload.is_managed) {
+        Some([_, (elsewhere, name)]) => {
+            let namespace = elsewhere.as_deref().unwrap_or(&session.namespace);
+            let resource = ApiResource::erase::<Service>(&());
+            let is_there = draft.read(&session.client, &resource, namespace, &name).await?.is_some();
+            (!is_there).then(|| draft.absent(&session.client, &resource, namespace, &name))
+        }
+        None => None,
+    };
+    Ok(Some(Objects { stable, canary, route, service }))
 }
 
-fn versions(pair: &Pair, checks: &mut Vec<Check>) {
-    if let Err(error) = pair.check() {
-        checks.push(check("versions", CheckStatus::Fail, error.to_string(), None));
-        return;
+/// What the controller does to the workload first.
+async fn changes(pair: &Pair) -> Result<Changes, PairError> {
+    if !pair.is_managed() {
+        // Whoever may not read what pods read plans without it, and was told so.
+        return Ok(Changes { stable: None, canary: pair.would_mark().unwrap_or_else(|_| json!({})), service: None });
     }
-    let (Some(stable), Some(canary)) = (pair.stable(), pair.canary()) else { return };
-    let is_same = stable.version == canary.version;
-    let (status, detail) = if is_same {
-        (CheckStatus::Warn, "both Deployments have the same template: nothing would be released".to_owned())
-    } else {
-        (CheckStatus::Pass, format!("{} replaces {}", canary.version, stable.version))
-    };
-    let hint = is_same.then_some("change the template of the canary's Deployment to the version that you want to release");
-    checks.push(check("versions", status, detail, hint));
-    checks.push(healthy(&stable));
+    let (canary, service) = pair.would_make()?;
+    Ok(Changes { stable: pair.would_adopt().await?, canary, service })
+}
+
+async fn versions(pair: &Pair, checks: &mut Vec<Check>) {
+    match (pair.check(), look::versions(pair).await) {
+        (Err(error), _) | (_, Err(error @ (PairError::Unfit(_) | PairError::Api(_)))) => {
+            checks.push(check("versions", CheckStatus::Fail, error.to_string(), None));
+            return;
+        }
+        // What is missing was said.
+        (_, Err(PairError::Missing(_))) => return,
+        (_, Err(why)) => checks.push(check("versions", CheckStatus::Warn, format!("they cannot be told yet: {why}"), None)),
+        (_, Ok((stable, canary))) => {
+            let is_same = stable == canary;
+            let (status, detail) = if is_same {
+                (CheckStatus::Warn, "what serves is what would be tried: nothing would be released".to_owned())
+            } else {
+                (CheckStatus::Pass, format!("{canary} replaces {stable}"))
+            };
+            let hint = format!("change {} to the version that you want to release", pair.edited());
+            checks.push(check("versions", status, detail, is_same.then_some(hint.as_str())));
+        }
+    }
+    if let Some(stable) = pair.stable() {
+        checks.push(healthy(&stable));
+    }
 }
 
 fn healthy(stable: &ArmSeen) -> Check {
@@ -286,7 +346,9 @@ fn healthy(stable: &ArmSeen) -> Check {
 }
 
 async fn services(session: &Session, place: &Place, checks: &mut Vec<Check>) -> Result<(), ApiError> {
-    for (elsewhere, name) in place.traffic.services().into_iter().flatten() {
+    // What Serin makes itself need not be there before.
+    let given = if place.workload.is_managed { 1 } else { 2 };
+    for (elsewhere, name) in place.traffic.services().into_iter().flatten().take(given) {
         let namespace = elsewhere.as_deref().unwrap_or(&session.namespace);
         let api: Api<Service> = Api::namespaced(session.client.clone(), namespace);
         let found = within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?;

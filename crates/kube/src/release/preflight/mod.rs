@@ -16,7 +16,7 @@ use serin_core::release::{Check, CheckStatus};
 use tokio::time::timeout;
 
 use super::effects::World;
-use crate::api::within;
+use crate::{api::within, workload::PairError};
 
 /// How long stable may take to come to rest: a rollout of stable's own may be under way.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
@@ -25,11 +25,16 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     let mut checks = Vec::new();
     let lens = world.router.lens();
     let route = lens.resource();
-    for (verb, group, resource, namespace, name) in [
+    let mut needed = vec![
         ("patch", route.group.as_str(), route.plural.as_str(), &world.route_namespace, lens.name()),
         ("patch", "apps", "deployments", &world.namespace, world.place.workload.stable.as_str()),
         ("patch", "apps", "deployments", &world.namespace, world.place.workload.canary.as_str()),
-    ] {
+    ];
+    if world.pair.is_managed() {
+        needed.push(("create", "apps", "deployments", &world.namespace, ""));
+        needed.push(("create", "", "services", &world.route_namespace, ""));
+    }
+    for (verb, group, resource, namespace, name) in needed {
         let allowed = may(&world.client, verb, group, resource, namespace, name).await;
         let found = format!("the controller may {verb} {resource} {namespace}/{name}");
         checks.push(outcome("permission", &found, allowed, "bind the ClusterRole of the controller in this namespace"));
@@ -48,8 +53,18 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         "canary",
         "it is another version than stable",
         canary(world).await,
-        "change the template of the canary's Deployment to the version that you want to release",
+        if world.pair.is_managed() {
+            "change the template of the Deployment to the version that you want to release"
+        } else {
+            "change the template of the canary's Deployment to the version that you want to release"
+        },
     ));
+    checks.push(autoscalers(world).await);
+    let [maps, secrets] = world.pair.references().map(|names| names.into_iter().collect::<Vec<_>>().join(", "));
+    let tracked = if maps.is_empty() { "no ConfigMap is read".to_owned() } else { format!("a new content of {maps} begins a release") };
+    let untracked =
+        if secrets.is_empty() { String::new() } else { format!("; one of the Secrets {secrets} does not: they are not read by Serin") };
+    checks.push(outcome("configuration", &format!("{tracked}{untracked}"), Ok(()), ""));
     checks.extend(place::checks(world).await);
     checks.extend(world.sources.preflight().await);
     checks
@@ -59,7 +74,9 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
 async fn services(world: &World) -> Vec<Check> {
     let mut checks = Vec::new();
     let services = world.place.traffic.services().into_iter().flatten();
-    for ((namespace, service), name) in services.zip(["stable's service", "canary's service"]) {
+    // What Serin makes itself need not be there before.
+    let given = if world.pair.is_managed() { 1 } else { 2 };
+    for ((namespace, service), name) in services.zip(["stable's service", "canary's service"]).take(given) {
         let namespace = namespace.as_deref().unwrap_or(&world.route_namespace);
         let api: Api<Service> = Api::namespaced(world.client.clone(), namespace);
         let found = within(&format!("get Service {service}"), api.get_opt(&service)).await.map_err(|error| error.to_string());
@@ -73,11 +90,49 @@ async fn services(world: &World) -> Vec<Check> {
     checks
 }
 
+/// Who else scales, and whether that leaves the canary enough replicas.
+async fn autoscalers(world: &World) -> Check {
+    let name = "autoscalers";
+    let failed = |why: String| outcome(name, "", Err(why), "bind the ClusterRole of the controller in this namespace");
+    let found = async {
+        Ok::<_, PairError>((
+            world.pair.stables_autoscaler().await?,
+            world.pair.canarys_autoscaler().await?,
+            world.pair.fresh_stable().await?,
+        ))
+    };
+    let (of_stable, of_canary, stable) = match found.await {
+        Ok(found) => found,
+        Err(error) => return failed(error.to_string()),
+    };
+    if let Some(scaler) = &of_stable {
+        let (group, resource) = scaler.resource();
+        if let Err(why) = may(&world.client, "patch", group, resource, &world.namespace, &scaler.name()).await {
+            return failed(why);
+        }
+    }
+    if let Some(scaler) = of_canary.filter(|scaler| scaler.min < stable.wanted) {
+        let (title, min, max) = (&scaler.title, scaler.min, scaler.max);
+        let detail = format!("{title} keeps the canary at {min} to {max} replicas, and stable has {}", stable.wanted);
+        let hint = "raise its minimum to what all traffic needs, or remove it: without it Serin scales the canary ahead of its weight";
+        return Check { name: name.to_owned(), status: CheckStatus::Warn, detail, hint: Some(hint.to_owned()) };
+    }
+    let detail = of_stable.map_or_else(
+        || "none that would leave the canary too few replicas".to_owned(),
+        |scaler| {
+            format!("{} keeps stable at {} replicas or more while the release is under way", scaler.title, stable.wanted.min(scaler.max))
+        },
+    );
+    outcome(name, &detail, Ok(()), "")
+}
+
 async fn stable(world: &World) -> Result<(), String> {
-    let arms = world.pair.fresh_arms().await.map_err(|error| error.to_string())?;
-    let [stable, _] = arms;
+    let stable = world.pair.fresh_stable().await.map_err(|error| error.to_string())?;
     if stable.wanted == 0 {
         return Err("stable is asked to have no replicas".to_owned());
+    }
+    if stable.paused && !world.pair.is_managed() {
+        return Err("stable's Deployment is paused, so that nothing could be promoted; resume it".to_owned());
     }
     if timeout(STABLE_PATIENCE, world.pair.stable_settled(&stable.version)).await.is_ok() {
         return Ok(());
@@ -88,11 +143,11 @@ async fn stable(world: &World) -> Result<(), String> {
 }
 
 async fn canary(world: &World) -> Result<(), String> {
-    let [stable, canary] = world.pair.fresh_arms().await.map_err(|error| error.to_string())?;
-    if canary.version != world.judged {
+    let (proven, candidate) = world.pair.fresh_versions().await.map_err(|error| error.to_string())?;
+    if candidate != world.judged {
         return Err("its template was changed since the release was begun".to_owned());
     }
-    if canary.version == stable.version { Err("both Deployments have the same template".to_owned()) } else { Ok(()) }
+    if candidate == proven { Err("it is the version that stable runs already".to_owned()) } else { Ok(()) }
 }
 
 async fn may(client: &Client, verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Result<(), String> {
@@ -101,7 +156,7 @@ async fn may(client: &Client, verb: &str, group: &str, resource: &str, namespace
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
         namespace: Some(namespace.to_owned()),
-        name: Some(name.to_owned()),
+        name: Some(name.to_owned()).filter(|name| !name.is_empty()),
         ..ResourceAttributes::default()
     };
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..SelfSubjectAccessReviewSpec::default() };

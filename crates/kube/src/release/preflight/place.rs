@@ -28,7 +28,8 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         found.push(within(&format!("get Deployment {name}"), deployments.get_opt(name)).await.ok().flatten().map(|found| found.data));
     }
     let [Some(stable), canary] = [found.swap_remove(0), found.pop().flatten()] else { return Vec::new() };
-    // A canary that is made later gets the template of the one that is released in place.
+    // A canary that Serin makes gets the template, with labels of its own, of the Deployment that is released in place.
+    let canary = canary.filter(|_| !world.pair.is_managed());
     let template = canary.as_ref().unwrap_or(&stable).pointer("/spec/template").cloned().unwrap_or_default();
     let services = if canary.is_some() { services(world).await } else { None };
     let mut checks = template::checks(&Facts { stable: &stable, canary: &template, services });
