@@ -4,7 +4,7 @@
 //! a little more than three minutes at the latest, so that a connection that hangs silently is noticed, and the age of the last sign of life can be asked for.
 //! A gap in the events (`410 Gone`) leads to a new list; every other break goes on where it was.
 //!
-//! What breaks is tried again after a pause that doubles up to [`LONGEST_RETRY`]. Only an event makes it short again: a server that takes every
+//! What breaks is tried again after a pause that doubles up to ten seconds. Only an event makes it short again: a server that takes every
 //! request and ends every stream at once, or whose lists are always too old for its streams, is asked no more often than one that refuses.
 
 use std::{

@@ -10,6 +10,7 @@ mod fence;
 mod recorder;
 mod reign;
 mod series;
+mod stamp;
 mod vitals;
 
 pub use decide::{Known, Unknown, Verdict, decide};

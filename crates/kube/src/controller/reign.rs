@@ -25,6 +25,7 @@ use super::{
     adopt::{Adopted, in_pair},
     decide,
     fence::LeaseFence,
+    stamp::{Stamp, stamp},
 };
 use crate::{
     api::{ApiError, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
@@ -32,7 +33,7 @@ use crate::{
     release::{Actor, ActorEnd, Asked, Place, Recalled, Run, Setting, Wish, idle, invalid, now, pending, recall, router, waiting},
     route::Fence,
     watch::Key,
-    workload::{Names, Note, Pair, PairError},
+    workload::{Names, Pair, PairError},
 };
 
 /// Changes that come together are looked at together.
@@ -44,9 +45,6 @@ const LOOK_AT_ALL: Duration = Duration::from_secs(60);
 const RECALL_PATIENCE: Duration = Duration::from_secs(15);
 /// Epochs of runs that each leader has to itself, as a power of two: as often it may take up one release again.
 const EPOCHS_OF_A_LEADER: u32 = 20;
-
-/// What was last looked at: versions of the release, of both Deployments and of both Services, and what the edited one reads.
-type Stamp = [Option<String>; 6];
 
 pub(super) struct Reign<'a> {
     pub(super) client: &'a Client,
@@ -148,7 +146,7 @@ impl<'a> Reign<'a> {
                 continue;
             }
             self.later.remove(&key);
-            let stamp = self.stamp(&release);
+            let stamp = stamp(&self.setting.memory, &release);
             if self.stamps.get(&key) == Some(&stamp) {
                 continue;
             }
@@ -392,41 +390,6 @@ impl<'a> Reign<'a> {
         let names = Names::of(release, &place.workload, &place.traffic);
         let labels = self.setting.memory.labels_of(&place.traffic, own);
         Pair::new(self.client, &self.setting.memory, names, labels, Arc::clone(&self.setting.fence))
-    }
-
-    fn stamp(&self, release: &Release) -> Stamp {
-        let version = |meta: &kube::core::ObjectMeta| meta.resource_version.clone();
-        let mut stamp = [version(&release.metadata), None, None, None, None, None];
-        // Read without validation: this is looked at for every release at every change.
-        let text = |at: &str| release.spec.pointer(at).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let place = |own: &str| if own.is_empty() { release.namespace().to_owned() } else { own.to_owned() };
-        let namespace = place(text("/workload/kubernetes/namespace"));
-        for (slot, name) in [(1, "/workload/kubernetes/stable/deployment"), (2, "/workload/kubernetes/canary/deployment")] {
-            let found = self.setting.memory.deployments.get(&namespace, text(name));
-            // Its status changes all the time; what matters for a beginning is in the spec.
-            stamp[slot] = found.map(|found| format!("{:?}/{:?}", found.metadata.uid, found.metadata.generation));
-        }
-        let (one, deployments_at) = (text("/workload/kubernetes/deployment"), namespace);
-        if let Some(found) = self.setting.memory.deployments.get(&deployments_at, one).filter(|_| !one.is_empty()) {
-            // One that cannot be adopted yet is looked at whenever anything of it changes: it may have come to rest.
-            let note = Note::on(&found).filter(|_| found.data.pointer("/spec/paused") == Some(&json!(true)));
-            stamp[1] = Some(match note {
-                Some(note) => format!("{:?}/{:?}/{note:?}", found.metadata.uid, found.metadata.generation),
-                None => format!("{:?}", found.metadata.resource_version),
-            });
-        }
-        let edited = if one.is_empty() { text("/workload/kubernetes/canary/deployment") } else { one };
-        stamp[5] = self.setting.memory.config_stamp(&deployments_at, edited);
-        let traffic = release.spec.get("traffic").and_then(serde_json::Value::as_object).and_then(|one| one.values().next());
-        let text = |at: &str| traffic.and_then(|traffic| traffic.pointer(at)).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let namespace = place(text("/namespace"));
-        for (slot, service, host) in [(3, "/stableService", "/stable/host"), (4, "/canaryService", "/canary/host")] {
-            let mut host = text(host).splitn(3, '.');
-            let (name, elsewhere) = (host.next().filter(|name| !name.is_empty()), host.next());
-            let found = self.setting.memory.services.get(elsewhere.unwrap_or(&namespace), name.unwrap_or_else(|| text(service)));
-            stamp[slot] = found.and_then(|found| version(&found.metadata));
-        }
-        stamp
     }
 
     async fn say(&self, release: &Release, status: ReleaseStatus) -> Result<(), ApiError> {
