@@ -1,9 +1,14 @@
 //! One Deployment that people go on editing, released in place in a real cluster, with requests that are counted.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod cluster;
 
-use cluster::Shop;
+use std::process::Command;
+
+use cluster::{SERIN, Shop};
 use serde_json::{Value, json};
+use serin_testkit::cluster::access;
 
 const STAGES: &str = "{weight: 20, hold: 2s, maxHold: 2s}, {weight: 50, hold: 2s, maxHold: 2s}";
 
@@ -18,6 +23,69 @@ fn only(counts: &std::collections::BTreeMap<String, u64>, expected: &[&str], sho
 fn adopted(shop: &Shop) {
     shop.until("the adoption", |shop| (shop.deployment("shop")["spec"]["paused"] == true).then_some(()));
     shop.until_phase("Idle");
+}
+
+/// What a verb of `kubectl serin` says of the shop, as JSON; its exit code must be 0.
+fn outside(shop: &Shop, args: &[&str]) -> Vec<Value> {
+    let mut command = Command::new(SERIN);
+    command.args(["--output", "json", "kubectl", "-n", "shop"]).args(args).env("KUBECONFIG", shop.cluster.kubeconfig(access::ADMIN));
+    let said = command.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert_eq!(said.status.code(), Some(0), "{args:?}\n{out}\n{err}\n{}", shop.logs());
+    serde_json::Deserializer::from_str(&out).into_iter().map(Result::unwrap).collect()
+}
+
+/// The fields that a planned step changes, by object.
+fn planned(plan: &Value, step: usize) -> Vec<(String, Vec<String>)> {
+    let of = |change: &Value| {
+        let paths = change["fields"].as_array().unwrap().iter().map(|field| field["path"].as_str().unwrap().to_owned());
+        assert_eq!(change["server"], "accepts", "{change:#}");
+        (change["object"].as_str().unwrap().to_owned(), paths.collect())
+    };
+    plan["steps"][step]["changes"].as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn it_is_planned_and_waited_for_from_outside() {
+    let Some(shop) = Shop::open_alone("it_is_planned_and_waited_for_from_outside") else { return };
+    let file = shop.cluster.path().join("release.yaml");
+    let document = "
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {name: shop, namespace: shop}
+spec:
+  workload: {kubernetes: {deployment: shop}}
+  traffic: {gatewayApi: {route: shop, stableService: shop, canaryService: shop-canary}}
+  strategy: {canary: {stages: [{weight: 50, hold: 2s, maxHold: 2s}]}}
+  analysis: {onNoData: continue, onInconclusive: advance}
+";
+    std::fs::write(&file, document).unwrap();
+    let file = file.to_str().unwrap();
+    // Before anything is there: all that will be made is tried, and nothing is made.
+    let plan = outside(&shop, &["plan", "-f", file]).remove(0);
+    assert_eq!(plan["possible"], true, "{plan:#}");
+    let objects: Vec<String> = planned(&plan, 0).into_iter().map(|(object, _)| object).collect();
+    assert_eq!(objects, ["Deployment shop/shop", "Service shop/shop-canary (new)", "Deployment shop/shop-canary (new)"], "{plan:#}");
+    let none = [("apps/v1", "Deployment"), ("v1", "Service")].map(|(version, kind)| shop.get(version, kind, "shop-canary"));
+    assert!(none.iter().all(Value::is_null) && shop.deployment("shop")["spec"]["paused"].is_null(), "{none:#?}");
+
+    let controller = shop.controller();
+    shop.cluster.apply(document);
+    adopted(&shop);
+    shop.edit("v2");
+    // At once: what the status says is still about the version before.
+    let waited = outside(&shop, &["status", "shop", "--wait"]);
+    assert!(!waited.is_empty());
+    assert_eq!(shop.status()["phase"], "Succeeded", "{:#}", shop.status());
+    assert_eq!(image_of(&shop.deployment("shop")), "registry.example/sample-app:v2");
+
+    // What is there already is changed and not made again.
+    shop.terminate(controller);
+    shop.edit("v3");
+    let plan = outside(&shop, &["plan", "-f", file]).remove(0);
+    let last = plan["steps"].as_array().unwrap().len() - 1;
+    let resumed: Vec<_> = planned(&plan, last).into_iter().filter(|(object, _)| object == "Deployment shop/shop").collect();
+    assert_eq!(resumed.iter().map(|(_, paths)| paths.join(" ")).collect::<Vec<_>>(), ["spec.paused", "spec.paused"], "{plan:#}");
 }
 
 /// The run of this number has ended so.

@@ -8,7 +8,7 @@ use kube::{
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use super::diff::{Field, fields};
 use crate::api::{ApiError, FIELD_MANAGER, merge_patch, merged, within};
@@ -83,7 +83,7 @@ impl Draft {
     pub(super) fn absent(&mut self, client: &Client, resource: &ApiResource, namespace: &str, name: &str) -> usize {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
         let called = format!("{} {namespace}/{name} (new)", resource.kind);
-        let none = Value::Object(Map::new());
+        let none = json!({"metadata": {"namespace": namespace}});
         self.0.push(Object { api, called, name: name.to_owned(), current: none.clone(), live: none, is_new: true });
         self.0.len() - 1
     }
@@ -114,7 +114,9 @@ impl Draft {
         let server = match answer {
             Ok(made) => {
                 let made = serde_json::to_value(&made).unwrap_or_default();
-                let beside = fields(&ours(&drawn.after), &ours(&made));
+                let mut beside = fields(&ours(&drawn.after), &ours(&made));
+                // What is new gets defaults for all that nobody said.
+                beside.retain(|field| !object.is_new || field.before.is_some() || !field.path.starts_with("spec"));
                 if beside.is_empty() { Tried::Accepts } else { Tried::Changes(beside) }
             }
             Err(ApiError::Invalid(_, why)) => Tried::Refuses(why),

@@ -197,8 +197,9 @@ impl Drawing<'_> {
         let old = template(draft.current(self.objects.stable));
         let made = promoted(&judged, &old, self.pair.arm_labels());
         let mut becomes = json!({"spec": {"template": merge_patch(&old, &made)}});
-        if is_managed {
-            becomes = merged(&becomes, &json!({"spec": {"paused": false}}));
+        if is_managed && let Some(spec) = becomes.pointer_mut("/spec").and_then(Value::as_object_mut) {
+            // The controller writes `false`, which the server leaves out.
+            spec.insert("paused".to_owned(), Value::Null);
         }
         let over =
             self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 2, handed_over: true, done: true, ..self.note() })?;
