@@ -65,11 +65,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to post. `instance`: which of several controllers this is.
+    /// Begins to post. `instance`: which of several controllers this is; `leads`: whether it is for us to say anything. What a leader that stood still
+    /// decided before it knew is another's to decide and to tell.
     #[must_use]
-    pub fn start(client: Client, vitals: Arc<Vitals>, instance: &str) -> Self {
+    pub fn start(client: Client, vitals: Arc<Vitals>, instance: &str, leads: impl Fn() -> bool + Send + 'static) -> Self {
         let (queue, events) = mpsc::channel::<Event>(QUEUE);
-        tokio::spawn(post_all(client, events, Arc::clone(&vitals)));
+        tokio::spawn(post_all(client, events, Arc::clone(&vitals), leads));
         Self { queue, vitals, instance: bounded(instance, MAX_WORD_BYTES).into() }
     }
 
@@ -87,7 +88,7 @@ impl Recorder {
 }
 
 /// Posts until nobody is left who says anything.
-async fn post_all(client: Client, mut events: mpsc::Receiver<Event>, vitals: Arc<Vitals>) {
+async fn post_all(client: Client, mut events: mpsc::Receiver<Event>, vitals: Arc<Vitals>, leads: impl Fn() -> bool + Send) {
     let (began, mut ledger) = (Instant::now(), Ledger::default());
     let now_ms = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut look = interval(LOOK_EVERY);
@@ -95,6 +96,7 @@ async fn post_all(client: Client, mut events: mpsc::Receiver<Event>, vitals: Arc
     loop {
         tokio::select! {
             event = events.recv() => match event {
+                Some(_) if !leads() => vitals.event(Fate::Dropped),
                 Some(event) => vitals.event(post(&client, &mut ledger, event, now_ms()).await),
                 None => return,
             },
@@ -232,5 +234,18 @@ mod tests {
         assert_eq!((due.len(), due[0].count), (1, 3));
         tell_repeated(&api.client, &due[0]).await;
         assert!(api.calls().last().unwrap().starts_with("PATCH /apis/events.k8s.io/v1/namespaces/shop/events/shop."));
+    }
+
+    #[tokio::test]
+    async fn who_leads_no_longer_says_nothing() {
+        let api = FakeApi::start().await;
+        for (leads, expected) in [(true, 1), (false, 0)] {
+            let before = api.calls().len();
+            let (queue, events) = mpsc::channel(1);
+            queue.try_send(event(&release(), "rollback", &leads.to_string(), "host_1")).unwrap();
+            drop(queue);
+            post_all(api.client.clone(), events, Arc::default(), || leads).await;
+            assert_eq!(api.calls().len() - before, expected, "{leads}");
+        }
     }
 }

@@ -71,7 +71,10 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         memory: eyes.memory.clone(),
         fence,
         epoch: first_epoch(leads),
-        recorder: Recorder::start(client.clone(), Arc::clone(&config.vitals), &config.lease.identity),
+        recorder: Recorder::start(client.clone(), Arc::clone(&config.vitals), &config.lease.identity, {
+            let keeper = keeper.clone();
+            move || keeper.surely_leads()
+        }),
     };
     let mut reign = Reign::new(client, eyes, setting);
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());

@@ -29,7 +29,7 @@ async fn a_release_whose_task_broke_is_looked_at_again_and_no_other_is_touched()
         memory: eyes.memory.clone(),
         fence: Arc::new(Leads),
         epoch: 1,
-        recorder: Recorder::start(api.client.clone(), Arc::default(), "test"),
+        recorder: Recorder::start(api.client.clone(), Arc::default(), "test", || true),
     };
     let mut reign = Reign::new(&api.client, &eyes, setting);
     let key = |name: &str| ("shop".to_owned(), name.to_owned());

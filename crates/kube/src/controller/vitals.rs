@@ -81,7 +81,7 @@ pub(crate) enum Fate {
     Posted,
     /// The same was posted a moment ago: it is counted there.
     Repeated,
-    /// Too many at once.
+    /// Too many at once, or another controller's to say by now.
     Dropped,
     /// The server did not take it.
     Failed,

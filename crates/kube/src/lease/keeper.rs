@@ -5,7 +5,10 @@
 //! conflict is not a loss: the record is read again, and only what it says counts.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -49,6 +52,9 @@ pub struct LeaseKeeper {
     api: Api<Lease>,
     name: Arc<LeaseName>,
     state: watch::Sender<Option<Leadership>>,
+    began: Instant,
+    /// Until when the lease is surely ours, in milliseconds from `began`.
+    valid_until_ms: Arc<AtomicU64>,
 }
 
 impl LeaseKeeper {
@@ -56,13 +62,21 @@ impl LeaseKeeper {
     #[must_use]
     pub fn new(client: Client, name: LeaseName) -> Self {
         let api = Api::namespaced(client, &name.namespace);
-        Self { api, name: Arc::new(name), state: watch::channel(None).0 }
+        Self { api, name: Arc::new(name), state: watch::channel(None).0, began: Instant::now(), valid_until_ms: Arc::default() }
     }
 
     /// Whether we lead.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Option<Leadership>> {
         self.state.subscribe()
+    }
+
+    /// Whether the lease is surely ours at this moment, by the clock alone: a process that stood still knows at once that it is not, before
+    /// anything else in it has noticed.
+    #[must_use]
+    pub fn surely_leads(&self) -> bool {
+        let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.state.borrow().is_some() && now_ms < self.valid_until_ms.load(Ordering::Relaxed)
     }
 
     /// Whether the lease is still ours, asked of the API server. After a conflict this decides whether to try again.
@@ -76,8 +90,7 @@ impl LeaseKeeper {
 
     /// Takes and renews the lease for ever.
     pub async fn keep(self) {
-        let clock = Instant::now();
-        let now_ms = || u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = || u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let duration_ms = u64::try_from(self.name.duration.as_millis()).unwrap_or(u64::MAX);
         let (renew_every, give_up_ms) = (self.name.duration / 5, duration_ms / 3 * 2);
         let mut observed = Observed::default();
@@ -94,6 +107,7 @@ impl LeaseKeeper {
             let pause = match looked.unwrap_or_else(|_| Err(self.slow())) {
                 Ok(Some(leadership)) => {
                     renewed_at_ms = asked_at_ms;
+                    self.valid_until_ms.store(renewed_at_ms.saturating_add(give_up_ms), Ordering::Relaxed);
                     trouble.clear();
                     self.tell(Some(leadership));
                     renew_every

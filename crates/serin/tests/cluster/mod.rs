@@ -48,28 +48,31 @@ struct Controller {
 
 impl Shop {
     pub(crate) fn open(test: &str) -> Option<Self> {
-        let shop = Self::open_with(test, Options::default())?;
+        Self::open_with(test, Options::default())
+    }
+
+    /// With a Prometheus that scrapes both versions twice a second.
+    pub(crate) fn open_measured(test: &str) -> Option<Self> {
+        Self::open_with(test, Options { scrape_interval: Some(Duration::from_millis(500)), ..Options::default() })
+    }
+
+    /// In a cluster with these options.
+    pub(crate) fn open_with(test: &str, options: Options) -> Option<Self> {
+        let shop = Self::with_stable(test, options)?;
         shop.add_canary();
         Some(shop)
     }
 
     /// With stable alone: its canary is made by Serin.
     pub(crate) fn open_alone(test: &str) -> Option<Self> {
-        Self::open_with(test, Options::default())
-    }
-
-    /// With a Prometheus that scrapes both versions twice a second.
-    pub(crate) fn open_measured(test: &str) -> Option<Self> {
-        let shop = Self::open_with(test, Options { scrape_interval: Some(Duration::from_millis(500)), ..Options::default() })?;
-        shop.add_canary();
-        Some(shop)
+        Self::with_stable(test, Options::default())
     }
 
     fn add_canary(&self) {
         self.cluster.apply(&app("shop-canary", "v1", 0));
     }
 
-    pub(crate) fn open_with(test: &str, options: Options) -> Option<Self> {
+    fn with_stable(test: &str, options: Options) -> Option<Self> {
         let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
         cluster.apply(CRD);
         cluster.apply(MEMORIES);
