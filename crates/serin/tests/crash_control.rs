@@ -144,6 +144,11 @@ fn killed_while_the_canary_starts() {
     wait::until("the canary's process", || (!place.pids("canary").is_empty()).then_some(()));
     let before = running(&place);
     drop(release.kill());
+    // As if it had died between the start of the canary and the note of its pid.
+    let store = rusqlite::Connection::open(place.state().join("serin.db")).unwrap();
+    let noted = "UPDATE process SET record = json_set(record, '$.pid', 0, '$.start_time', 0) WHERE id = 'canary-1'";
+    assert_eq!(store.execute(noted, []).unwrap(), 1);
+    drop(store);
     // Without a file: the state folder knows what was interrupted.
     let release = Release::start(place.command(&["--output", "json", "run", "--keep-serving"]));
     let _ = release.event("taken-over");

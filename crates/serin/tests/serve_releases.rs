@@ -129,7 +129,8 @@ fn long_streams_on_a_promoted_canary_do_not_hold_up_the_next_release() {
     let mut streams = Vec::new();
     wait::until("streams on the canary", || {
         streams.push(stream(first.listen));
-        (busy(&site, "v1-1")? >= MANY).then_some(())
+        // Some of those that are counted are short ones.
+        (busy(&site, "v1-1")? >= MANY + 20.0).then_some(())
     });
     let _ = site.say(&["promote", "shop"]).expect_code(0);
     assert_eq!(site.over("shop", 1)["last"]["end"]["result"], "succeeded");

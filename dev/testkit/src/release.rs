@@ -231,13 +231,15 @@ impl Ended {
         decided - at(&|line| is(line, "weight-proven") && line["event"]["weight"] != 0)
     }
 
-    /// From the decision to roll back to the proof that the canary has no traffic, in milliseconds.
+    /// From the decision that took the traffic back, for good or to see how stable does alone, to the proof that the canary has none, in
+    /// milliseconds.
     ///
     /// # Panics
     /// If either is missing.
     #[must_use]
     pub fn took_back_in_ms(&self) -> u64 {
-        let decided = self.lines.iter().position(|line| is(line, "rollback-decided")).unwrap_or_else(|| panic!("{}", self.story()));
+        let takes_back = |line: &Value| is(line, "rollback-decided") || is(line, "retreated");
+        let decided = self.lines.iter().position(takes_back).unwrap_or_else(|| panic!("{}", self.story()));
         let proven = self.lines[decided..].iter().find(|line| is(line, "weight-proven") && line["event"]["weight"] == 0);
         let at = |line: &Value| line["at_ms"].as_u64().unwrap();
         at(proven.unwrap_or_else(|| panic!("{}", self.story()))) - at(&self.lines[decided])

@@ -143,7 +143,7 @@ impl LaunchContext<'_> {
 impl ReplicaSpec {
     /// Everything that the process gets beside this process' own environment.
     pub(super) fn environment(&self, marker: &str) -> Vec<(String, OsString)> {
-        let own = [("PORT".to_owned(), self.port.to_string().into()), (record::MARKER_VARIABLE.to_owned(), marker.into())];
+        let own = [(record::PORT_VARIABLE.to_owned(), self.port.to_string().into()), (record::MARKER_VARIABLE.to_owned(), marker.into())];
         self.env.iter().map(|(name, value)| (name.clone(), value.clone())).chain(own).collect()
     }
 }

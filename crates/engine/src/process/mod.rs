@@ -3,7 +3,7 @@
 //! Policies:
 //! - **Own process group, no pipes.** Each replica leads a process group of its own and appends to its log file directly, with
 //!   no pipe to the control process in between. So it outlives a control process that dies, and never sees a signal or a SIGPIPE from that.
-//! - **Found again.** A [`ReplicaRecord`] goes to the [`Ledger`] when a replica starts. A later control process adopts it:
+//! - **Found again.** A [`ReplicaRecord`] goes to the [`Ledger`] before a replica starts, and with its pid after. A later control process adopts it:
 //!   same process, same port, no request lost.
 //! - **Never a stranger.** Nothing is signalled before it was proven that it is still what was started: the unreaped child, or pid,
 //!   start time and boot for an adopted one.

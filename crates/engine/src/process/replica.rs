@@ -69,7 +69,7 @@ impl Replica {
         while !self.is_asked_to_stop() {
             let started = match adopted.take() {
                 Some(running) => Ok(running),
-                None => Running::start(&self.spec, self.total_restarts).inspect(|running| self.ledger.save(&running.record)),
+                None => Running::start(&self.spec, self.total_restarts, &*self.ledger),
             };
             let wait = match started {
                 Ok(running) => self.live(running).await,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ReplicaRecord, ReplicaSpec, group::Group, now, proc_stat, record};
+use super::{Ledger, ReplicaRecord, ReplicaSpec, group::Group, now, proc_stat, record};
 
 /// A process that runs, or has exited and is not buried yet.
 #[derive(Debug)]
@@ -41,8 +41,9 @@ pub(super) struct Remains {
 }
 
 impl Running {
-    /// Starts the replica's process in a group of its own.
-    pub(super) fn start(spec: &ReplicaSpec, restarts: u32) -> Result<Self, Refusal> {
+    /// Starts the replica's process in a group of its own. The ledger is told before, and again with the pid: one that is started and
+    /// not remembered would be nobody's if this process died in between.
+    pub(super) fn start(spec: &ReplicaSpec, restarts: u32, ledger: &dyn Ledger) -> Result<Self, Refusal> {
         let refused =
             |reason: String, lasting: bool| Refusal { program: spec.command.first().cloned().unwrap_or_default(), reason, lasting };
         let Some((program, arguments)) = spec.command.split_first() else { return Err(refused("the command is empty".to_owned(), true)) };
@@ -55,7 +56,18 @@ impl Running {
         let stderr = stdout.try_clone().map_err(log_error)?;
 
         let started_at = now();
-        let child = Command::new(program)
+        let mut record = ReplicaRecord {
+            id: spec.id.clone(),
+            arm: spec.arm,
+            pid: 0,
+            start_time: 0,
+            boot_id: proc_stat::boot_id(),
+            port: spec.port,
+            started_at_ms: started_at.0,
+            restarts,
+        };
+        ledger.save(&record);
+        let spawned = Command::new(program)
             .args(arguments)
             .envs(spec.environment(&record::marker_value(&spec.id, started_at)))
             .current_dir(&spec.working_dir)
@@ -63,18 +75,14 @@ impl Running {
             .stdout(stdout)
             .stderr(stderr)
             .process_group(0)
-            .spawn()
-            .map_err(|error| refused(explain(program, &error), is_lasting(&error)))?;
-        let record = ReplicaRecord {
-            id: spec.id.clone(),
-            arm: spec.arm,
-            pid: child.id(),
-            start_time: proc_stat::read(child.id()).map_or(0, |stat| stat.start_time),
-            boot_id: proc_stat::boot_id(),
-            port: spec.port,
-            started_at_ms: started_at.0,
-            restarts,
-        };
+            .spawn();
+        let child = spawned.map_err(|error| {
+            ledger.forget(&spec.id);
+            refused(explain(program, &error), is_lasting(&error))
+        })?;
+        record.pid = child.id();
+        record.start_time = proc_stat::read(record.pid).map_or(0, |stat| stat.start_time);
+        ledger.save(&record);
         match Group::of_child(&record) {
             Some(group) => Ok(Self { record, log_start, group, child: Some(child) }),
             None => Err(refused(format!("the system gave it the impossible pid {}", record.pid), false)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::RunError;
 use crate::{
-    process::kill_leftover,
+    process::{kill_leftover, leftover},
     router::running_proxy,
     store::{StateFolder, Store},
 };
@@ -21,7 +21,9 @@ pub(super) async fn clear(folder: &StateFolder, store: &Store, note: impl Fn(Str
         let _ = tokio::time::timeout(GRACE, link.closed()).await;
     }
     for record in store.processes()? {
-        note(format!("stopping {} (pid {}) of an earlier release", record.id, record.pid));
+        if leftover(&record) {
+            note(format!("stopping {} (pid {}) of an earlier release", record.id, record.pid));
+        }
         if kill_leftover(&record, GRACE).await {
             store.forget_process(&record.id)?;
         }

@@ -240,10 +240,10 @@ impl Store {
     }
 }
 
-/// Remembered processes. A record that cannot be read belongs to a process that cannot be adopted.
+/// Remembered processes, also those that were about to be started. A record that cannot be read belongs to a process that cannot be adopted.
 pub(super) fn query_processes(connection: &Connection, path: &str) -> Result<Vec<ReplicaRecord>, StoreError> {
     let fail = |source| StoreError::database(path, source);
     let mut statement = connection.prepare("SELECT record FROM process ORDER BY id").map_err(fail)?;
     let texts: Result<Vec<String>, _> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect);
-    Ok(texts.map_err(fail)?.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+    Ok(texts.map_err(fail)?.iter().filter_map(|text| serde_json::from_str(text).ok()).map(ReplicaRecord::found).collect())
 }

@@ -1,6 +1,9 @@
 //! Found again by the next control process, and never taken for someone else.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serin_core::traffic::Arm;
 use serin_engine::process::{Ledger, Phase, ReplicaRecord, ReplicaSet, kill_leftover, leftover};
@@ -60,6 +63,63 @@ async fn a_replica_outlives_a_killed_control_process() {
     until_first(&set, "back", |one| one.phase == Phase::Ready && one.restarts >= 1).await;
     set.stop().await;
     assert!(bench.records().is_empty());
+}
+
+#[tokio::test]
+async fn a_replica_whose_starter_died_before_it_was_remembered_is_found() {
+    let bench = Bench::new();
+    let process = server_after(&bench, "");
+    let set = bench.start(Arm::Canary, &process);
+    until_first(&set, "ready", |one| one.phase == Phase::Ready).await;
+    set.detach();
+    let whole = bench.records().remove(0);
+    // What the ledger had before the start.
+    let before = ReplicaRecord { pid: 0, start_time: 0, ..whole.clone() };
+    assert!(!leftover(&before), "nobody is named");
+    assert_eq!(before.clone().found(), whole);
+
+    let of_another_start = ReplicaRecord { started_at_ms: before.started_at_ms + 1, ..before.clone() };
+    let of_another_port = ReplicaRecord { port: 1, ..before.clone() };
+    let of_another_boot = ReplicaRecord { boot_id: "another".to_owned(), ..before.clone() };
+    for other in [of_another_start, of_another_port, of_another_boot] {
+        assert_eq!(other.clone().found().pid, 0, "{other:?}");
+    }
+    assert!(kill_leftover(&whole, Duration::from_secs(30)).await);
+    assert_eq!(before.found().pid, 0, "it is gone");
+}
+
+#[tokio::test]
+async fn the_ledger_knows_before_the_start() {
+    let bench = Bench::new();
+    let mut process = server_after(&bench, "");
+    // It never ends by itself, so that the order can be seen.
+    let seen = Arc::new(InOrder::default());
+    process.command[2] = "sleep 600".to_owned();
+    let set = ReplicaSet::start(bench.specs(Arm::Canary, &process), Vec::new(), seen.clone());
+    let running = until_first(&set, "running", |one| one.pid.is_some()).await;
+    let pids: Vec<_> = seen.0.lock().unwrap().iter().map(|record| record.as_ref().map(|one| one.pid)).collect();
+    assert_eq!(pids, [Some(0), running.pid]);
+    set.stop().await;
+    assert_eq!(*seen.0.lock().unwrap().last().unwrap(), None);
+    process.command[0] = "/no/such/program".to_owned();
+    let set = ReplicaSet::start(bench.specs(Arm::Canary, &process), Vec::new(), seen.clone());
+    until_first(&set, "refused", |one| one.failure.is_some()).await;
+    assert_eq!(*seen.0.lock().unwrap().last().unwrap(), None, "what did not start is forgotten");
+    set.stop().await;
+}
+
+/// What a ledger was told, in its order; `None` is to forget.
+#[derive(Default)]
+struct InOrder(Mutex<Vec<Option<ReplicaRecord>>>);
+
+impl Ledger for InOrder {
+    fn save(&self, record: &ReplicaRecord) {
+        self.0.lock().unwrap().push(Some(record.clone()));
+    }
+
+    fn forget(&self, _id: &str) {
+        self.0.lock().unwrap().push(None);
+    }
 }
 
 #[tokio::test]

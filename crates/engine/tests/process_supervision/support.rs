@@ -19,7 +19,7 @@ use serin_spec::validated::{EnvValue, LogPolicy, ProcessArm, ReadyProbe, Restart
 /// Far above what anything here takes, so that only something that never happens meets it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Keeps records in memory, and every record that it ever saw.
+/// Keeps records in memory, and of every process the one that it had.
 #[derive(Default)]
 pub(crate) struct MemoryLedger {
     pub(crate) current: Mutex<BTreeMap<String, ReplicaRecord>>,
@@ -28,7 +28,9 @@ pub(crate) struct MemoryLedger {
 
 impl Ledger for MemoryLedger {
     fn save(&self, record: &ReplicaRecord) {
-        self.seen.lock().unwrap().push(record.clone());
+        if record.pid != 0 {
+            self.seen.lock().unwrap().push(record.clone());
+        }
         self.current.lock().unwrap().insert(record.id.clone(), record.clone());
     }
 
