@@ -7,6 +7,7 @@
 pub mod measure;
 pub mod preflight;
 pub mod process;
+pub mod recording;
 pub mod router;
 pub mod run;
 pub mod serve;

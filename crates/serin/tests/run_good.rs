@@ -93,4 +93,9 @@ fn totals_are_what_the_load_sent() {
     let totals = &ended.last["report"]["totals"];
     let sent = ["v1", "v2"].map(|version| report.count(&format!("by_version.{version}")));
     assert_eq!([0, 1].map(|arm| totals[arm]["by_weight"].as_u64().unwrap()), sent, "{totals} {:#}", report.value);
+    // What was recorded second by second adds up to the same.
+    let recorded = std::fs::read_to_string(place.state().join("recordings/1.jsonl")).unwrap();
+    let samples: Vec<serde_json::Value> = recorded.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sum = |arm: usize| samples.iter().map(|sample| sample["arms"][arm]["requests"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!([0, 1].map(sum), sent);
 }

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     process::ReplicaSet,
+    recording::{Gatherer, Recorder, SAMPLE_MS},
     router::ProxyKeeper,
     source::{News, Polls},
     store::{CheckpointFile, Latch, ReleaseRow, StateFolder},
@@ -94,6 +95,8 @@ pub(crate) struct Driver {
     recent: RecentTraffic,
     /// What the proxy said last, as far as it was observed.
     observed: Option<Arc<Stats>>,
+    gatherer: Gatherer,
+    pub(crate) recorder: Recorder,
     answers: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     /// Decided, but not yet durable.
     backlog: VecDeque<Output>,
@@ -113,6 +116,7 @@ impl Driver {
         let (commands_in, commands) = mpsc::channel(32);
         let (status, status_out) = watch::channel(None);
         let polls = Polls::start(&world.sources);
+        let recorder = Recorder::start(folder.recording(row.id));
         let (stats, mut link) = (world.stats.clone(), keeper.link());
         // An adopted proxy still serves the table of the owner before: the first link counts as a change.
         link.mark_changed();
@@ -146,6 +150,8 @@ impl Driver {
             linked: false,
             recent: RecentTraffic::default(),
             observed: None,
+            gatherer: Gatherer::default(),
+            recorder,
             answers: mpsc::channel(256),
             backlog: VecDeque::new(),
             running: HashSet::new(),
@@ -207,6 +213,7 @@ impl Driver {
             self.turn();
         }
         self.publish();
+        self.record(self.clock.now(), 1);
         match RunEnd::of(self.release.state()) {
             // A release that was past stopping has succeeded, whoever asked for what.
             RunEnd::RolledBack { cause } if interrupted && cause.kind.is_person() => RunEnd::Interrupted,
@@ -259,6 +266,7 @@ impl Driver {
         let now = self.clock.now();
         let Fresh { cells, replicas } = self.meter.take(stats);
         self.recent.add(now, &cells);
+        self.gatherer.add(now, &cells);
         self.observed = Some(Arc::clone(stats));
         self.has_news |= !cells.is_empty() || !replicas.is_empty() || !stats.open.is_empty();
         let arms = serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, Some(stats)));
@@ -310,6 +318,7 @@ impl Driver {
         let now = self.clock.now();
         let [stable, canary] = self.arms();
         self.release.handle(Input::WorkloadSeen(workload::seen(&stable, &canary)), now);
+        self.record(now, SAMPLE_MS);
         let every_ms = if self.has_news { CHECKPOINT_MS } else { QUIET_CHECKPOINT_MS };
         if now.ms_since(self.checkpoint_at) >= every_ms && self.metered {
             self.checkpoint_at = now;
@@ -317,6 +326,13 @@ impl Driver {
             self.save_checkpoint(now);
         }
         self.publish();
+    }
+
+    fn record(&mut self, now: Timestamp, least_ms: u64) {
+        let (state, assessment) = (self.release.state(), self.release.trial().assessment());
+        if let Some(sample) = self.gatherer.due(now, least_ms, state.asked_weight(), assessment) {
+            self.recorder.take(sample);
+        }
     }
 
     /// In the background and one at a time: a disk that hangs must not hold up the judge.

@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 
 use super::{RunConfig, RunEnd, RunReport, driver::Driver};
 
-pub(super) async fn finish(driver: Driver, end: RunEnd, config: &RunConfig, interrupts: &mut mpsc::Receiver<()>) -> RunReport {
+pub(super) async fn finish(mut driver: Driver, end: RunEnd, config: &RunConfig, interrupts: &mut mpsc::Receiver<()>) -> RunReport {
+    driver.recorder.finish().await;
     let note = |text: &str| {
         driver.feed.note(text.to_owned());
     };

@@ -278,6 +278,7 @@ impl Service {
                 for run in forgotten {
                     // One that is not there any more is as good as removed.
                     let _ = std::fs::remove_file(folder.latch(run));
+                    let _ = std::fs::remove_file(folder.recording(run));
                 }
             }
             Err(error) => tracing::warn!(service = self.name, %error, "old journals could not be removed"),

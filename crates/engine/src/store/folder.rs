@@ -122,6 +122,12 @@ impl StateFolder {
         self.path.join(format!("latch-{}", release.0))
     }
 
+    /// What was seen of a release second by second.
+    #[must_use]
+    pub fn recording(&self, release: super::ReleaseId) -> PathBuf {
+        self.path.join("recordings").join(format!("{}.jsonl", release.0))
+    }
+
     /// What the judge has seen.
     #[must_use]
     pub fn checkpoint(&self) -> PathBuf {

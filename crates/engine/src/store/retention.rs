@@ -20,7 +20,7 @@ impl Store {
     /// run that is not over, of the one that brought what [serves](Self::serving), and the row of the newest run, whose number must not
     /// be given again. The numbers of runs start again for a document that nothing is kept of.
     ///
-    /// Returns the runs whose journals were deleted: the caller removes their latches. The space is free for the store to use again;
+    /// Returns the runs whose journals were deleted: the caller removes their latches and recordings. The space is free for the store to use again;
     /// [`vacuum`](Self::vacuum) gives it back to the disk.
     ///
     /// # Errors

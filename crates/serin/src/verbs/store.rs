@@ -211,6 +211,7 @@ fn clean(folder: &StateFolder, args: &VacuumArgs) -> Result<usize, StoreError> {
     for release in &deleted {
         // A leftover latch only ever keeps traffic away from a canary that is gone.
         let _ = fs::remove_file(folder.latch(*release));
+        let _ = fs::remove_file(folder.recording(*release));
     }
     store.vacuum()?;
     Ok(deleted.len())
