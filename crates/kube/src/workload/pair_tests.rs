@@ -166,6 +166,37 @@ fn selectors_that_cannot_be_compared_are_refused() {
     assert!(check(expressions).unwrap_err().to_string().contains("matchExpressions"));
 }
 
+#[test]
+fn a_canary_without_its_service_is_lost_if_stable_can_be_reached() {
+    // Ready replicas and Services of stable and of the canary.
+    let is_lost = |ready: [u8; 2], has: [bool; 2], change: fn(&mut Names)| {
+        let ready = ["shop", "trial"].into_iter().zip(ready).map(|(name, ready)| {
+            let mut deployment = deployment(name, &by_app(name), "a");
+            deployment.data["status"] = json!({"readyReplicas": ready});
+            deployment
+        });
+        let mut memory = memory(ready.collect(), vec![]);
+        let there = memory.services.all().into_iter().filter(|service| has[usize::from(service.metadata.name.as_deref() == Some("trial"))]);
+        memory.services = Arc::new(Watched::of(there.map(|service| Service::clone(&service)).collect()));
+        with_pair(&memory, change, Pair::is_canary_lost)
+    };
+    for (ready, has, expected) in [
+        ([1, 1], [true, true], false),
+        ([1, 0], [true, true], true),
+        ([1, 1], [true, false], true),
+        // Nobody else serves.
+        ([0, 0], [true, true], false),
+        ([1, 1], [false, false], false),
+        ([1, 0], [false, true], false),
+    ] {
+        assert_eq!(is_lost(ready, has, |_| {}), expected, "{ready:?} {has:?}");
+    }
+    assert!(!is_lost([1, 1], [false, false], |names| names.services = None), "the router needs none");
+    let all = ["shop", "trial"].map(|name| deployment(name, &by_app(name), "a"));
+    let memory = Memory { services: Arc::new(Watched::unlisted()), ..memory(all.into(), vec![]) };
+    assert!(with_pair(&memory, |_| {}, Pair::stables_service_gone).is_none(), "what was not listed yet is not gone");
+}
+
 fn at_services(names: &mut Names, namespace: &str, stable: &str) {
     names.services = Some([stable, "trial"].map(|name| (namespace.to_owned(), name.to_owned())));
 }
