@@ -33,4 +33,5 @@ pub(crate) use preflight::check;
 pub use setting::Setting;
 pub(crate) use setting::{Run, router};
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot, Stored};
+pub(crate) use status::cut;
 pub use status::{Context, MAX_HISTORY, MAX_TIMELINE, idle, invalid, status, waiting};
