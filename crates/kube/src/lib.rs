@@ -8,8 +8,6 @@
 pub mod api;
 pub mod controller;
 pub mod crd;
-#[cfg(test)]
-mod fake_api;
 pub mod install;
 pub mod lease;
 pub mod outside;

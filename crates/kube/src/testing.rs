@@ -1,4 +1,5 @@
-//! An API server for unit tests: real HTTP on loopback, objects in memory, and the faults that a test wants.
+//! An API server for unit tests: real HTTP on loopback, objects in memory, and the faults that a test wants. It knows merge patches only. Whatever
+//! needs the behaviour of a real one is tested in a real cluster.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,10 @@ use hyper::{Request, Response, body::Incoming, server::conn::http1, service::ser
 use hyper_util::rt::TokioIo;
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use serin_engine::Pending;
 use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::{api::merged, route::Fence};
 
 /// What a fault answers instead: status and body. Asked with method and path with query.
 type Fault = Box<dyn FnMut(&str, &str) -> Option<(u16, String)> + Send>;
@@ -22,9 +26,19 @@ struct Inside {
     /// By path.
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// Methods and paths, in order, and when.
-    calls: Vec<(String, Instant)>,
+    /// In order.
+    calls: Vec<Call>,
     fault: Option<Fault>,
+}
+
+/// A request.
+struct Call {
+    method: String,
+    /// With its query.
+    path: String,
+    at: Instant,
+    /// Null where there is none.
+    body: Value,
 }
 
 /// See the module. Ends when it is dropped.
@@ -73,7 +87,12 @@ impl FakeApi {
 
     /// The same, and when.
     pub(crate) fn timed_calls(&self) -> Vec<(String, Instant)> {
-        self.inside().calls.clone()
+        self.inside().calls.iter().map(|call| (format!("{} {}", call.method, call.path), call.at)).collect()
+    }
+
+    /// What was sent with a method so far, in order.
+    pub(crate) fn bodies(&self, method: &str) -> Vec<Value> {
+        self.inside().calls.iter().filter(|call| call.method == method).map(|call| call.body.clone()).collect()
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -100,9 +119,10 @@ async fn answer(request: Request<Incoming>, inside: Arc<Mutex<Inside>>) -> Resul
     let body = request.into_body().collect().await?.to_bytes();
     let path = uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let mut inside = inside.lock().unwrap_or_else(PoisonError::into_inner);
-    inside.calls.push((format!("{method} {path}"), Instant::now()));
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    inside.calls.push(Call { method: method.clone(), path: path.clone(), at: Instant::now(), body: body.clone() });
     let faulty = inside.fault.as_mut().and_then(|fault| fault(&method, &path));
-    let (code, text) = faulty.unwrap_or_else(|| inside.serve(&method, uri.path(), &body));
+    let (code, text) = faulty.unwrap_or_else(|| inside.serve(&method, uri.path(), body));
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = hyper::StatusCode::from_u16(code).unwrap();
     Ok(response)
@@ -117,9 +137,8 @@ impl Inside {
         text
     }
 
-    fn serve(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+    fn serve(&mut self, method: &str, path: &str, sent: Value) -> (u16, String) {
         let path = path.strip_suffix("/status").unwrap_or(path);
-        let sent: Value = serde_json::from_slice(body).unwrap_or_default();
         match method {
             "GET" => self.objects.get(path).map_or_else(|| status(404), |found| (200, found.to_string())),
             "POST" => {
@@ -130,6 +149,17 @@ impl Inside {
                 None => status(404),
                 Some(found) if found["metadata"]["resourceVersion"] != sent["metadata"]["resourceVersion"] => status(409),
                 Some(_) => (200, self.store(path, sent)),
+            },
+            "PATCH" => match self.objects.get(path) {
+                None => status(404),
+                Some(found) => {
+                    let over = &sent["metadata"]["resourceVersion"];
+                    if !over.is_null() && *over != found["metadata"]["resourceVersion"] {
+                        return status(409);
+                    }
+                    let after = merged(found, &sent);
+                    (200, self.store(path, after))
+                }
             },
             _ => status(405),
         }
@@ -147,4 +177,13 @@ pub(crate) fn status(code: u16) -> (u16, String) {
     };
     let text = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "a fault", "reason": reason, "code": code});
     (code, text.to_string())
+}
+
+/// Leads for ever.
+pub(crate) struct Leads;
+
+impl Fence for Leads {
+    fn holds(&self) -> Pending<'_, bool> {
+        Box::pin(std::future::ready(true))
+    }
 }

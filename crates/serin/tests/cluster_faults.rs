@@ -227,9 +227,35 @@ fn a_canary_that_goes_while_the_old_version_is_retired_leaves_stable_to_serve() 
     shop.until("everything for stable", |shop| (shop.canary_weight() == (0, 1)).then_some(()));
     let status = shop.until("the reason", |shop| {
         let status = shop.status();
-        status["reason"].as_str()?.contains("no replica of the canary is ready").then_some(status)
+        status["reason"].as_str()?.contains("nothing reaches the canary any more").then_some(status)
     });
     assert_eq!(status["phase"], "Retiring", "{status:#}");
+    shop.cluster.freeze_controllers(false);
+    shop.until_phase("Succeeded");
+    assert_answered(&traffic.stop(), &["v1", "v2"], &shop);
+    Record::of(&shop).assert_rules();
+}
+
+#[test]
+fn a_canary_that_loses_its_service_while_the_old_version_is_retired_leaves_stable_to_serve() {
+    let Some(shop) = Shop::open("a_canary_that_loses_its_service_while_the_old_version_is_retired_leaves_stable_to_serve") else { return };
+    shop.controller();
+    let traffic = shop.traffic();
+    shop.new_version("v2");
+    shop.release("{weight: 50, hold: 1s, maxHold: 1s}", ", retain: 3s");
+    shop.until_phase("Retained");
+    shop.cluster.freeze_controllers(true);
+    shop.until("the promotion", |shop| (image(shop, "shop") == "v2").then_some(()));
+    shop.cluster.delete("v1", "Service", "shop", "shop-canary");
+    shop.until("everything for stable", |shop| (shop.canary_weight() == (0, 1)).then_some(()));
+    assert_eq!(shop.status()["phase"], "Retiring");
+    // What came before that was lost; from here on nothing is.
+    shop.until("requests that are answered", |shop| {
+        traffic.forget();
+        shop.until("some requests", |_| (traffic.counts().values().sum::<u64>() > 20).then_some(()));
+        traffic.counts().keys().all(|what| what == "v1").then_some(())
+    });
+    // The Service stays away, and the gateway says so: that is no hindrance.
     shop.cluster.freeze_controllers(false);
     shop.until_phase("Succeeded");
     assert_answered(&traffic.stop(), &["v1", "v2"], &shop);

@@ -32,8 +32,9 @@ fn fail(name: &str, detail: impl Into<String>, hint: impl Into<String>) -> Check
     Check { name: name.to_owned(), status: CheckStatus::Fail, detail: detail.into(), hint: Some(hint.into()) }
 }
 
-/// A check from something that either worked or says why not.
-pub(crate) fn outcome(name: &str, fine: impl Into<String>, result: Result<(), String>, hint: &str) -> Check {
+/// A check from something that either worked or says why not. `fine`: what is said if it worked; `hint`: what helps if it did not.
+#[must_use]
+pub fn outcome(name: &str, fine: impl Into<String>, result: Result<(), String>, hint: &str) -> Check {
     match result {
         Ok(()) => pass(name, fine),
         Err(detail) => fail(name, detail, hint),

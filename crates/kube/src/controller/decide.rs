@@ -1,6 +1,9 @@
 //! What a release needs, from what is known: a pure function, so that an idle release costs a comparison.
 
-use crate::api::{Engine, ReleaseStatus};
+use crate::{
+    api::{Engine, ReleaseStatus},
+    release::cut,
+};
 
 /// What is known about a release.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +96,7 @@ pub fn decide(known: &Known<'_>) -> Verdict {
 
 /// Says something, unless the status does already.
 fn said(known: &Known<'_>, phase: &str, why: &str, verdict: impl FnOnce(String) -> Verdict) -> Verdict {
-    let is_said = known.status.is_some_and(|status| status.phase == phase && status.reason == why) && observed(known);
+    let is_said = known.status.is_some_and(|status| status.phase == phase && status.reason == cut(why)) && observed(known);
     if is_said { Verdict::Rest } else { verdict(why.to_owned()) }
 }
 
@@ -208,5 +211,15 @@ mod tests {
         };
         assert_eq!(decide(&Known { status: Some(&status), ..broken.clone() }), Verdict::Rest);
         assert_eq!(decide(&Known { status: Some(&status), generation: 2, ..broken }), Verdict::Refuse("no stages".to_owned()));
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_status_is_said_once_as_well() {
+        let long = "no stages ".repeat(100);
+        let broken = Known { document: Err(long.clone()), ..known(None) };
+        let Verdict::Refuse(why) = decide(&broken) else { panic!("not refused") };
+        let status = crate::release::invalid(1, None, &why, "2026-01-01T00:00:00Z");
+        assert!(status.reason.len() < long.len());
+        assert_eq!(decide(&Known { status: Some(&status), ..broken }), Verdict::Rest);
     }
 }

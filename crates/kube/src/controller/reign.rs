@@ -31,7 +31,7 @@ use crate::{
     api::{ApiError, CommandStatus, Engine, FIELD_MANAGER, FINALIZER, Release, ReleaseStatus, within},
     lease::{Leadership, LeaseKeeper},
     release::{Actor, ActorEnd, Asked, Place, Recalled, Run, Setting, Wish, idle, invalid, now, pending, recall, router, waiting},
-    route::Fence,
+    route::{Decision, Fence, ObjectRouter},
     watch::Key,
     workload::{Names, Pair, PairError},
 };
@@ -290,19 +290,8 @@ impl<'a> Reign<'a> {
             Some(loaded) => loaded.plan.clone(),
             None => way_back(release.name(), resumed.place.traffic.target())?,
         };
-        let run = Run {
-            number: release.status.as_ref().map_or(1, |status| status.run),
-            epoch: self.setting.epoch.max(engine.epoch + 1),
-            document_hash: engine.document_hash.clone(),
-            judged: engine.template_hash.clone(),
-            place: resumed.place,
-            canary_replicas: engine.canary_replicas,
-        };
-        let note = match router(&self.setting, release, &run).note().await {
-            Ok(note) => note,
-            Err(error) if error.fault().retryable => return Err(ApiError::Unreachable("the route".to_owned(), error.to_string())),
-            Err(_) => None,
-        };
+        let run = self.run_of(release, &engine, resumed.place);
+        let note = note_on(&router(&self.setting, release, &run)).await?;
         let latched = note.is_some_and(|note| note.retreated && !note.done);
         let (memory, lost) = match same {
             Some(_) => self.recall(release, &engine).await?,
@@ -340,21 +329,9 @@ impl<'a> Reign<'a> {
     /// whose places cannot be read either, or that was handed over or is over, is left as it is.
     async fn take_back(&self, release: &Release, engine: &Engine) -> Result<(), ApiError> {
         let Some(place) = place_alone(engine) else { return Ok(()) };
-        let run = Run {
-            number: release.status.as_ref().map_or(1, |status| status.run),
-            epoch: self.setting.epoch.max(engine.epoch + 1),
-            document_hash: engine.document_hash.clone(),
-            judged: engine.template_hash.clone(),
-            place,
-            canary_replicas: engine.canary_replicas,
-        };
+        let run = self.run_of(release, engine, place);
         let router = router(&self.setting, release, &run);
-        let on_route = |error: &RouterError| ApiError::Unreachable("the route".to_owned(), error.to_string());
-        let note = match router.note().await {
-            Ok(note) => note,
-            Err(error) if error.fault().retryable => return Err(on_route(&error)),
-            Err(_) => None,
-        };
+        let note = note_on(&router).await?;
         if note.is_none_or(|note| note.done || note.handed_over) {
             return Ok(());
         }
@@ -363,6 +340,18 @@ impl<'a> Reign<'a> {
             return Err(ApiError::Unreachable("stable".to_owned(), why.to_owned()));
         }
         router.shift(EffectId(u64::MAX), Split::default()).await.map_err(|error| on_route(&error))
+    }
+
+    /// A run that is under way, as this leader has it.
+    fn run_of(&self, release: &Release, engine: &Engine, place: Place) -> Run {
+        Run {
+            number: release.status.as_ref().map_or(1, |status| status.run),
+            epoch: self.setting.epoch.max(engine.epoch + 1),
+            document_hash: engine.document_hash.clone(),
+            judged: engine.template_hash.clone(),
+            place,
+            canary_replicas: engine.canary_replicas,
+        }
     }
 
     /// Asked after a status was read and before anything follows from it: while we lead, nobody else has written a newer one.
@@ -436,6 +425,18 @@ impl<'a> Reign<'a> {
     fn api(&self, release: &Release) -> Api<Release> {
         Api::namespaced(self.client.clone(), release.namespace())
     }
+}
+
+/// The note of a run on its route. A route that cannot be read whenever it is tried has none.
+async fn note_on(router: &ObjectRouter) -> Result<Option<Decision>, ApiError> {
+    match router.note().await {
+        Err(error) if error.fault().retryable => Err(on_route(&error)),
+        note => Ok(note.unwrap_or_default()),
+    }
+}
+
+fn on_route(error: &RouterError) -> ApiError {
+    ApiError::Unreachable("the route".to_owned(), error.to_string())
 }
 
 /// The objects of a run whose state may be unreadable.

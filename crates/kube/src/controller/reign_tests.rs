@@ -1,7 +1,10 @@
 //! Epochs, the way back, and tasks that break.
 
 use super::*;
-use crate::{controller::Scope, fake_api::FakeApi};
+use crate::{
+    controller::Scope,
+    testing::{FakeApi, Leads, status},
+};
 
 #[test]
 fn runs_under_one_leader_do_not_reach_the_epochs_of_the_next() {
@@ -11,17 +14,10 @@ fn runs_under_one_leader_do_not_reach_the_epochs_of_the_next() {
     assert!(last < 1 << 52, "{last}");
 }
 
-struct Leads;
-
-impl Fence for Leads {
-    fn holds(&self) -> serin_engine::Pending<'_, bool> {
-        Box::pin(std::future::ready(true))
-    }
-}
-
 #[tokio::test]
 async fn a_release_whose_task_broke_is_looked_at_again_and_no_other_is_touched() {
-    let api = FakeApi::start(|_| FakeApi::refusal(404)).await;
+    let api = FakeApi::start().await;
+    api.fault(|_, _| Some(status(404)));
     let eyes = Eyes::open(&api.client, &Scope::Cluster);
     let setting = Setting {
         client: api.client.clone(),

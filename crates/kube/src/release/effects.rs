@@ -297,8 +297,11 @@ impl World {
             settled = self.stable_took_over() => settled?,
             () = self.pair.canary_lost(), if !is_handed_over => {
                 self.router.hand_over(id).await.map_err(|error| error.to_string())?;
-                return Err("no replica of the canary is ready: stable serves before all its replicas run what was judged".to_owned());
+                return Err("nothing reaches the canary any more: stable serves before all its replicas run what was judged".to_owned());
             }
+        }
+        if let Some(why) = self.pair.stables_service_gone() {
+            return Err(format!("{why}: the canary stays until it is back"));
         }
         self.set_note(Some("the route to send everything to stable, which is the judged version now".to_owned()));
         self.router.hand_over(id).await.map_err(|error| error.to_string())?;
@@ -398,12 +401,5 @@ fn slow() -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_needs_its_part_of_the_replicas() {
-        let needed = |replicas, bps| share_of(replicas, WeightBps::new(bps).unwrap());
-        assert_eq!([needed(10, 10_000), needed(10, 5_000), needed(10, 100), needed(3, 5_000), needed(0, 10_000)], [10, 5, 1, 2, 1]);
-    }
-}
+#[path = "effects_tests.rs"]
+mod tests;

@@ -139,23 +139,14 @@ fn elsewhere(release: &Release) -> Option<Elsewhere> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use serin_engine::Pending;
 
     use super::*;
     use crate::{
         api::Engine,
-        testing::{FakeApi, status as answer},
+        testing::{FakeApi, Leads, status as answer},
     };
 
     const PATH: &str = "/apis/serin.dev/v1alpha1/namespaces/shop/releases/shop";
-
-    struct Leads;
-
-    impl Fence for Leads {
-        fn holds(&self) -> Pending<'_, bool> {
-            Box::pin(async { true })
-        }
-    }
 
     /// What no packing makes small.
     fn noise(seed: u64) -> String {

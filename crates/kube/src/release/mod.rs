@@ -12,6 +12,8 @@ mod clock;
 mod commands;
 mod effects;
 mod ending;
+#[cfg(test)]
+mod fixture;
 mod journal;
 mod keys;
 mod memory;
@@ -27,7 +29,9 @@ pub(crate) use commands::{Asked, pending};
 pub use commands::{Wish, annotation};
 pub use ending::ActorEnd;
 pub(crate) use memory::{Recalled, recall};
+pub(crate) use preflight::check;
 pub use setting::Setting;
 pub(crate) use setting::{Run, router};
 pub use snapshot::{MAX_ENGINE_BYTES, Place, Resumed, Snapshot, Stored};
+pub(crate) use status::cut;
 pub use status::{Context, MAX_HISTORY, MAX_TIMELINE, idle, invalid, status, waiting};

@@ -5,11 +5,7 @@
 //! `memory`).
 
 use serde::{Deserialize, Serialize};
-use serin_core::{
-    Timestamp,
-    judge::Checkpoint,
-    release::{Phase, State},
-};
+use serin_core::{Timestamp, judge::Checkpoint, release::State};
 use serin_spec::validated::{ClusterRelease, ClusterTraffic, Pair};
 
 use crate::api::Engine;
@@ -50,7 +46,7 @@ pub struct Snapshot<'a> {
     /// The fold of the journal.
     pub state: &'a State,
     /// What the judge remembers.
-    pub checkpoint: Option<&'a Checkpoint>,
+    pub checkpoint: &'a Checkpoint,
     /// The latest time that the engine knows of.
     pub seen: Timestamp,
 }
@@ -77,7 +73,7 @@ impl Snapshot<'_> {
     /// As it is stored.
     #[must_use]
     pub fn store(&self) -> Stored {
-        let memory = self.checkpoint.filter(|_| !self.state.is_final()).and_then(|checkpoint| serde_json::to_string(checkpoint).ok());
+        let memory = if self.state.is_final() { None } else { serde_json::to_string(self.checkpoint).ok() };
         let engine = Engine {
             epoch: self.epoch,
             document_hash: self.document_hash.to_owned(),
@@ -105,12 +101,6 @@ impl Engine {
     pub fn is_over(&self) -> bool {
         serde_json::from_str::<State>(&self.state).is_ok_and(|state| state.is_final())
     }
-
-    /// How the run ended, if it is over.
-    #[must_use]
-    pub fn end(&self) -> Option<Phase> {
-        serde_json::from_str::<State>(&self.state).ok().filter(State::is_final).map(|state| state.phase)
-    }
 }
 
 #[cfg(test)]
@@ -118,7 +108,7 @@ mod tests {
     use serin_core::{
         WeightBps,
         plan::Plan,
-        release::{Action, CheckStatus, Command, Effect, Input, Release},
+        release::{Action, CheckStatus, Command, Effect, Input, Phase, Release},
         traffic::{Measured, Observation, Reading},
     };
     use serin_spec::load_cluster;
@@ -211,7 +201,7 @@ spec:
             place: &place,
             canary_replicas: 0,
             state: release.state(),
-            checkpoint: Some(&checkpoint),
+            checkpoint: &checkpoint,
             seen: release.now(),
         };
         (snapshot.store(), release, place)
@@ -240,7 +230,7 @@ spec:
         let resumed = engine.resumed().unwrap();
         assert_eq!((&resumed.state, &resumed.place), (release.state(), &place));
         assert_eq!(memory, serde_json::to_string(&release.trial().checkpoint()).ok());
-        assert!(!engine.is_over() && engine.end().is_none());
+        assert!(!engine.is_over());
     }
 
     #[test]
@@ -260,10 +250,11 @@ spec:
             place: &place,
             canary_replicas: 0,
             state: release.state(),
-            checkpoint: Some(&checkpoint),
+            checkpoint: &checkpoint,
             seen: release.now(),
         };
         let Stored { engine, memory } = snapshot.store();
-        assert_eq!((memory, engine.end()), (None, Some(Phase::Refused)));
+        assert_eq!((memory, engine.resumed().unwrap().state.phase), (None, Phase::Refused));
+        assert!(engine.is_over());
     }
 }

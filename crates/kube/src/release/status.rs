@@ -152,7 +152,6 @@ struct Shape<'a> {
 
 /// In the shape that kstatus reads: `Reconciling` and `Stalled` are there to be False in the end.
 fn conditions(shape: &Shape<'_>, generation: i64, before: Option<&ReleaseStatus>, now: &str) -> Vec<Condition> {
-    let word = shape.word.replace(' ', "");
     let kinds = [("Ready", shape.is_ready), ("Reconciling", !shape.is_ready && !shape.is_stalled), ("Stalled", shape.is_stalled)];
     kinds
         .into_iter()
@@ -162,7 +161,7 @@ fn conditions(shape: &Shape<'_>, generation: i64, before: Option<&ReleaseStatus>
             Condition {
                 kind: kind.to_owned(),
                 status: status.to_owned(),
-                reason: word.clone(),
+                reason: shape.word.to_owned(),
                 message: shape.message.to_owned(),
                 observed_generation: generation,
                 last_transition_time: old.map_or_else(|| now.to_owned(), |old| old.last_transition_time.clone()),
@@ -221,7 +220,8 @@ pub(super) fn took(release: &Release) -> String {
     human_duration(state.ended_at.unwrap_or(release.now()).ms_since(state.began_at))
 }
 
-fn cut(text: &str) -> String {
+/// A text as a status holds it.
+pub(crate) fn cut(text: &str) -> String {
     if text.chars().count() <= MAX_TEXT {
         return text.to_owned();
     }

@@ -28,4 +28,4 @@ pub use names::Names;
 pub use pair::{Pair, PairError};
 pub use pods::{PodTrouble, trouble};
 pub use reversal::Reverted;
-pub use template::{Labels, promoted, version_of};
+pub use template::{promoted, version_of};

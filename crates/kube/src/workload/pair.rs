@@ -15,7 +15,7 @@ use kube::{
     api::{DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     Memory, Names,
@@ -232,15 +232,30 @@ impl Pair {
         }
     }
 
-    /// Whether the canary has no ready replica while stable has one.
+    /// Whether requests reach no replica of the canary, because none is ready or its Service is gone, while they would reach one of stable.
     #[must_use]
     pub fn is_canary_lost(&self) -> bool {
-        self.canary().is_none_or(|canary| canary.ready == 0) && self.stable().is_some_and(|stable| stable.ready > 0)
+        let is_reached = |arm: Option<ArmSeen>, service: usize| arm.is_some_and(|arm| arm.ready > 0) && !self.is_service_gone(service);
+        !is_reached(self.canary(), 1) && is_reached(self.stable(), 0)
+    }
+
+    /// What is wrong with stable's Service, if that is gone: whatever is sent to stable is lost.
+    #[must_use]
+    pub fn stables_service_gone(&self) -> Option<String> {
+        let [(namespace, name), _] = self.names.services.as_ref()?;
+        self.is_service_gone(0).then(|| format!("the Service {namespace}/{name} is gone"))
+    }
+
+    /// `arm`: 0 for stable, 1 for the canary. What was not listed yet is not gone, and a router that names no Service needs none.
+    fn is_service_gone(&self, arm: usize) -> bool {
+        let services = &self.memory.services;
+        let named = self.names.services.as_ref().and_then(|all| all.get(arm));
+        services.silent_for().is_some() && named.is_some_and(|(namespace, name)| services.get(namespace, name).is_none())
     }
 
     /// Returns once that has been so for a while. Ends by being dropped.
     pub async fn canary_lost(&self) {
-        let mut changes = self.changes();
+        let (mut changes, mut services) = (self.changes(), self.memory.services.changes());
         let mut since = None;
         loop {
             since = self.is_canary_lost().then(|| since.unwrap_or_else(Instant::now));
@@ -249,7 +264,11 @@ impl Pair {
                 Some(since) => STEADY.saturating_sub(since.elapsed()),
                 None => LOOK_AGAIN,
             };
-            let _ = timeout(wait, changes.changed()).await;
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = services.changed() => {}
+                () = sleep(wait) => {}
+            }
         }
     }
 
@@ -328,7 +347,7 @@ impl Pair {
             Ok(_) => Ok(true),
             Err(ApiError::Conflict(_)) if *conflicts < CONFLICTS => {
                 *conflicts += 1;
-                tokio::time::sleep(Duration::from_millis(2 + rand::random_range(0..20 * u64::from(*conflicts)))).await;
+                sleep(Duration::from_millis(2 + rand::random_range(0..20 * u64::from(*conflicts)))).await;
                 Ok(false)
             }
             Err(error) => Err(error.into()),

@@ -9,7 +9,7 @@ use serin_engine::Pending;
 
 use super::*;
 use crate::{
-    fake_api::FakeApi,
+    testing::{FakeApi, status},
     watch::{Selection, Watched, watch_all},
     workload::ConfigDigest,
 };
@@ -26,21 +26,22 @@ impl Fence for Leads {
 
 /// A canary of no replicas whose first patches meet conflicts.
 async fn pair(conflicts: usize, leads_for: usize) -> (FakeApi, Pair) {
-    let patches = AtomicUsize::new(0);
-    let api = FakeApi::start(move |asked| {
+    let api = FakeApi::start().await;
+    let mut patches = 0;
+    api.fault(move |method, path| {
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "shop-canary", "namespace": "shop", "resourceVersion": patches.load(Ordering::SeqCst).to_string()},
+            "metadata": {"name": "shop-canary", "namespace": "shop", "resourceVersion": patches.to_string()},
             "spec": {"replicas": 0, "template": {}},
         });
-        match asked.method.as_str() {
-            "GET" if asked.path.contains("shop-canary") => (200, deployment),
-            "PATCH" if patches.fetch_add(1, Ordering::SeqCst) < conflicts => FakeApi::refusal(409),
-            "PATCH" => (200, deployment),
-            _ => FakeApi::refusal(404),
+        patches += usize::from(method == "PATCH");
+        match method {
+            "GET" if path.contains("shop-canary") => Some((200, deployment.to_string())),
+            "PATCH" if patches <= conflicts => Some(status(409)),
+            "PATCH" => Some((200, deployment.to_string())),
+            _ => None,
         }
-    })
-    .await;
+    });
     let (deployments, _) = watch_all(Api::all_with(api.client.clone(), &deployments()), Selection::All);
     let (services, _) = watch_all(Api::all(api.client.clone()), Selection::All);
     let fence = Arc::new(Leads(AtomicUsize::new(leads_for)));
@@ -62,10 +63,10 @@ async fn pair(conflicts: usize, leads_for: usize) -> (FakeApi, Pair) {
 async fn a_conflict_is_read_again_and_tried_at_once() {
     let (api, pair) = pair(3, usize::MAX).await;
     pair.scale_canary(2).await.unwrap();
-    let patches = api.asked("PATCH");
-    let versions: Vec<_> = patches.iter().map(|one| one.body["metadata"]["resourceVersion"].as_str().unwrap()).collect();
+    let patches = api.bodies("PATCH");
+    let versions: Vec<_> = patches.iter().map(|patch| patch["metadata"]["resourceVersion"].as_str().unwrap()).collect();
     assert_eq!(versions, ["0", "1", "2", "3"], "each over what was read last");
-    assert!(patches.iter().all(|one| one.body["spec"] == json!({"replicas": 2})));
+    assert!(patches.iter().all(|patch| patch["spec"] == json!({"replicas": 2})));
 }
 
 #[tokio::test]
@@ -73,7 +74,7 @@ async fn conflicts_without_end_are_an_error_that_may_pass() {
     let (api, pair) = pair(usize::MAX, usize::MAX).await;
     let Err(PairError::Api(error)) = pair.scale_canary(2).await else { panic!("no error of the API") };
     assert!(matches!(error, ApiError::Conflict(_)) && error.is_transient(), "{error}");
-    assert_eq!(api.asked("PATCH").len(), CONFLICTS as usize + 1);
+    assert_eq!(api.bodies("PATCH").len(), CONFLICTS as usize + 1);
 }
 
 #[tokio::test]
@@ -81,21 +82,21 @@ async fn whoever_does_not_lead_writes_nothing() {
     let (api, pair) = pair(0, 0).await;
     let error = pair.scale_canary(2).await.unwrap_err().to_string();
     assert!(error.contains("another controller leads"), "{error}");
-    assert_eq!(api.asked("PATCH"), []);
+    assert!(api.bodies("PATCH").is_empty());
 }
 
 #[tokio::test]
 async fn whoever_leads_no_more_after_a_conflict_stops() {
     let (api, pair) = self::pair(usize::MAX, 2).await;
     assert!(pair.scale_canary(2).await.unwrap_err().to_string().contains("another controller leads"));
-    assert_eq!(api.asked("PATCH").len(), 2);
+    assert_eq!(api.bodies("PATCH").len(), 2);
 }
 
 #[tokio::test]
 async fn what_is_so_already_is_not_written() {
     let (api, pair) = self::pair(0, usize::MAX).await;
     pair.scale_canary(0).await.unwrap();
-    assert_eq!(api.asked("PATCH"), []);
+    assert!(api.bodies("PATCH").is_empty());
 }
 
 fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
@@ -163,6 +164,37 @@ fn selectors_that_cannot_be_compared_are_refused() {
     assert!(check(json!({})).unwrap_err().to_string().contains("every pod"));
     let expressions = json!({"matchLabels": {"app": "trial"}, "matchExpressions": [{"key": "a", "operator": "Exists"}]});
     assert!(check(expressions).unwrap_err().to_string().contains("matchExpressions"));
+}
+
+#[test]
+fn a_canary_without_its_service_is_lost_if_stable_can_be_reached() {
+    // Ready replicas and Services of stable and of the canary.
+    let is_lost = |ready: [u8; 2], has: [bool; 2], change: fn(&mut Names)| {
+        let ready = ["shop", "trial"].into_iter().zip(ready).map(|(name, ready)| {
+            let mut deployment = deployment(name, &by_app(name), "a");
+            deployment.data["status"] = json!({"readyReplicas": ready});
+            deployment
+        });
+        let mut memory = memory(ready.collect(), vec![]);
+        let there = memory.services.all().into_iter().filter(|service| has[usize::from(service.metadata.name.as_deref() == Some("trial"))]);
+        memory.services = Arc::new(Watched::of(there.map(|service| Service::clone(&service)).collect()));
+        with_pair(&memory, change, Pair::is_canary_lost)
+    };
+    for (ready, has, expected) in [
+        ([1, 1], [true, true], false),
+        ([1, 0], [true, true], true),
+        ([1, 1], [true, false], true),
+        // Nobody else serves.
+        ([0, 0], [true, true], false),
+        ([1, 1], [false, false], false),
+        ([1, 0], [false, true], false),
+    ] {
+        assert_eq!(is_lost(ready, has, |_| {}), expected, "{ready:?} {has:?}");
+    }
+    assert!(!is_lost([1, 1], [false, false], |names| names.services = None), "the router needs none");
+    let all = ["shop", "trial"].map(|name| deployment(name, &by_app(name), "a"));
+    let memory = Memory { services: Arc::new(Watched::unlisted()), ..memory(all.into(), vec![]) };
+    assert!(with_pair(&memory, |_| {}, Pair::stables_service_gone).is_none(), "what was not listed yet is not gone");
 }
 
 fn at_services(names: &mut Names, namespace: &str, stable: &str) {

@@ -9,9 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-/// Labels by name.
-pub type Labels = BTreeMap<String, String>;
-
 /// The version that a pod template is, as 16 hexadecimal digits. `arm_labels`: names of the labels that tell the arms apart.
 #[must_use]
 pub fn version_of(template: &Value, arm_labels: &BTreeSet<String>) -> String {

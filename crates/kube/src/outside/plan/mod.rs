@@ -26,7 +26,7 @@ pub use draft::{Change, Tried};
 use super::{MANAGER, Session, look};
 use crate::{
     api::{ApiError, DECISION, Release, merge_patch, merged, within},
-    release::Place,
+    release::{Place, check},
     route::{Decision, Lens, LensError, lens_of},
     workload::{ArmSeen, Pair, PairError, deployments, promoted},
 };
@@ -397,8 +397,4 @@ fn empty(session: &Session, name: &str) -> Release {
 
 fn template(deployment: &Value) -> Value {
     deployment.pointer("/spec/template").cloned().unwrap_or_default()
-}
-
-fn check(name: &str, status: CheckStatus, detail: String, hint: Option<&str>) -> Check {
-    Check { name: name.to_owned(), status, detail, hint: hint.map(str::to_owned) }
 }

@@ -44,7 +44,7 @@ impl Actor {
             place: &self.run.place,
             canary_replicas: self.run.canary_replicas,
             state: self.engine.state(),
-            checkpoint: Some(&checkpoint),
+            checkpoint: &checkpoint,
             seen: self.engine.now(),
         };
         let Stored { engine, memory } = snapshot.store();

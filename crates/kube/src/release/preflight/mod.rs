@@ -13,6 +13,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 use serin_core::release::{Check, CheckStatus};
+use serin_engine::preflight::outcome;
 use tokio::time::timeout;
 
 use super::effects::World;
@@ -20,6 +21,9 @@ use crate::{api::within, workload::PairError};
 
 /// How long stable may take to come to rest: a rollout of stable's own may be under way.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What helps where something may not be read or written.
+const BIND: &str = "bind the ClusterRole of the controller in this namespace";
 
 pub(super) async fn checks(world: &World) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -37,7 +41,7 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     for (verb, group, resource, namespace, name) in needed {
         let allowed = may(&world.client, verb, group, resource, namespace, name).await;
         let found = format!("the controller may {verb} {resource} {namespace}/{name}");
-        checks.push(outcome("permission", &found, allowed, "bind the ClusterRole of the controller in this namespace"));
+        checks.push(outcome("permission", found, allowed, BIND));
     }
     let examined = world.router.examine().await.map_err(|error| error.to_string());
     checks.push(outcome("route", "it gives the canary nothing and belongs to nobody else", examined, &lens.hint()));
@@ -64,7 +68,7 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     let tracked = if maps.is_empty() { "no ConfigMap is read".to_owned() } else { format!("a new content of {maps} begins a release") };
     let untracked =
         if secrets.is_empty() { String::new() } else { format!("; one of the Secrets {secrets} does not: they are not read by Serin") };
-    checks.push(outcome("configuration", &format!("{tracked}{untracked}"), Ok(()), ""));
+    checks.push(outcome("configuration", format!("{tracked}{untracked}"), Ok(()), ""));
     checks.extend(place::checks(world).await);
     checks.extend(world.sources.preflight().await);
     checks
@@ -93,7 +97,7 @@ async fn services(world: &World) -> Vec<Check> {
 /// Who else scales, and whether that leaves the canary enough replicas.
 async fn autoscalers(world: &World) -> Check {
     let name = "autoscalers";
-    let failed = |why: String| outcome(name, "", Err(why), "bind the ClusterRole of the controller in this namespace");
+    let failed = |why: String| outcome(name, "", Err(why), BIND);
     let found = async {
         Ok::<_, PairError>((
             world.pair.stables_autoscaler().await?,
@@ -115,7 +119,7 @@ async fn autoscalers(world: &World) -> Check {
         let (title, min, max) = (&scaler.title, scaler.min, scaler.max);
         let detail = format!("{title} keeps the canary at {min} to {max} replicas, and stable has {}", stable.wanted);
         let hint = "raise its minimum to what all traffic needs, or remove it: without it Serin scales the canary ahead of its weight";
-        return Check { name: name.to_owned(), status: CheckStatus::Warn, detail, hint: Some(hint.to_owned()) };
+        return check(name, CheckStatus::Warn, detail, Some(hint));
     }
     let detail = of_stable.map_or_else(
         || "none that would leave the canary too few replicas".to_owned(),
@@ -123,7 +127,7 @@ async fn autoscalers(world: &World) -> Check {
             format!("{} keeps stable at {} replicas or more while the release is under way", scaler.title, stable.wanted.min(scaler.max))
         },
     );
-    outcome(name, &detail, Ok(()), "")
+    outcome(name, detail, Ok(()), "")
 }
 
 async fn stable(world: &World) -> Result<(), String> {
@@ -172,9 +176,7 @@ async fn may(client: &Client, verb: &str, group: &str, resource: &str, namespace
     Err(format!("the controller may not {verb} {resource} {namespace}/{name}{why}"))
 }
 
-pub(super) fn outcome(name: &str, found: &str, result: Result<(), String>, hint: &str) -> Check {
-    match result {
-        Ok(()) => Check { name: name.to_owned(), status: CheckStatus::Pass, detail: found.to_owned(), hint: None },
-        Err(why) => Check { name: name.to_owned(), status: CheckStatus::Fail, detail: why, hint: Some(hint.to_owned()) },
-    }
+/// A check as it is.
+pub(crate) fn check(name: &str, status: CheckStatus, detail: String, hint: Option<&str>) -> Check {
+    Check { name: name.to_owned(), status, detail, hint: hint.map(str::to_owned) }
 }

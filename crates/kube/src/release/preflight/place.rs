@@ -1,8 +1,17 @@
-//! What the namespace of the versions has room for, and what the canary's pods refer to. Whatever may not be looked at is said to be unseen.
+//! What the namespace of the versions has room for, and what the canary's pods refer to. What is around them and may not be looked at is said to be
+//! unseen; without the Deployments and their Services themselves, nothing can be said of a release, and it does not begin.
+//!
+//! A quota with scopes counts some pods only. Those of a Deployment have no deadline, so that one of `NotTerminating` counts all of them and one of
+//! `Terminating` none; what other scopes make of them depends on defaults and classes that are not looked at, and such a quota refuses nothing here.
 
-use k8s_openapi::api::{
-    core::v1::{Namespace, ResourceQuota, Service, ServiceAccount},
-    policy::v1::PodDisruptionBudget,
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, ResourceQuota, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::api::resource::Quantity,
 };
 use kube::{
     Api,
@@ -13,6 +22,7 @@ use serin_core::release::{Check, CheckStatus};
 
 use super::{
     super::effects::World,
+    BIND, check, outcome,
     template::{self, Facts},
 };
 use crate::{
@@ -20,38 +30,56 @@ use crate::{
     workload::deployments,
 };
 
+const QUOTA: &str = "quota";
+
+/// Name and selector of a Service.
+type Selects = (String, BTreeMap<String, String>);
+
 pub(super) async fn checks(world: &World) -> Vec<Check> {
-    let [stable, canary] = [&world.place.workload.stable, &world.place.workload.canary];
-    let deployments: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &deployments());
-    let mut found = Vec::new();
-    for name in [stable, canary] {
-        found.push(within(&format!("get Deployment {name}"), deployments.get_opt(name)).await.ok().flatten().map(|found| found.data));
-    }
-    let [Some(stable), canary] = [found.swap_remove(0), found.pop().flatten()] else { return Vec::new() };
+    let workload = &world.place.workload;
+    let (stable, canary) = match (deployment(world, &workload.stable).await, deployment(world, &workload.canary).await) {
+        (Ok(Some(stable)), Ok(canary)) => (stable, canary),
+        // That it is gone was said where it is to be healthy.
+        (Ok(None), Ok(_)) => return Vec::new(),
+        (Err(why), _) | (_, Err(why)) => return vec![outcome("deployments", "", Err(why), BIND)],
+    };
+    let running = canary.as_ref().and_then(|canary| canary.pointer("/status/replicas")).and_then(Value::as_i64).unwrap_or(0);
     // A canary that Serin makes gets the template, with labels of its own, of the Deployment that is released in place.
     let canary = canary.filter(|_| !world.pair.is_managed());
     let template = canary.as_ref().unwrap_or(&stable).pointer("/spec/template").cloned().unwrap_or_default();
-    let services = if canary.is_some() { services(world).await } else { None };
-    let mut checks = template::checks(&Facts { stable: &stable, canary: &template, services });
+    let mut checks = Vec::new();
+    let services = if canary.is_some() { services(world).await } else { Ok(None) };
+    let services = services.unwrap_or_else(|why| {
+        checks.push(outcome("services apart", "", Err(why), BIND));
+        None
+    });
+    checks.extend(template::checks(&Facts { stable: &stable, canary: &template, services }));
     let replicas = stable.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
-    let replicas = world.place.workload.canary_replicas.map_or(replicas, i64::from);
+    let replicas = workload.canary_replicas.map_or(replicas, i64::from);
     checks.push(namespace(world).await);
-    checks.push(quota(world, replicas).await);
+    checks.push(quota(world, replicas.saturating_sub(running).max(0)).await);
     checks.push(budget(world, &template).await);
     checks.push(service_account(world, &template).await);
     checks
 }
 
-/// Selectors of the Services, where each version has one beside its pods.
-async fn services(world: &World) -> Option<[(String, std::collections::BTreeMap<String, String>); 2]> {
+async fn deployment(world: &World, name: &str) -> Result<Option<Value>, String> {
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &deployments());
+    let found = within(&format!("get Deployment {}/{name}", world.namespace), api.get_opt(name)).await;
+    found.map(|found| found.map(|found| found.data)).map_err(|error| error.to_string())
+}
+
+/// The Services, where each version has one beside its pods. One that is missing or selects nothing was said already.
+async fn services(world: &World) -> Result<Option<[Selects; 2]>, String> {
     let mut found = Vec::new();
-    for (namespace, name) in world.place.traffic.services()? {
+    for (namespace, name) in world.place.traffic.services().into_iter().flatten() {
         let namespace = namespace.unwrap_or_else(|| world.route_namespace.clone());
         let api: Api<Service> = Api::namespaced(world.client.clone(), &namespace);
-        let service = within(&format!("get Service {name}"), api.get_opt(&name)).await.ok().flatten()?;
-        found.push((name, service.spec.and_then(|spec| spec.selector).filter(|_| namespace == world.namespace)?));
+        let service = within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await.map_err(|error| error.to_string())?;
+        let selector = service.and_then(|service| service.spec).and_then(|spec| spec.selector);
+        found.extend(selector.filter(|_| namespace == world.namespace).map(|selector| (name, selector)));
     }
-    found.try_into().ok()
+    Ok(found.try_into().ok())
 }
 
 async fn namespace(world: &World) -> Check {
@@ -68,29 +96,38 @@ async fn namespace(world: &World) -> Check {
     }
 }
 
-/// Whether quotas leave room for the canary's pods. Only their number is looked at.
-async fn quota(world: &World, replicas: i64) -> Check {
-    const NAME: &str = "quota";
+/// Whether quotas leave room for the pods that the canary has not yet. Only their number is looked at.
+async fn quota(world: &World, missing: i64) -> Check {
     let api: Api<ResourceQuota> = Api::namespaced(world.client.clone(), &world.namespace);
-    let quotas = match within("list ResourceQuotas", api.list(&ListParams::default().limit(100))).await {
-        Ok(quotas) => quotas,
-        Err(error) => return unseen(NAME, &error),
-    };
-    let left = |quota: &ResourceQuota| {
-        let status = quota.status.as_ref()?;
-        let number = |of: &Option<std::collections::BTreeMap<String, _>>| {
-            let of: &std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity> = of.as_ref()?;
-            ["pods", "count/pods"].iter().find_map(|name| of.get(*name))?.0.parse::<i64>().ok()
-        };
-        Some((quota.metadata.name.clone().unwrap_or_default(), number(&status.hard)?.saturating_sub(number(&status.used).unwrap_or(0))))
-    };
-    match quotas.items.iter().filter_map(left).find(|(_, left)| *left < replicas) {
-        Some((name, left)) => {
-            let detail = format!("the ResourceQuota {name} leaves room for {left} pods, the canary needs {replicas}");
-            check(NAME, CheckStatus::Fail, detail, Some("raise the quota, or give the canary fewer `replicas`"))
-        }
-        None => check(NAME, CheckStatus::Pass, format!("there is room for {replicas} pods of the canary"), None),
+    match within("list ResourceQuotas", api.list(&ListParams::default().limit(100))).await {
+        Ok(quotas) => room(&quotas.items, missing),
+        Err(error) => unseen(QUOTA, &error),
     }
+}
+
+fn room(quotas: &[ResourceQuota], missing: i64) -> Check {
+    let short = quotas.iter().filter_map(|quota| Some((quota.metadata.name.as_deref().unwrap_or_default(), left(quota)?)));
+    match short.into_iter().find(|(_, left)| *left < missing) {
+        Some((name, left)) => {
+            let detail = format!("the ResourceQuota {name} leaves room for {left} more pods, the canary needs {missing} more");
+            check(QUOTA, CheckStatus::Fail, detail, Some("raise the quota, or give the canary fewer `replicas`"))
+        }
+        None => check(QUOTA, CheckStatus::Pass, format!("there is room for the {missing} pods that the canary needs more"), None),
+    }
+}
+
+/// How many more pods a quota allows, at least 0; `None` if it counts no pods, or not surely the canary's.
+fn left(quota: &ResourceQuota) -> Option<i64> {
+    let spec = quota.spec.as_ref();
+    let plain = spec.and_then(|spec| spec.scopes.as_ref()).into_iter().flatten();
+    let selected = spec.and_then(|spec| spec.scope_selector.as_ref()).and_then(|selector| selector.match_expressions.as_ref());
+    if !plain.chain(selected.into_iter().flatten().map(|one| &one.scope_name)).all(|scope| scope == "NotTerminating") {
+        return None;
+    }
+    let status = quota.status.as_ref()?;
+    let number = |of: &Option<BTreeMap<String, Quantity>>, name: &str| of.as_ref()?.get(name)?.0.parse::<i64>().ok();
+    let of_name = |name: &&str| Some(number(&status.hard, name)?.saturating_sub(number(&status.used, name).unwrap_or(0)).max(0));
+    ["pods", "count/pods"].iter().filter_map(of_name).min()
 }
 
 /// Whether a drained node could take all pods of the canary at once, although stable's are kept.
@@ -138,6 +175,6 @@ fn unseen(name: &str, error: &ApiError) -> Check {
     check(name, CheckStatus::Warn, format!("could not be looked at: {error}"), Some(hint))
 }
 
-fn check(name: &str, status: CheckStatus, detail: String, hint: Option<&str>) -> Check {
-    Check { name: name.to_owned(), status, detail, hint: hint.map(str::to_owned) }
-}
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

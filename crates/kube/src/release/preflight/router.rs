@@ -63,7 +63,8 @@ async fn subset(world: &World, destination: &Destination, deployment: &str) -> R
     let (namespace, service) = world.place.traffic.service_of(&destination.host);
     let namespace = namespace.unwrap_or_else(|| world.route_namespace.clone());
     let mut found = None;
-    for home in [&namespace, &world.route_namespace] {
+    let beside_route = Some(&world.route_namespace).filter(|home| **home != namespace);
+    for home in [Some(&namespace), beside_route].into_iter().flatten() {
         let api: Api<DynamicObject> =
             Api::namespaced_with(world.client.clone(), home, &kind("networking.istio.io", "v1", "DestinationRule", "destinationrules"));
         let rules =
@@ -75,7 +76,10 @@ async fn subset(world: &World, destination: &Destination, deployment: &str) -> R
         });
         let mut subsets =
             of_host.flat_map(|rule| rule.data.pointer("/spec/subsets").and_then(Value::as_array).cloned().unwrap_or_default());
-        found = found.or_else(|| subsets.find(|subset| subset.get("name").and_then(Value::as_str) == Some(wanted)));
+        found = subsets.find(|subset| subset.get("name").and_then(Value::as_str) == Some(wanted));
+        if found.is_some() {
+            break;
+        }
     }
     let found = found.ok_or_else(|| format!("no DestinationRule of {} has the subset {wanted}", destination.host))?;
     let labels = found.get("labels").and_then(Value::as_object).filter(|labels| !labels.is_empty());
@@ -149,4 +153,51 @@ async fn at_deployment(world: &World, name: &str, at: &str) -> Result<BTreeMap<S
     let found = within(&format!("get Deployment {name}"), api.get(name)).await.map_err(|error| error.to_string())?;
     let map = found.data.pointer(at).and_then(Value::as_object).cloned().unwrap_or_default();
     Ok(map.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serin_core::release::CheckStatus;
+
+    use super::*;
+    use crate::{
+        release::fixture::{memory, world},
+        testing::FakeApi,
+    };
+
+    fn rules(namespace: &str) -> String {
+        format!("/apis/networking.istio.io/v1/namespaces/{namespace}/destinationrules")
+    }
+
+    /// Whether each subset is right, and how many lists that took. `host`: of both; `at`: the namespace of its DestinationRule.
+    async fn subsets(host: &str, at: &str) -> (Vec<bool>, usize) {
+        let api = FakeApi::start().await;
+        for name in ["shop", "trial"] {
+            let deployment = json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"app": name}}}});
+            api.put(&format!("/apis/apps/v1/namespaces/shop/deployments/{name}"), deployment);
+        }
+        for namespace in ["shop", "mesh"] {
+            api.put(&rules(namespace), json!({"items": []}));
+        }
+        let named = [("v1", "shop"), ("v2", "trial")].map(|(name, app)| json!({"name": name, "labels": {"app": app}}));
+        let rule = json!({"metadata": {"name": "shop", "namespace": at}, "spec": {"host": "shop", "subsets": named}});
+        api.put(&rules(at), json!({"items": [rule]}));
+        let traffic = json!({"istio": {
+            "virtualService": "shop",
+            "stable": {"host": host, "subset": "v1"},
+            "canary": {"host": host, "subset": "v2"},
+        }});
+        let world = world(&api, &traffic.to_string(), memory(vec![], &[]));
+        let found = checks(&world).await.iter().map(|check| check.status == CheckStatus::Pass).collect();
+        (found, api.calls().iter().filter(|call| call.contains("destinationrules")).count())
+    }
+
+    #[tokio::test]
+    async fn rules_are_looked_for_beside_the_service_and_then_beside_the_route() {
+        assert_eq!(subsets("shop", "shop").await, (vec![true, true], 2), "once per version");
+        assert_eq!(subsets("shop.mesh", "mesh").await, (vec![true, true], 2));
+        assert_eq!(subsets("shop.mesh", "shop").await, (vec![true, true], 4));
+        assert_eq!(subsets("shop", "mesh").await, (vec![false, false], 2));
+    }
 }

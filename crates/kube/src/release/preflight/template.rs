@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use serin_core::release::{Check, CheckStatus};
 
+use super::check;
+
 /// What is needed for the checks.
 pub(super) struct Facts<'a> {
     /// Stable's Deployment.
@@ -101,9 +103,9 @@ fn rollout(deployment: &Value) -> Check {
 
 fn made(name: &str, wrong: &[String], bad: CheckStatus, good: &str, hint: &str) -> Check {
     if wrong.is_empty() {
-        return Check { name: name.to_owned(), status: CheckStatus::Pass, detail: good.to_owned(), hint: None };
+        return check(name, CheckStatus::Pass, good.to_owned(), None);
     }
-    Check { name: name.to_owned(), status: bad, detail: wrong.join("; "), hint: Some(hint.to_owned()) }
+    check(name, bad, wrong.join("; "), Some(hint))
 }
 
 fn list<'a>(value: &'a Value, at: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
