@@ -253,6 +253,7 @@ impl Drawing<'_> {
             retreated: false,
             handed_over: false,
             done: false,
+            added: Vec::new(),
         }
     }
 }
