@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use serin_core::release::{Check, CheckStatus};
 
+use crate::api::list;
+
 /// What is needed for the checks.
 pub(super) struct Facts<'a> {
     /// Stable's Deployment.
@@ -104,10 +106,6 @@ fn made(name: &str, wrong: &[String], bad: CheckStatus, good: &str, hint: &str) 
         return Check { name: name.to_owned(), status: CheckStatus::Pass, detail: good.to_owned(), hint: None };
     }
     Check { name: name.to_owned(), status: bad, detail: wrong.join("; "), hint: Some(hint.to_owned()) }
-}
-
-fn list<'a>(value: &'a Value, at: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    value.pointer(at).and_then(Value::as_array).into_iter().flatten()
 }
 
 #[cfg(test)]
