@@ -90,9 +90,15 @@ impl FakeApi {
         self.inside().calls.iter().map(|call| (format!("{} {}", call.method, call.path), call.at)).collect()
     }
 
-    /// What was sent with a method so far, in order.
+    /// What was sent with a method so far, in order, by path without its query.
+    pub(crate) fn sent(&self, method: &str) -> Vec<(String, Value)> {
+        let place = |call: &Call| call.path.split('?').next().unwrap_or_default().to_owned();
+        self.inside().calls.iter().filter(|call| call.method == method).map(|call| (place(call), call.body.clone())).collect()
+    }
+
+    /// The same without the paths.
     pub(crate) fn bodies(&self, method: &str) -> Vec<Value> {
-        self.inside().calls.iter().filter(|call| call.method == method).map(|call| call.body.clone()).collect()
+        self.sent(method).into_iter().map(|(_, body)| body).collect()
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {

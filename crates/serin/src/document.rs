@@ -106,8 +106,7 @@ pub(crate) struct ForCluster {
 
 /// Reads a document for a cluster, or says everything that is wrong with it. `-` is standard input.
 pub(crate) fn read_cluster(path: &Path, output: Output) -> Result<ForCluster, Rejected> {
-    let name = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
-    let bytes = bytes(path).map_err(|error| refuse(output, &format!("cannot read {name}: {error}")))?;
+    let Given { name, bytes } = Given::read(path, output)?;
     let text = String::from_utf8(bytes).map_err(|_| refuse(output, &format!("{name} is not UTF-8 text")))?;
     reread_cluster(&name, text, output)
 }

@@ -197,12 +197,23 @@ rules:
 - {apiGroups: [apps], resources: [deployments], verbs: [get, patch]}
 - {apiGroups: [gateway.networking.k8s.io], resources: [httproutes], verbs: [get, patch]}
 - {apiGroups: [serin.dev], resources: [releases], verbs: [get, patch, create]}
+- {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list, patch]}
+- {apiGroups: [keda.sh], resources: [scaledobjects], verbs: [list]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata: {name: planner, namespace: shop}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: planner}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: alice}]
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: shop, namespace: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: shop}
+  minReplicas: 1
+  maxReplicas: 5
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}]
 ",
     );
     let alice = Person::new(&shop, access::ALICE);
@@ -214,7 +225,7 @@ apiVersion: serin.dev/v1alpha1
 kind: Release
 metadata: {{name: shop, namespace: shop}}
 spec:
-  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
+  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary, replicas: 1}}}}}}
   traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary, match: [{{header: {{x-canary: 'true'}}}}]}}}}
   strategy: {{canary: {{stages: [{{weight: {}, hold: 60s}}, {{weight: {}, hold: 60s}}], bake: 60s}}}}
   analysis: {{onNoData: continue, onInconclusive: advance}}
@@ -248,13 +259,17 @@ spec:
         }
     }
     let is = |at: &str, before: Value, after: Value| assert_eq!(fields.get(at), Some(&(before, after)), "{at} in {fields:#?}");
-    is("0 Deployment shop/shop-canary spec.replicas", json!(0), json!(2));
+    is("0 Deployment shop/shop-canary spec.replicas", json!(0), json!(1));
+    is("0 HorizontalPodAutoscaler shop/shop spec.minReplicas", json!(1), json!(2));
     is("1 HTTPRoute shop/shop spec.rules[1].backendRefs[shop].weight", json!(1), json!(8_000));
     is("2 HTTPRoute shop/shop spec.rules[1].backendRefs[shop].weight", json!(8_000), json!(5_000));
     is("2 HTTPRoute shop/shop spec.rules[1].backendRefs[shop-canary].weight", json!(2_000), json!(5_000));
+    // All traffic needs as many as stable has.
+    is("3 Deployment shop/shop-canary spec.replicas", json!(1), json!(2));
     let image = |version: &str| json!(format!("registry.example/sample-app:{version}"));
     is("5 Deployment shop/shop spec.template.spec.containers[app].image", image("v1"), image("v2"));
     is("5 Deployment shop/shop-canary spec.replicas", json!(2), json!(0));
+    is("5 HorizontalPodAutoscaler shop/shop spec.minReplicas", json!(2), json!(1));
     assert!(
         fields.keys().all(|at| !at.contains("shop/shop spec.selector") && !at.contains("shop/shop spec.template.metadata.labels")),
         "{fields:#?}"
@@ -312,6 +327,15 @@ spec: {policyName: no-half, validationActions: [Deny]}
     let (entries, _) = shop.cluster.audit(next);
     assert!(writes(&entries).iter().all(|(_, is_dry_run)| *is_dry_run));
     assert_eq!(versions(&shop), before);
+    // What is missing is said once, by its name.
+    shop.cluster.delete("apps/v1", "Deployment", "shop", "shop");
+    let failed = alice.json(3, &["plan", "-f", file]);
+    let about = failed["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["detail"].as_str().unwrap_or_default().contains("Deployment shop/shop"));
+    assert_eq!(about.count(), 1, "{failed:#}");
 }
 
 #[test]

@@ -166,7 +166,9 @@ fn a_bad_edit_never_reaches_the_deployment_and_is_left_in_it() {
     shop.until("an event that says so", |shop| shop.cluster.list("v1", "Event", "shop").iter().any(is_told).then_some(()));
     shop.until("the canary to be collected", |shop| shop.deployment("shop-canary").is_null().then_some(()));
     shop.until("its service as well", |shop| shop.get("v1", "Service", "shop-canary").is_null().then_some(()));
-    assert_eq!(shop.canary_weight().0, 0);
+    let backends = shop.route()["spec"]["rules"][0]["backendRefs"].clone();
+    let names: Vec<&str> = backends.as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["shop"], "nothing in the route leads to a service that is not there");
     only(&traffic.stop(), &["v1"], &shop);
     // Edits are its own affair again.
     shop.edit("v4");
@@ -250,6 +252,9 @@ fn what_cannot_be_adopted_says_why() {
     shop.cluster.patch(("apps/v1", "Deployment"), "shop", "shop", &never);
     let status = shop.until_phase("Waiting");
     assert!(status["reason"].as_str().unwrap().contains("rollout of its own"), "{status:#}");
+    // Whoever waits for the release waits until that is over.
+    outside(&shop, &["status", "shop", "--wait"]);
+    assert_eq!(shop.deployment("shop")["spec"]["paused"], true, "{:#}", shop.status());
     adopted(&shop);
     assert_eq!(shop.deployment("shop")["spec"]["template"]["metadata"]["labels"]["team"], "other");
     // Somebody who resumes it rolls out what is there, and that is what counts then.

@@ -38,7 +38,7 @@ fn autoscalers_own_their_numbers_and_stable_is_kept_from_shrinking() {
     let traffic = shop.traffic();
     shop.controller();
     shop.new_version("v2");
-    shop.release("{weight: 20, hold: 1h, gate: manual}, {weight: 50, hold: 1h}", "");
+    shop.release("{weight: 20, hold: 1h, gate: manual}, {weight: 50, hold: 1h}", ", bake: 1h");
     shop.until("the first stage", |shop| (shop.canary_weight().0 == 2_000).then_some(()));
     // Stable has two: with its load gone it would be shrunk to one, and a rollback would meet that.
     assert_eq!(minimum(&shop), 2);
@@ -54,12 +54,14 @@ fn autoscalers_own_their_numbers_and_stable_is_kept_from_shrinking() {
     let command = json!({"id": "2", "action": "abort", "by": "ann"}).to_string();
     let patch = json!({"metadata": {"annotations": {"serin.dev/command": command}}});
     shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &patch);
-    let status = shop.until("the end", |shop| {
-        let status = shop.status();
-        matches!(status["phase"].as_str(), Some("RolledBack" | "Succeeded")).then_some(status)
-    });
-    // Whichever of the two came first: what is asked for is zero, and stable's autoscaler has its own minimum again.
-    assert_eq!(shop.deployment("shop-canary")["spec"]["replicas"], 0, "{status:#}");
+    // Stable has its traffic again, and what is measured of it says otherwise for a while.
+    shop.until("the canary to be stopped", |shop| (shop.deployment("shop-canary")["spec"]["replicas"] == 0).then_some(()));
+    let waits = "stable's autoscaler to see the traffic";
+    let reason = |shop: &Shop| shop.status()["reason"].as_str().unwrap_or_default().to_owned();
+    shop.until("the autoscaler's time", |shop| reason(shop).contains(waits).then_some(()));
+    assert_eq!(minimum(&shop), 2);
+    shop.until_phase("RolledBack");
+    assert_eq!(shop.deployment("shop-canary")["spec"]["replicas"], 0);
     assert_eq!(minimum(&shop), 1);
     assert_eq!(shop.get(HPA.0, HPA.1, "shop")["metadata"]["annotations"]["serin.dev/held-minimum"], Value::Null);
     let counts = traffic.stop();

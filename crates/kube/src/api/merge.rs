@@ -18,6 +18,11 @@ pub fn merged(before: &Value, patch: &Value) -> Value {
     Value::Object(after)
 }
 
+/// Items of the list at this place; none if there is no list.
+pub(crate) fn list<'a>(value: &'a Value, at: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    value.pointer(at).and_then(Value::as_array).into_iter().flatten()
+}
+
 /// The merge patch that makes one value of the other; an empty object if they are equal.
 #[must_use]
 pub fn merge_patch(before: &Value, after: &Value) -> Value {

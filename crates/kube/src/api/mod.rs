@@ -9,6 +9,7 @@ mod status;
 
 pub use call::{ApiError, within};
 pub use memory::ReleaseMemory;
+pub(crate) use merge::list;
 pub use merge::{merge_patch, merged};
 pub use resource::Release;
 pub use status::{CommandStatus, Condition, CriterionStatus, Elsewhere, Engine, PastRun, ReleaseStatus, TimelineLine};

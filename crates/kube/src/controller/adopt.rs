@@ -72,8 +72,9 @@ impl Reign<'_> {
                 Some(loaded) => self.pair(release, &Place::of(loaded)),
                 None => self.pair_of_one(release, &name),
             };
-            let reverted = pair.give_back().await.map_err(in_pair)?;
+            // By its note the Deployment is found again, and with it what was made of it: the note goes last.
             pair.leave_to_collector().await.map_err(in_pair)?;
+            let reverted = pair.give_back().await.map_err(in_pair)?;
             let (head, about) = match reverted {
                 None => continue,
                 Some(Reverted::Resumed) => ("given back", "it is resumed, and rolls out its edits by itself again"),
@@ -123,3 +124,7 @@ pub(super) fn in_pair(error: PairError) -> ApiError {
         other => ApiError::Unreachable("the Deployment".to_owned(), other.to_string()),
     }
 }
+
+#[cfg(test)]
+#[path = "adopt_tests.rs"]
+mod tests;

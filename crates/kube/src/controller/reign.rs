@@ -99,7 +99,7 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
 }
 
 impl<'a> Reign<'a> {
-    fn new(client: &'a Client, eyes: &'a Eyes, setting: Setting) -> Self {
+    pub(super) fn new(client: &'a Client, eyes: &'a Eyes, setting: Setting) -> Self {
         Self {
             client,
             eyes,

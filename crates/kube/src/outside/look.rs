@@ -51,9 +51,7 @@ impl Fence for Bystander {
 /// Looks at a release and at what it names.
 pub async fn look(session: &Session, release: &Release) -> Look {
     let Ok(loaded) = release.load().map(|loaded| loaded.release) else {
-        let is_current = decide(&known(release, Err("invalid".to_owned()), Err(Unknown::NotYet(String::new())), "")) != Verdict::Begin
-            && observed(release);
-        return Look { is_current, ..Look::default() };
+        return Look::of_status(release);
     };
     let (found, unread) = match pair(&session.client, release, &Place::of(&loaded)).await {
         Ok(found) => found,
@@ -75,12 +73,13 @@ pub async fn look(session: &Session, release: &Release) -> Look {
     };
     let blind = unread.map(|error| format!("{error}; whether a newer version waits for the controller cannot be told"));
     let edited = found.edited();
-    let is_current = match decide(&known(release, Ok(&loaded.document_hash), known_versions, &edited)) {
+    let is_current = match decide(&known(release, &loaded.document_hash, known_versions, &edited)) {
         _ if blind.is_some() => observed(release),
         Verdict::Rest | Verdict::Resume => true,
         // Something would be said that may be said already, in words that only the controller knows.
-        Verdict::Refuse(_) => observed(release) && release.status.as_ref().is_some_and(|status| status.phase == "Invalid"),
-        Verdict::Begin | Verdict::Idle(_) | Verdict::LetGo | Verdict::Wait(_) => false,
+        Verdict::Refuse(_) => says(release, "Invalid"),
+        Verdict::Wait(_) => says(release, "Waiting"),
+        Verdict::Begin | Verdict::Idle(_) | Verdict::LetGo => false,
     };
     let arms = if found.is_managed() && canary.is_none() { [arm(stable), ArmStatus::default()] } else { [stable, canary].map(arm) };
     Look { arms, is_current, blind }
@@ -141,18 +140,13 @@ pub(super) async fn versions(pair: &Pair) -> Result<(String, String), PairError>
     }
 }
 
-fn known<'a>(
-    release: &'a Release,
-    document: Result<&'a str, String>,
-    versions: Result<(&'a str, &'a str), Unknown>,
-    edited: &'a str,
-) -> Known<'a> {
+fn known<'a>(release: &'a Release, document: &'a str, versions: Result<(&'a str, &'a str), Unknown>, edited: &'a str) -> Known<'a> {
     Known {
         generation: release.generation(),
         is_deleted: release.metadata.deletion_timestamp.is_some(),
         has_finalizer: release.metadata.finalizers.iter().flatten().any(|one| one == crate::api::FINALIZER),
         status: release.status.as_ref(),
-        document,
+        document: Ok(document),
         versions,
         edited,
         retry: None,
@@ -161,6 +155,11 @@ fn known<'a>(
 
 fn observed(release: &Release) -> bool {
     release.status.as_ref().is_some_and(|status| status.observed_generation == release.generation())
+}
+
+/// Whether the status says this of the document as it is.
+fn says(release: &Release, phase: &str) -> bool {
+    observed(release) && release.status.as_ref().is_some_and(|status| status.phase == phase)
 }
 
 fn arm(seen: Option<ArmSeen>) -> ArmStatus {

@@ -29,11 +29,13 @@ pub fn service(release: &Release, look: &Look, now: Timestamp) -> ServiceStatus 
     let state = serde_json::from_str::<State>(&engine.state).ok();
     let is_under_way = state.as_ref().is_some_and(|state| !state.is_final());
     let is_invalid = status.phase == "Invalid";
+    // Something was edited and cannot be looked at yet: what the last run came to is not about that.
+    let is_waiting = status.phase == "Waiting" && !is_under_way;
     let of_service = if release.metadata.deletion_timestamp.is_some() {
         ServiceState::Deleting
     } else if is_under_way {
         ServiceState::Releasing
-    } else if !look.is_current {
+    } else if !look.is_current || is_waiting {
         ServiceState::Starting
     } else if is_invalid {
         ServiceState::Failed
@@ -44,7 +46,7 @@ pub fn service(release: &Release, look: &Look, now: Timestamp) -> ServiceStatus 
     ServiceStatus {
         service: release.name().to_owned(),
         state: of_service,
-        fault: is_invalid.then(|| status.reason.clone()),
+        fault: (is_invalid || (is_waiting && look.is_current)).then(|| status.reason.clone()),
         listen: router(release),
         serving: workload(&release.spec),
         ready: look.arms[0].ready,
@@ -155,4 +157,46 @@ fn workload(spec: &Value) -> String {
 pub fn time(at: &str) -> Timestamp {
     let parsed: Option<Instant> = at.parse().ok();
     Timestamp(parsed.and_then(|at| u64::try_from(at.as_millisecond()).ok()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_core::release::Release as Core;
+
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"apiVersion": "serin.dev/v1alpha1", "kind": "Release", "metadata": {"name": "shop"}, "spec": {
+        "workload": {"kubernetes": {"deployment": "shop"}},
+        "traffic": {"gatewayApi": {"route": "shop", "stableService": "shop", "canaryService": "shop-canary"}},
+        "strategy": {"canary": {"stages": [{"weight": 50, "hold": "1m"}]}}}}"#;
+
+    /// After a run that has succeeded.
+    fn released(phase: &str) -> Release {
+        let plan = serin_spec::load_cluster("shop", DOCUMENT).unwrap().release.plan;
+        let state = State { phase: Phase::Succeeded, ..Core::new(plan, 1, Timestamp(1)).state().clone() };
+        let mut release: Release = serde_json::from_str(DOCUMENT).unwrap();
+        release.status = Some(ReleaseStatus {
+            phase: phase.to_owned(),
+            reason: "said by the controller".to_owned(),
+            engine: Some(Engine { state: serde_json::to_string(&state).unwrap(), ..Engine::default() }),
+            ..ReleaseStatus::default()
+        });
+        release
+    }
+
+    #[test]
+    fn what_is_waited_for_is_not_what_the_last_run_came_to() {
+        for (phase, is_current, state, is_told) in [
+            ("Succeeded", true, ServiceState::Serving, false),
+            ("Succeeded", false, ServiceState::Starting, false),
+            ("Waiting", true, ServiceState::Starting, true),
+            // Nobody may be there who would say something else by now.
+            ("Waiting", false, ServiceState::Starting, false),
+            ("Invalid", true, ServiceState::Failed, true),
+        ] {
+            let look = Look { is_current, ..Look::default() };
+            let shown = service(&released(phase), &look, Timestamp(2));
+            assert_eq!((shown.state, shown.fault.is_some()), (state, is_told), "{phase} {is_current}");
+        }
+    }
 }

@@ -45,7 +45,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 const ABANDONED_AFTER: Duration = Duration::from_mins(15);
 /// Until it is said what stable still lacks; then it goes on waiting.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
-/// Until an autoscaler has seen the traffic that has just come: metrics lag by half a minute, and it looks every 15 seconds.
+/// Until an autoscaler has seen the traffic that has just come: metrics lag by half a minute, and it looks every 15 seconds. Less than the engine
+/// waits for a canary to be stopped.
 const AUTOSCALER_LAGS: Duration = Duration::from_secs(60);
 /// Changes wake whoever waits; this is only for what can be missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -124,6 +125,7 @@ impl World {
     /// Takes the traffic back without a decision of the release, because the release is gone, and lets the route go in the same write: a release
     /// of the same name that is created again is another one.
     pub(super) async fn abandon(&self) {
+        self.unwanted.send_replace(true);
         let end = Instant::now() + ABANDONED_AFTER;
         let mut wait = FIRST_RETRY;
         while Instant::now() < end {
@@ -141,11 +143,12 @@ impl World {
 
     /// As far as it can be: nobody is left who could be told.
     async fn leave_behind(&self) {
+        let _one_at_a_time = self.scaling.lock().await;
         let _ = self.pair.scale_canary(self.canary_replicas).await;
         let _ = self.pair.let_scale().await;
         if self.pair.is_managed() {
-            let _ = self.pair.give_back().await;
             let _ = self.pair.leave_to_collector().await;
+            let _ = self.pair.give_back().await;
         }
     }
 
@@ -154,13 +157,13 @@ impl World {
         let stable = self.pair.fresh_stable().await.map_err(pair_fault)?;
         let stated = self.place.workload.canary_replicas.and_then(|replicas| i32::try_from(replicas).ok());
         let replicas = stated.unwrap_or(stable.wanted).max(1);
-        self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
         let autoscaler = self.pair.canarys_autoscaler().await.map_err(pair_fault)?;
         {
             let _one_at_a_time = self.scaling.lock().await;
             if *unwanted.borrow_and_update() {
                 return Err(no_longer_wanted());
             }
+            self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
             if self.pair.is_managed() {
                 self.pair.make_canary(&self.judged).await.map_err(pair_fault)?;
             } else {
@@ -198,18 +201,18 @@ impl World {
         let Some(stable) = self.pair.stable() else { return Ok(()) };
         let peak = self.stable_peak.fetch_max(stable.ready, Ordering::Relaxed).max(stable.ready);
         let needed = share_of(peak, weight);
-        self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
-        if self.pair.canary().is_some_and(|canary| canary.ready >= needed) {
-            return Ok(());
-        }
-        if self.pair.canarys_autoscaler().await.map_err(pair_fault)?.is_some() {
-            return Ok(());
-        }
         let mut unwanted = self.unwanted.subscribe();
         {
             let _one_at_a_time = self.scaling.lock().await;
             if *unwanted.borrow_and_update() {
                 return Err(no_longer_wanted());
+            }
+            self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
+            if self.pair.canary().is_some_and(|canary| canary.ready >= needed) {
+                return Ok(());
+            }
+            if self.pair.canarys_autoscaler().await.map_err(pair_fault)?.is_some() {
+                return Ok(());
             }
             if self.pair.fresh_canary().await.map_err(pair_fault)?.wanted < needed {
                 self.pair.scale_canary(needed).await.map_err(pair_fault)?;
@@ -256,8 +259,19 @@ impl World {
                 Err(error) => return Err(pair_fault(error)),
             }
         }
+        // One whose weights were never touched has not taken anything from stable. What cannot be told now is taken for yes.
+        let had_traffic = self.router.note().await.map_or(true, |note| note.is_some_and(|note| !note.done));
+        if had_traffic && self.pair.holds().await.map_err(pair_fault)? {
+            self.wait_for_stables_autoscaler().await;
+        }
         self.pair.let_scale().await.map_err(pair_fault)?;
         self.let_go(id).await
+    }
+
+    /// What is measured of stable is what it had while the canary served: its autoscaler would shrink it at once.
+    async fn wait_for_stables_autoscaler(&self) {
+        self.set_note(Some("stable's autoscaler to see the traffic that stable has again".to_owned()));
+        sleep(AUTOSCALER_LAGS).await;
     }
 
     /// See the module. Ends when it is done.
@@ -316,8 +330,7 @@ impl World {
             Err(error) => return Err(error.to_string()),
         }
         if self.pair.holds().await.map_err(|error| error.to_string())? {
-            self.set_note(Some("stable's autoscaler to see the traffic that stable has again".to_owned()));
-            sleep(AUTOSCALER_LAGS).await;
+            self.wait_for_stables_autoscaler().await;
             self.pair.let_scale().await.map_err(|error| error.to_string())?;
         }
         self.let_go(id).await.map_err(|fault| fault.text)
@@ -372,7 +385,7 @@ impl World {
 }
 
 /// How many of these replicas a share of their traffic needs, at least one.
-fn share_of(replicas: i32, weight: WeightBps) -> i32 {
+pub(crate) fn share_of(replicas: i32, weight: WeightBps) -> i32 {
     let needed = (i64::from(replicas) * i64::from(weight.canary_bps())).div_euclid(10_000);
     let is_whole = (i64::from(replicas) * i64::from(weight.canary_bps())) % 10_000 == 0;
     i32::try_from(if is_whole { needed } else { needed + 1 }).unwrap_or(i32::MAX).max(1)
@@ -403,3 +416,7 @@ fn slow() -> Fault {
 #[cfg(test)]
 #[path = "effects_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "scaling_tests.rs"]
+mod scaling_tests;

@@ -27,6 +27,7 @@ pub use actor::Actor;
 pub(crate) use clock::now;
 pub(crate) use commands::{Asked, pending};
 pub use commands::{Wish, annotation};
+pub(crate) use effects::share_of;
 pub use ending::ActorEnd;
 pub(crate) use memory::{Recalled, recall};
 pub(crate) use preflight::check;

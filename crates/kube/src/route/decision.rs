@@ -8,6 +8,8 @@
 //!   takes it for a rollback.
 //! - *Hand-over.* `handed_over` says that stable's pods are the judged version now: everything on stable is everything on what was judged.
 //! - *Ownership.* Until `done`, the weights belong to the release that is named here.
+//! - *Trace.* `added` names what this release has put into the object for the canary. It is taken out with the write that says `done`; what was
+//!   there before stays. Where somebody took the note away meanwhile, nobody knows any more, and it stays.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,9 @@ pub struct Decision {
     /// The run is over: the weights are nobody's.
     #[serde(default)]
     pub done: bool,
+    /// What was put into the object for the canary, as its lens calls it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
 }
 
 /// Who writes.
@@ -110,7 +115,8 @@ mod tests {
 
     fn note(release: &str, run: u64, epoch: u64, order: u64, done: bool) -> Decision {
         let (release, name) = (release.to_owned(), format!("shop/{release}"));
-        Decision { release, name, run, epoch, order, weight: 500, matches: false, retreated: false, handed_over: false, done }
+        let (weight, added) = (500, Vec::new());
+        Decision { release, name, run, epoch, order, weight, matches: false, retreated: false, handed_over: false, done, added }
     }
 
     #[test]

@@ -50,11 +50,15 @@ impl Lens for GatewayLens {
 
     fn shifted(&self, object: &Value, weight: WeightBps, matches: bool) -> Result<Value, LensError> {
         let made = rules::shifted(route_rules(object), self, weight, &self.declared, matches)?;
-        let mut object = object.clone();
-        if let Some(spec) = object.get_mut("spec") {
-            set(spec, "rules", Value::Array(made));
-        }
-        Ok(object)
+        Ok(with(object, made))
+    }
+
+    fn added(&self, before: &Value, after: &Value) -> Vec<String> {
+        rules::added(route_rules(before), route_rules(after), self, &self.declared)
+    }
+
+    fn without(&self, object: &Value, added: &[String]) -> Value {
+        with(object, rules::without(route_rules(object), self, added))
     }
 
     /// Every gateway that reports about the route.
@@ -142,6 +146,14 @@ impl Dialect for GatewayLens {
 
 fn is_exact(header: &Value) -> bool {
     matches!(header.get("type").and_then(Value::as_str), None | Some("Exact"))
+}
+
+fn with(object: &Value, made: Vec<Value>) -> Value {
+    let mut object = object.clone();
+    if let Some(spec) = object.get_mut("spec") {
+        set(spec, "rules", Value::Array(made));
+    }
+    object
 }
 
 fn route_rules(object: &Value) -> &[Value] {

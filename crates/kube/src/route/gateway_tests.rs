@@ -143,3 +143,41 @@ fn a_match_never_becomes_wider_than_declared() {
     let same = with(json!({"name": "x-canary", "value": "true"}));
     assert_eq!(shifted(&same, bps(0), &declared, true).unwrap()[0]["matches"], same[0]["matches"]);
 }
+
+#[test]
+fn what_was_added_goes_again_and_what_was_there_stays() {
+    let declared = [header("x-canary", "true")];
+    let lens = lens(&declared);
+    let object = |rules: &[Value]| json!({"spec": {"rules": rules}});
+    let mut before = plain();
+    before[1]["backendRefs"][0]["weight"] = json!(10_000);
+    // Another rule has the canary's backend, as its owner wrote it.
+    let given = json!([{"name": "checkout", "port": 80, "weight": 10_000}, {"name": "checkout-canary", "port": 80, "weight": 0}]);
+    before.push(json!({"matches": [{"path": {"type": "PathPrefix", "value": "/api"}}], "backendRefs": given}));
+    let before = object(&before);
+    let shifted = lens.shifted(&before, bps(2_500), true).unwrap();
+    let added = lens.added(&before, &shifted);
+    assert_eq!(added.len(), 1);
+    assert_eq!(lens.without(&shifted, &added), shifted, "nothing that has a share is taken out");
+    let back = lens.shifted(&shifted, bps(0), false).unwrap();
+    assert_eq!(lens.added(&shifted, &back), [""; 0]);
+    assert_eq!(lens.without(&back, &added), before);
+    assert_eq!(lens.without(&back, &[]), back);
+    // Somebody has put another rule in front and changed a filter meanwhile.
+    let mut edited = back.clone();
+    edited["spec"]["rules"].as_array_mut().unwrap().insert(0, json!({"backendRefs": [{"name": "files", "port": 80}]}));
+    edited["spec"]["rules"][2]["filters"] = json!([]);
+    let made = lens.without(&edited, &added);
+    assert_eq!(made["spec"]["rules"][2]["backendRefs"], before["spec"]["rules"][1]["backendRefs"]);
+    assert_eq!(made["spec"]["rules"][3], before["spec"]["rules"][2]);
+}
+
+#[test]
+fn of_two_rules_that_match_the_same_nothing_is_taken() {
+    let lens = lens(&[]);
+    let stable = json!({"name": "checkout", "port": 80, "weight": 10_000});
+    let canary = json!({"name": "checkout-canary", "port": 80, "weight": 0});
+    let before = json!({"spec": {"rules": [{"backendRefs": [stable, canary]}, {"backendRefs": [stable]}]}});
+    let after = lens.shifted(&before, bps(500), false).unwrap();
+    assert_eq!(lens.added(&before, &after), [""; 0]);
+}

@@ -52,11 +52,15 @@ impl Lens for IstioLens {
 
     fn shifted(&self, object: &Value, weight: WeightBps, matches: bool) -> Result<Value, LensError> {
         let made = rules::shifted(http(object), self, weight, &self.declared, matches)?;
-        let mut object = object.clone();
-        if let Some(spec) = object.get_mut("spec") {
-            set(spec, "http", Value::Array(made));
-        }
-        Ok(object)
+        Ok(with(object, made))
+    }
+
+    fn added(&self, before: &Value, after: &Value) -> Vec<String> {
+        rules::added(http(before), http(after), self, &self.declared)
+    }
+
+    fn without(&self, object: &Value, added: &[String]) -> Value {
+        with(object, rules::without(http(object), self, added))
     }
 
     fn hint(&self) -> String {
@@ -172,6 +176,14 @@ fn escaped(text: &str) -> String {
         made.push(character);
     }
     made
+}
+
+fn with(object: &Value, made: Vec<Value>) -> Value {
+    let mut object = object.clone();
+    if let Some(spec) = object.get_mut("spec") {
+        set(spec, "http", Value::Array(made));
+    }
+    object
 }
 
 fn http(object: &Value) -> &[Value] {

@@ -121,3 +121,20 @@ fn named_routes_only_if_they_are_named() {
     lens.routes = Some(vec!["us".to_owned()]);
     assert!(matches!(lens.check(&before), Err(LensError::NoStable(_))));
 }
+
+#[test]
+fn what_was_added_goes_again_and_what_was_there_stays() {
+    let mut lens = subsets();
+    lens.declared = vec![rule(Some(("x-canary", "true")), None)];
+    let to = |subset: &str, weight: u16| json!({"destination": {"host": "shop", "subset": subset}, "weight": weight});
+    let before = service(&json!([
+        {"match": [{"uri": {"prefix": "/api"}}], "route": [to("stable", 100), to("canary", 0)]},
+        {"route": [to("stable", 100)]},
+    ]));
+    let after = lens.shifted(&before, bps(2_000), true).unwrap();
+    let added = lens.added(&before, &after);
+    assert_eq!((added.len(), lens.without(&after, &added)), (1, after.clone()), "nothing that has a share is taken out");
+    let back = lens.shifted(&after, bps(0), false).unwrap();
+    assert_eq!(lens.without(&back, &added), before);
+    assert_eq!(lens.without(&back, &[]), back);
+}

@@ -36,6 +36,17 @@ pub trait Lens: Debug + Send + Sync {
     /// If it would not mean what was asked.
     fn shifted(&self, object: &Value, weight: WeightBps, matches: bool) -> Result<Value, LensError>;
 
+    /// What of the canary a change has brought into the object, as names that [`without`](Self::without) knows it by. Nothing where the canary must
+    /// be there before.
+    fn added(&self, _before: &Value, _after: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The object without that, as far as it is still there and has no share.
+    fn without(&self, object: &Value, _added: &[String]) -> Value {
+        object.clone()
+    }
+
     /// Whether the object can be used at all.
     ///
     /// # Errors

@@ -170,7 +170,8 @@ impl ObjectRouter {
         self.write(order.0, Wish { weight: WeightBps::ZERO, matches: false, preview: false, handed_over: true, done: false }).await
     }
 
-    /// The run is over: the weights, which stay as they are on stable, are nobody's from here on.
+    /// The run is over: the weights, which stay as they are on stable, are nobody's from here on. What the run has put into the route for the canary
+    /// goes with it: the canary's service may go as well.
     ///
     /// # Errors
     /// If it could not be written.
@@ -324,7 +325,14 @@ impl ObjectRouter {
     /// What has to change; `None`: nothing.
     fn patch(&self, route: &DynamicObject, found: Option<&Decision>, order: u64, wish: Wish) -> Result<Option<Value>, RouterError> {
         let before = whole(route);
-        let after = self.lens.shifted(&before, wish.weight, wish.matches).map_err(refused)?;
+        let mut after = self.lens.shifted(&before, wish.weight, wish.matches).map_err(refused)?;
+        let known = found.filter(|found| found.release == self.owner.release && !found.done);
+        let mut added = known.map(|found| found.added.clone()).unwrap_or_default();
+        let new: Vec<String> = self.lens.added(&before, &after).into_iter().filter(|one| !added.contains(one)).collect();
+        added.extend(new);
+        if wish.done {
+            after = self.lens.without(&after, &std::mem::take(&mut added));
+        }
         let mut patch = difference(&before, &after);
         let note = Decision {
             release: self.owner.release.clone(),
@@ -337,6 +345,7 @@ impl ObjectRouter {
             retreated: wish.is_retreat(),
             handed_over: wish.handed_over,
             done: wish.done,
+            added,
         };
         if found == Some(&note) && patch.is_empty() {
             return Ok(None);

@@ -40,6 +40,7 @@ fn route(uid: &str, version: u64, order: Option<u64>, canary: Option<u16>) -> Dy
         retreated: false,
         handed_over: false,
         done: false,
+        added: Vec::new(),
     };
     let annotations = order.map(|order| json!({DECISION: note(order).text()}));
     let backends = canary.map_or_else(
@@ -97,5 +98,34 @@ async fn a_gateway_that_does_not_find_the_canary_is_no_hindrance_to_a_retreat() 
         let route = whole(&with(kind, status, observed));
         let accepted = |is_retreat| router().lens.accepted(&route, is_retreat).is_ok();
         assert_eq!((accepted(false), accepted(true)), (raise, retreat), "{kind} {status} {observed}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_leaves_no_backend_that_it_has_brought_and_no_other_is_touched() {
+    let router = router();
+    let (ours, given) = (json!([{"name": "shop", "port": 80, "weight": 10_000}]), Some(0));
+    for (backends, is_kept) in [(Some(ours), false), (None, true)] {
+        let mut now = route(UID, 5, None, given);
+        if let Some(backends) = backends {
+            now.data["spec"]["rules"][0]["backendRefs"] = backends;
+        }
+        let before = now.clone();
+        let mut write = |order: u64, weight: u16, done: bool| {
+            let wish = Wish { weight: WeightBps::new(weight).unwrap(), matches: false, preview: false, handed_over: false, done };
+            let patch = router.patch(&now, decision(&now).as_ref(), order, wish).unwrap().unwrap();
+            now = serde_json::from_value(crate::api::merged(&whole(&now), &patch)).unwrap();
+            now.clone()
+        };
+        let raised = write(1, 2_000, false);
+        assert_eq!(decision(&raised).unwrap().added.is_empty(), is_kept);
+        let more = write(2, 5_000, false);
+        assert_eq!(decision(&more).unwrap().added, decision(&raised).unwrap().added);
+        assert_eq!(write(3, 0, false).data["spec"]["rules"][0]["backendRefs"].as_array().unwrap().len(), 2, "the run is not over yet");
+        let over = write(4, 0, true);
+        assert_eq!(over.data["spec"], before.data["spec"]);
+        assert!(decision(&over).unwrap().added.is_empty());
+        // Without a share before, as when a release goes that has not begun yet, nothing is brought either.
+        assert_eq!(write(5, 0, true).data["spec"], before.data["spec"]);
     }
 }

@@ -5,15 +5,19 @@
 //! where it is not there. For declared matches a copy of such a rule stands in front of it, with the headers added to its matches and the
 //! canary as its only backend. It needs no marker: what sends requests with the declared headers to the canary alone is that rule.
 //!
+//! Rules into which the canary's backend was put are known by what they match and by their names, so that it can be taken out of these again
+//! and of no others, also after somebody has added rules or changed their filters.
+//!
 //! Everything that is not understood is left as it is, and what would make the share mean something else is refused: a rule that splits its
 //! traffic with a third backend, or matches that the API could not hold. A declared match that a rule's own matches exclude is left out of
 //! that rule: a match that lost one of its conditions would send others to the canary.
 
-use std::fmt::Debug;
+use std::{collections::BTreeSet, fmt::Debug};
 
 use serde_json::{Value, json};
 use serin_core::WeightBps;
 use serin_spec::validated::MatchRule;
+use sha2::{Digest as _, Sha256};
 
 use super::lens::{LensError, Seen, items, set};
 
@@ -113,6 +117,41 @@ pub(super) fn shifted(
         return Err(LensError::TooLarge(format!("{} rules", made.len())));
     }
     Ok(made)
+}
+
+/// The rules that have the canary's backend after a change and had not before.
+pub(super) fn added(before: &[Value], after: &[Value], dialect: &dyn Dialect, declared: &[MatchRule]) -> Vec<String> {
+    let of = |rules: &[Value], has_canary: bool| -> BTreeSet<String> {
+        let ours = rules.iter().filter(|rule| is_ours(rule, dialect) && !is_added(rule, dialect, declared));
+        ours.filter(|rule| has(rule, dialect, Arm::Canary) == has_canary).map(|rule| called(rule, dialect)).collect()
+    };
+    // Of two that match the same, one with a canary and one without, nobody could say later which is which.
+    let (given, bare, now) = (of(before, true), of(before, false), of(after, true));
+    now.into_iter().filter(|rule| bare.contains(rule) && !given.contains(rule)).collect()
+}
+
+/// The rules without the canary's backend in those that were [`added`], where it has no share.
+pub(super) fn without(rules: &[Value], dialect: &dyn Dialect, added: &[String]) -> Vec<Value> {
+    let mut made = rules.to_vec();
+    for rule in made.iter_mut().filter(|rule| is_ours(rule, dialect) && added.contains(&called(rule, dialect))) {
+        let Some(backends) = rule.get_mut(dialect.backends()).and_then(Value::as_array_mut) else { continue };
+        backends.retain(|backend| dialect.arm(backend) != Some(Arm::Canary) || backend.get("weight") != Some(&json!(0)));
+    }
+    made
+}
+
+/// What a rule is known by, whatever becomes of its backends.
+fn called(rule: &Value, dialect: &dyn Dialect) -> String {
+    let text = json!([rule.get("name"), rule.get(dialect.matches())]).to_string();
+    Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_ours(rule: &Value, dialect: &dyn Dialect) -> bool {
+    dialect.is_rule(rule) && has(rule, dialect, Arm::Stable)
+}
+
+fn has(rule: &Value, dialect: &dyn Dialect, arm: Arm) -> bool {
+    items(rule, dialect.backends()).iter().any(|backend| dialect.arm(backend) == Some(arm))
 }
 
 /// The weights of the canary and of both, if the rule is a release's to change.

@@ -36,11 +36,15 @@ impl Lens for TraefikLens {
 
     fn shifted(&self, object: &Value, weight: WeightBps, _matches: bool) -> Result<Value, LensError> {
         let made = rules::shifted(&weighted(object), self, weight, &[], false)?;
-        let mut object = object.clone();
-        if let (Some(spec), Some(made)) = (object.get_mut("spec"), made.into_iter().next()) {
-            set(spec, "weighted", made);
-        }
-        Ok(object)
+        Ok(with(object, made))
+    }
+
+    fn added(&self, before: &Value, after: &Value) -> Vec<String> {
+        rules::added(&weighted(before), &weighted(after), self, &[])
+    }
+
+    fn without(&self, object: &Value, added: &[String]) -> Value {
+        with(object, rules::without(&weighted(object), self, added))
     }
 
     /// Traefik reports nothing about them.
@@ -102,6 +106,14 @@ impl Dialect for TraefikLens {
     }
 }
 
+fn with(object: &Value, made: Vec<Value>) -> Value {
+    let mut object = object.clone();
+    if let (Some(spec), Some(made)) = (object.get_mut("spec"), made.into_iter().next()) {
+        set(spec, "weighted", made);
+    }
+    object
+}
+
 fn weighted(object: &Value) -> Vec<Value> {
     object.pointer("/spec/weighted").cloned().into_iter().collect()
 }
@@ -126,6 +138,18 @@ mod tests {
         ]);
         assert_eq!(after, json!({"spec": {"weighted": {"sticky": {"cookie": {}}, "services": services}}}));
         assert_eq!(lens().seen(&after).unwrap().weight.canary_bps(), 500);
+    }
+
+    #[test]
+    fn what_was_added_goes_and_what_was_there_stays() {
+        let object = |services: Value| json!({"spec": {"weighted": {"services": services}}});
+        let bare = object(json!([{"name": "shop", "port": 80, "weight": 10_000}]));
+        let shifted = lens().shifted(&bare, WeightBps::new(500).unwrap(), false).unwrap();
+        let added = lens().added(&bare, &shifted);
+        assert_eq!(lens().without(&shifted, &added), shifted, "it has a share");
+        let back = lens().shifted(&shifted, WeightBps::ZERO, false).unwrap();
+        assert_eq!((lens().without(&back, &added), lens().added(&shifted, &back)), (bare, vec![]));
+        assert_eq!(lens().without(&back, &[]), back, "it was given");
     }
 
     #[test]

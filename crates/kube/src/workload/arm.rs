@@ -71,7 +71,7 @@ pub(super) fn seen(deployment: &DynamicObject, arm_labels: &BTreeSet<String>, ma
         ready: number("/status/readyReplicas"),
         settled: is_observed && complete,
         complete,
-        version: version_of(deployment.data.pointer("/spec/template").unwrap_or(&Value::Null), arm_labels),
+        version: version_of(template_in(deployment), arm_labels),
         paused,
         selector: selector_of(deployment),
         trouble: trouble.filter(|_| is_observed),
@@ -82,8 +82,14 @@ pub(super) fn is_paused(deployment: &DynamicObject) -> bool {
     deployment.data.pointer("/spec/paused").and_then(Value::as_bool).unwrap_or(false)
 }
 
+/// To be looked at.
+pub(super) fn template_in(object: &DynamicObject) -> &Value {
+    object.data.pointer("/spec/template").unwrap_or(&Value::Null)
+}
+
+/// To be changed.
 pub(super) fn template_of(object: &DynamicObject) -> Value {
-    object.data.pointer("/spec/template").cloned().unwrap_or_default()
+    template_in(object).clone()
 }
 
 pub(super) fn match_labels(deployment: &DynamicObject) -> Map<String, Value> {

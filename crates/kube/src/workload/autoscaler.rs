@@ -4,8 +4,8 @@
 //!
 //! Stable's sees its load leave with its traffic, and would shrink it to its minimum while the canary serves: whatever came back to it then, by a
 //! rollback or at the end, would meet too few pods. So while a release is under way its minimum is held at the number that stable had,
-//! and an annotation on it says what it was. It is put back when the run is over; a minute later where stable has only just got its traffic back,
-//! because what is measured of it lags behind.
+//! and an annotation on it says what it was and who holds it. It is put back when the run is over, a minute after stable got its traffic back,
+//! because what is measured of it lags behind. Who finds it held by a release that is gone takes it over, with what it was before that one.
 
 use kube::{
     Api,
@@ -73,12 +73,14 @@ impl Kind {
     fn of(self, object: DynamicObject, deployment: &str) -> Option<Autoscaler> {
         let target = object.data.pointer("/spec/scaleTargetRef")?;
         let is_deployment = target.get("kind").and_then(Value::as_str).is_none_or(|kind| kind == "Deployment");
-        if !is_deployment || target.get("name").and_then(Value::as_str) != Some(deployment) {
-            return None;
-        }
+        let is_its = is_deployment && target.get("name").and_then(Value::as_str) == Some(deployment);
+        is_its.then(|| self.read(object))
+    }
+
+    fn read(self, object: DynamicObject) -> Autoscaler {
         let [min, max] = self.bounds().map(|(field, default)| number(&object, field).unwrap_or(default));
         let title = format!("{} {}", self.resource().kind, object.metadata.name.as_deref().unwrap_or_default());
-        Some(Autoscaler { kind: self, title, min, max, object })
+        Autoscaler { kind: self, title, min, max, object }
     }
 }
 
@@ -104,18 +106,7 @@ impl Pair {
     /// # Errors
     /// If it cannot be read or written.
     pub async fn hold(&self, at_least: i32) -> Result<(), PairError> {
-        self.change_stables(|found| {
-            let at_least = at_least.min(found.max);
-            if found.min >= at_least {
-                return None;
-            }
-            let field = found.kind.bounds()[0].0;
-            // What it was before it was held first.
-            let held = found.held().unwrap_or_else(|| Held { release: self.names.release.clone(), min: number(&found.object, field) });
-            let text = serde_json::to_string(&held).unwrap_or_default();
-            Some(json!({"metadata": {"annotations": {HELD: text}}, "spec": {field: at_least}}))
-        })
-        .await
+        self.change_stables(|found| found.holding(&self.names.release, at_least)).await
     }
 
     /// Puts the minimum of stable's autoscaler back, if this release holds it.
@@ -123,11 +114,7 @@ impl Pair {
     /// # Errors
     /// If it cannot be read or written.
     pub async fn let_scale(&self) -> Result<(), PairError> {
-        self.change_stables(|found| {
-            let held = found.held().filter(|held| held.release == self.names.release)?;
-            Some(json!({"metadata": {"annotations": {HELD: null}}, "spec": {found.kind.bounds()[0].0: held.min}}))
-        })
-        .await
+        self.change_stables(|found| found.letting_go(&self.names.release)).await
     }
 
     /// Whether this release holds the minimum of stable's autoscaler.
@@ -199,6 +186,36 @@ impl Autoscaler {
         self.object.metadata.name.clone().unwrap_or_default()
     }
 
+    /// Its object.
+    pub(crate) fn object(&self) -> (ApiResource, &DynamicObject) {
+        (self.kind.resource(), &self.object)
+    }
+
+    /// The same one as a change of its object leaves it.
+    pub(crate) fn changed(&self, object: &Value) -> Self {
+        serde_json::from_value(object.clone()).map_or_else(|_| self.clone(), |object| self.kind.read(object))
+    }
+
+    /// What holds the minimum for a release, as a merge patch; `None` if it is held so already, or great enough by itself.
+    pub(crate) fn holding(&self, release: &str, at_least: i32) -> Option<Value> {
+        let (held, field) = (self.held(), self.kind.bounds()[0].0);
+        let at_least = at_least.min(self.max).max(self.min);
+        let is_ours = held.as_ref().is_none_or(|held| held.release == release);
+        if self.min == at_least && is_ours {
+            return None;
+        }
+        // What it was before anybody held it: a release that is gone with its hold does not put it back any more.
+        let min = held.map_or_else(|| number(&self.object, field), |held| held.min);
+        let text = serde_json::to_string(&Held { release: release.to_owned(), min }).unwrap_or_default();
+        Some(json!({"metadata": {"annotations": {HELD: text}}, "spec": {field: at_least}}))
+    }
+
+    /// What puts the minimum back, as a merge patch, if this release holds it.
+    pub(crate) fn letting_go(&self, release: &str) -> Option<Value> {
+        let held = self.held().filter(|held| held.release == release)?;
+        Some(json!({"metadata": {"annotations": {HELD: null}}, "spec": {self.kind.bounds()[0].0: held.min}}))
+    }
+
     fn held(&self) -> Option<Held> {
         serde_json::from_str(self.object.metadata.annotations.as_ref()?.get(HELD)?).ok()
     }
@@ -226,5 +243,33 @@ mod tests {
         assert_eq!(found(Kind::Horizontal, &json!({"scaleTargetRef": {"kind": "Deployment", "name": "other"}})), None);
         assert_eq!(found(Kind::Keda, &json!({"scaleTargetRef": {"name": "shop"}, "minReplicaCount": 3})), Some((3, 100)));
         assert_eq!(found(Kind::Keda, &json!({})), None);
+    }
+
+    fn of_shop(min: i32, held: Option<&str>) -> Autoscaler {
+        let object = json!({
+            "metadata": {"name": "shop", "annotations": held.map(|held| json!({HELD: held}))},
+            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "shop"}, "minReplicas": min, "maxReplicas": 5},
+        });
+        Kind::Horizontal.of(serde_json::from_value(object).unwrap(), "shop").unwrap()
+    }
+
+    fn held(patch: &Value) -> (i64, Held) {
+        let note = patch["metadata"]["annotations"][HELD].as_str().unwrap();
+        (patch["spec"]["minReplicas"].as_i64().unwrap(), serde_json::from_str(note).unwrap())
+    }
+
+    #[test]
+    fn a_minimum_that_nobody_else_puts_back_is_taken_over_with_what_it_was() {
+        let by = |release: &str, min| Held { release: release.to_owned(), min: Some(min) };
+        let first = of_shop(1, None).holding("gone", 4).unwrap();
+        assert_eq!(held(&first), (4, by("gone", 1)));
+        let note = serde_json::to_string(&by("gone", 1)).unwrap();
+        for (at_least, min) in [(3, 4), (4, 4), (5, 5), (9, 5)] {
+            assert_eq!(held(&of_shop(4, Some(&note)).holding("next", at_least).unwrap()), (min, by("next", 1)), "{at_least}");
+        }
+        let ours = of_shop(4, Some(&serde_json::to_string(&by("next", 1)).unwrap()));
+        assert_eq!(ours.holding("next", 4), None);
+        assert_eq!((&ours.letting_go("next").unwrap()["spec"], ours.letting_go("gone")), (&json!({"minReplicas": 1}), None));
+        assert_eq!(of_shop(4, None).holding("next", 4), None, "great enough by itself");
     }
 }

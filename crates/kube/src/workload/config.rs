@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    api::{CONFIG, TRACK},
+    api::{CONFIG, TRACK, list},
     watch::Watched,
 };
 
@@ -79,7 +79,6 @@ impl Resource for ConfigDigest {
 /// Names of the `ConfigMaps` and of the `Secrets` that a template refers to.
 pub(crate) fn references(template: &Value) -> [BTreeSet<String>; 2] {
     let (mut maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
-    let list = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_array).cloned().unwrap_or_default();
     let mut take = |value: &Value, of_map: &str, of_secret: &str| {
         let name = |at: &str| value.pointer(at).and_then(Value::as_str).map(str::to_owned);
         maps.extend(name(of_map));
@@ -87,15 +86,15 @@ pub(crate) fn references(template: &Value) -> [BTreeSet<String>; 2] {
     };
     for at in ["/spec/containers", "/spec/initContainers"] {
         for container in list(template, at) {
-            list(&container, "/envFrom").iter().for_each(|from| take(from, "/configMapRef/name", "/secretRef/name"));
-            for variable in list(&container, "/env") {
-                take(&variable, "/valueFrom/configMapKeyRef/name", "/valueFrom/secretKeyRef/name");
+            list(container, "/envFrom").for_each(|from| take(from, "/configMapRef/name", "/secretRef/name"));
+            for variable in list(container, "/env") {
+                take(variable, "/valueFrom/configMapKeyRef/name", "/valueFrom/secretKeyRef/name");
             }
         }
     }
     for volume in list(template, "/spec/volumes") {
-        take(&volume, "/configMap/name", "/secret/secretName");
-        list(&volume, "/projected/sources").iter().for_each(|source| take(source, "/configMap/name", "/secret/name"));
+        take(volume, "/configMap/name", "/secret/secretName");
+        list(volume, "/projected/sources").for_each(|source| take(source, "/configMap/name", "/secret/name"));
     }
     [maps, secrets]
 }

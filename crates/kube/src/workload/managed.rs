@@ -24,9 +24,8 @@ use super::{
     arm, config,
     pair::template_of_set,
     template::{promoted, version_of},
-    versions::proven_of,
 };
-use crate::api::{ADOPTED, ApiError, CONFIG, FIELD_MANAGER, NEXT, merge_patch, within};
+use crate::api::{ADOPTED, ApiError, FIELD_MANAGER, NEXT, merge_patch, within};
 
 /// What a Deployment that is released in place needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,11 +114,9 @@ impl Pair {
                 Ok(Standing::Adoptable("the release that had it before is gone"))
             }
             Some(proven) => {
-                let edited = self.candidate_of(&arm::template_of(&found))?;
                 let noted = note.and_then(|note| note.config);
-                let serving = proven_of(&proven.template, noted.as_deref(), config::stated(&edited).as_deref());
-                let version = |template: &Value| version_of(template, &self.arm_labels);
-                Ok(Standing::Adopted { proven: version(&serving), candidate: version(&edited) })
+                let (proven, candidate) = self.compared(&proven.template, noted.as_deref(), arm::template_in(&found))?;
+                Ok(Standing::Adopted { proven, candidate })
             }
         }
     }
@@ -167,28 +164,6 @@ impl Pair {
         }
         // An edit that a release before had put aside is old news: what is in the template is what its owners want now.
         Ok(Some(json!({"metadata": {"annotations": {ADOPTED: ours.text(), NEXT: null}}, "spec": {"paused": true}})))
-    }
-
-    /// The versions that the Deployment runs and that its template is: for a check right before a release.
-    ///
-    /// # Errors
-    /// If it cannot be told.
-    pub async fn fresh_versions(&self) -> Result<(String, String), PairError> {
-        if !self.is_managed() {
-            let (stable, canary) = (self.fresh(&self.names.stable).await?, self.fresh(&self.names.canary).await?);
-            let edited = self.candidate_of(&arm::template_of(&canary))?;
-            let noted = stable.metadata.annotations.as_ref().and_then(|all| all.get(CONFIG));
-            let serving = proven_of(&arm::template_of(&stable), noted.map(String::as_str), config::stated(&edited).as_deref());
-            return Ok((version_of(&serving, &self.arm_labels), version_of(&edited, &self.arm_labels)));
-        }
-        let found = self.fresh(&self.names.stable).await?;
-        let note = Note::on(&found);
-        let proven = self.proven(&found, note.as_ref()).await?;
-        let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
-        let edited = self.candidate_of(&arm::template_of(&found))?;
-        let noted = note.and_then(|note| note.config);
-        let serving = proven_of(&proven.template, noted.as_deref(), config::stated(&edited).as_deref());
-        Ok((version_of(&serving, &self.arm_labels), version_of(&edited, &self.arm_labels)))
     }
 
     /// Makes the canary what is to be tried: its Service and its Deployment, of this version, if they are not so already.

@@ -43,6 +43,6 @@ impl Memory {
     #[must_use]
     pub fn config_stamp(&self, namespace: &str, deployment: &str) -> Option<String> {
         let found = self.deployments.get(namespace, deployment)?;
-        config::hash_of(&arm::template_of(&found), &self.config_maps, namespace).ok().flatten()
+        config::hash_of(arm::template_in(&found), &self.config_maps, namespace).ok().flatten()
     }
 }

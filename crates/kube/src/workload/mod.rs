@@ -2,7 +2,7 @@
 //!
 //! `template` says which version a template is, `versions` which ones there are, `arm` how one is, `pods` what is wrong with a pod. `pair` changes Deployments; `managed` is what
 //! it does with one that people go on editing, `reversal` how that is given back, `adoption` what is left on that one and made of it, as data.
-//! `autoscaler` knows who else scales, `config` what pods read from `ConfigMaps`.
+//! `autoscaler` knows who else scales, `config` what pods read from `ConfigMaps`; `once` keeps what is costly to find out.
 
 mod adoption;
 mod arm;
@@ -11,6 +11,7 @@ mod config;
 mod managed;
 mod memory;
 mod names;
+mod once;
 mod pair;
 mod pods;
 mod reversal;

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     Memory, Names,
     arm::{self, ArmSeen, deployments, replica_sets},
+    once::Once,
     template::{promoted, version_of},
 };
 use crate::{
@@ -46,6 +47,10 @@ pub struct Pair {
     /// Names of the labels that tell the arms' pods apart.
     pub(super) arm_labels: BTreeSet<String>,
     pub(super) fence: Arc<dyn Fence>,
+    /// How those in memory are.
+    looks: Once<(), ArmSeen>,
+    /// The versions that would be tried; by what their templates read.
+    pub(super) candidates: Once<Option<String>, String>,
 }
 
 /// Why the Deployments of a release cannot be used.
@@ -94,6 +99,8 @@ impl Pair {
             names,
             arm_labels,
             fence,
+            looks: Once::default(),
+            candidates: Once::default(),
         }
     }
 
@@ -178,7 +185,8 @@ impl Pair {
     }
 
     fn remembered(&self, name: &str) -> Option<ArmSeen> {
-        self.memory.deployments.get(&self.names.namespace, name).map(|deployment| self.seen(&deployment))
+        let found = self.memory.deployments.get(&self.names.namespace, name)?;
+        Some(self.looks.of(name, &found, (), |()| self.seen(&found)))
     }
 
     pub(super) fn seen(&self, deployment: &DynamicObject) -> ArmSeen {

@@ -70,12 +70,21 @@ impl Pair {
     }
 
     /// Lets the cluster remove the canary's objects that this release made, as soon as the release is gone. Until then they have no owner: whoever
-    /// deletes a release in the foreground would otherwise take the canary's pods away before their traffic.
+    /// deletes a release in the foreground would otherwise take the canary's pods away before their traffic. What is made of a Deployment that
+    /// another release has is that one's.
     ///
     /// # Errors
     /// If they cannot be written.
     pub async fn leave_to_collector(&self) -> Result<(), PairError> {
         let names = &self.names;
+        let noted = match self.fresh(&names.stable).await {
+            Ok(found) => Note::on(&found),
+            Err(PairError::Missing(_)) => None,
+            Err(error) => return Err(error),
+        };
+        if noted.is_some_and(|note| note.release != names.release) {
+            return Ok(());
+        }
         let name = names.release_name.split('/').nth(1).unwrap_or_default();
         let patch = adoption::owned_by(&names.release, name);
         let is_ours = |metadata: &kube::core::ObjectMeta| Made::on(metadata).is_some_and(|made| made.of == names.stable);

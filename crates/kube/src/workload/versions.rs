@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{Pair, PairError, arm, config, template::version_of};
+use super::{Note, Pair, PairError, arm, config, template::version_of};
 use crate::api::{CONFIG, merge_patch};
 
 impl Pair {
@@ -21,7 +22,10 @@ impl Pair {
     #[must_use]
     pub fn candidate(&self) -> Option<String> {
         let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited())?;
-        self.candidate_of(&arm::template_of(&found)).ok().map(|template| version_of(&template, &self.arm_labels))
+        let template = arm::template_in(&found);
+        let hash = self.config_of(template).ok()?;
+        let version = |hash: &Option<String>| version_of(&config::with(template, hash.as_deref()), &self.arm_labels);
+        Some(self.candidates.of(self.name_of_edited(), &found, hash, version))
     }
 
     /// The versions that serves and that would be tried, of two Deployments that are given; the replicas that the canary has.
@@ -35,20 +39,40 @@ impl Pair {
             self.memory.deployments.get(&self.names.namespace, name).ok_or(PairError::Missing(place))
         };
         let (stable, canary) = (found(&self.names.stable)?, found(&self.names.canary)?);
-        let edited = self.candidate_of(&arm::template_of(&canary))?;
-        let noted = stable.metadata.annotations.as_ref().and_then(|all| all.get(CONFIG));
-        let serving = proven_of(&arm::template_of(&stable), noted.map(String::as_str), config::stated(&edited).as_deref());
-        let version = |template: &Value| version_of(template, &self.arm_labels);
-        Ok((version(&serving), version(&edited), self.seen(&canary).wanted))
+        let (proven, candidate) = self.compared(arm::template_in(&stable), noted(&stable), arm::template_in(&canary))?;
+        Ok((proven, candidate, self.seen(&canary).wanted))
+    }
+
+    /// The versions that serves and that would be tried, not from memory: for a check right before a release.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    pub async fn fresh_versions(&self) -> Result<(String, String), PairError> {
+        let stable = self.fresh(&self.names.stable).await?;
+        if !self.is_managed() {
+            let canary = self.fresh(&self.names.canary).await?;
+            return self.compared(arm::template_in(&stable), noted(&stable), arm::template_in(&canary));
+        }
+        let note = Note::on(&stable);
+        let proven = self.proven(&stable, note.as_ref()).await?;
+        let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
+        self.compared(&proven.template, note.and_then(|note| note.config).as_deref(), arm::template_in(&stable))
+    }
+
+    /// The versions of the template that serves and of an edited one. `noted`: what the former reads, where it does not say so itself.
+    pub(super) fn compared(&self, serving: &Value, noted: Option<&str>, edited: &Value) -> Result<(String, String), PairError> {
+        let edited = self.candidate_of(edited)?;
+        let serving = proven_of(serving, noted, config::stated(&edited).as_deref());
+        Ok((version_of(&serving, &self.arm_labels), version_of(&edited, &self.arm_labels)))
     }
 
     /// What stable of a pair reads, where nothing says so: before its first release.
     #[must_use]
     pub fn unnoted_config(&self) -> Option<String> {
         let found = self.memory.deployments.get(&self.names.namespace, &self.names.stable)?;
-        let template = arm::template_of(&found);
-        let is_noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CONFIG));
-        if is_noted || config::stated(&template).is_some() { None } else { self.config_of(&template).ok().flatten() }
+        let template = arm::template_in(&found);
+        let is_known = noted(&found).is_some() || config::stated(template).is_some();
+        if is_known { None } else { self.config_of(template).ok().flatten() }
     }
 
     /// Notes what stable of a pair reads, so that a new content is known as new.
@@ -56,18 +80,14 @@ impl Pair {
     /// # Errors
     /// If it cannot be written.
     pub async fn note_config(&self, hash: &str) -> Result<(), PairError> {
-        self.change(&self.names.stable, |found| {
-            let is_noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CONFIG));
-            (!is_noted).then(|| json!({"metadata": {"annotations": {CONFIG: hash}}}))
-        })
-        .await
+        self.change(&self.names.stable, |found| noted(found).is_none().then(|| json!({"metadata": {"annotations": {CONFIG: hash}}}))).await
     }
 
     /// Names of the `ConfigMaps` and of the `Secrets` that the edited template refers to.
     #[must_use]
     pub fn references(&self) -> [BTreeSet<String>; 2] {
         let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited());
-        found.map(|found| config::references(&arm::template_of(&found))).unwrap_or_default()
+        found.map(|found| config::references(arm::template_in(&found))).unwrap_or_default()
     }
 
     /// What [`mark_canary`](Self::mark_canary) would change, as a merge patch, by what is remembered.
@@ -77,8 +97,8 @@ impl Pair {
     pub(crate) fn would_mark(&self) -> Result<Value, PairError> {
         let found = self.memory.deployments.get(&self.names.namespace, &self.names.canary);
         let found = found.ok_or_else(|| PairError::Missing(format!("{}/{}", self.names.namespace, self.names.canary)))?;
-        let template = arm::template_of(&found);
-        Ok(json!({"spec": {"template": merge_patch(&template, &self.candidate_of(&template)?)}}))
+        let template = arm::template_in(&found);
+        Ok(json!({"spec": {"template": merge_patch(template, &self.candidate_of(template)?)}}))
     }
 
     /// Gives the canary of a pair the hash of what it reads, if it has another one.
@@ -87,10 +107,9 @@ impl Pair {
     /// If it cannot be read or written.
     pub async fn mark_canary(&self) -> Result<(), PairError> {
         let edited = self.fresh(&self.names.canary).await?;
-        let hash = config::stated(&self.candidate_of(&arm::template_of(&edited))?);
+        let hash = config::stated(&self.candidate_of(arm::template_in(&edited))?);
         self.change(&self.names.canary, |found| {
-            let template = arm::template_of(found);
-            let is_so = config::stated(&template) == hash;
+            let is_so = config::stated(arm::template_in(found)) == hash;
             (!is_so).then(|| json!({"spec": {"template": {"metadata": {"annotations": {CONFIG: hash}}}}}))
         })
         .await
@@ -111,9 +130,14 @@ impl Pair {
     }
 }
 
+/// What stable of a pair reads, as was noted on it.
+fn noted(stable: &DynamicObject) -> Option<&str> {
+    stable.metadata.annotations.as_ref()?.get(CONFIG).map(String::as_str)
+}
+
 /// The template that serves, to be compared with an edited one. `noted`: what it reads, where it does not say so itself; `current`: what the
 /// edited one reads.
-pub(super) fn proven_of(template: &Value, noted: Option<&str>, current: Option<&str>) -> Value {
+fn proven_of(template: &Value, noted: Option<&str>, current: Option<&str>) -> Value {
     // Nothing is tracked any more, or was noted: then that makes no difference.
     let stated = config::stated(template);
     let hash = current.map(|current| stated.as_deref().or(noted).unwrap_or(current));

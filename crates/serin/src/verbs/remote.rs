@@ -134,6 +134,7 @@ pub(super) async fn wait(backend: &impl Backend, name: &str, newer_than: Option<
     let mut events = backend.happenings(Some(name)).await?;
     let mut look = tokio::time::interval(LOOK);
     let (mut answered, mut beginning) = (Instant::now(), Instant::now());
+    let mut told = None;
     loop {
         tokio::select! {
             happened = events.next() => show(&happened, output)?,
@@ -145,8 +146,13 @@ pub(super) async fn wait(backend: &impl Backend, name: &str, newer_than: Option<
                     Err(_) => continue,
                 };
                 answered = Instant::now();
-                if status.state != ServiceState::Starting {
+                // Whoever says what it waits for has looked at it.
+                if status.state != ServiceState::Starting || status.fault.is_some() {
                     beginning = answered;
+                }
+                if status.state == ServiceState::Starting && status.fault != told {
+                    status.fault.iter().for_each(|why| output::note(why));
+                    told.clone_from(&status.fault);
                 }
                 if let Some((patience, error)) = backend.overdue().filter(|(patience, _)| beginning.elapsed() >= *patience) {
                     tracing::debug!(?patience, "nothing begins");

@@ -43,7 +43,7 @@ fn why(status: &ServiceStatus) -> String {
     let queued = status.queued.as_ref().map_or_else(String::new, |queued| format!("; then {queued} begins"));
     match (status.state, &status.release) {
         (_, Some(release)) => format!("{}{queued}", release.wait.why),
-        (ServiceState::Starting, None) => "its version is being started or found again".to_owned(),
+        (ServiceState::Starting, None) => status.fault.clone().unwrap_or_else(|| "its version is being started or found again".to_owned()),
         (ServiceState::Serving, None) => match &status.last {
             None => format!("{} serves; nothing was released yet", status.serving),
             Some(last) => format!("{} serves; the last release {}", status.serving, ended(&last.end)),

@@ -14,6 +14,7 @@ use super::diff::{Field, fields};
 use crate::api::{ApiError, FIELD_MANAGER, merge_patch, merged, within};
 
 /// An object that changes are drawn on.
+#[derive(Clone)]
 pub(super) struct Object {
     api: Api<DynamicObject>,
     /// Kind, namespace and name.
@@ -58,7 +59,7 @@ pub(super) struct Drawn {
 }
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Draft(Vec<Object>);
 
 impl Draft {
@@ -71,12 +72,19 @@ impl Draft {
         name: &str,
     ) -> Result<Option<usize>, ApiError> {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+        let found = within(&format!("get {} {namespace}/{name}", resource.kind), api.get_opt(name)).await?;
+        Ok(found.map(|found| self.take(client, resource, namespace, found)))
+    }
+
+    /// An object that was read already.
+    pub(super) fn take(&mut self, client: &Client, resource: &ApiResource, namespace: &str, mut found: DynamicObject) -> usize {
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+        let name = found.metadata.name.clone().unwrap_or_default();
         let called = format!("{} {namespace}/{name}", resource.kind);
-        let Some(mut found) = within(&format!("get {called}"), api.get_opt(name)).await? else { return Ok(None) };
         found.metadata.managed_fields = None;
         let live = serde_json::to_value(&found).unwrap_or_default();
-        self.0.push(Object { api, called, name: name.to_owned(), current: live.clone(), live, is_new: false });
-        Ok(Some(self.0.len() - 1))
+        self.0.push(Object { api, called, name, current: live.clone(), live, is_new: false });
+        self.0.len() - 1
     }
 
     /// An object that is not there, and that a change makes.

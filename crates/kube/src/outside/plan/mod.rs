@@ -1,16 +1,16 @@
 //! What a release would change, object by object and field by field, tried by the server and changed nowhere.
 //!
 //! `diff` compares objects, `draft` draws changes on each other and has them tried. Here is which changes there are: those that the controller
-//! writes, made by the same functions. Checks are those that a person can make from outside; the controller makes its own before it begins.
+//! writes, made by the same functions; `replicas` has those of numbers. `checks` are those that a person can make from outside; the controller
+//! makes its own before it begins.
 
+mod checks;
 mod diff;
 mod draft;
+mod replicas;
 
 use k8s_openapi::api::core::v1::Service;
-use kube::{
-    Api,
-    api::{ApiResource, Patch, PatchParams},
-};
+use kube::api::ApiResource;
 use serde::Serialize;
 use serde_json::{Value, json};
 use serin_core::{
@@ -19,16 +19,18 @@ use serin_core::{
 };
 use serin_spec::validated::ClusterRelease;
 
+use checks::{accepted, services, versions};
 pub use diff::{Field, fields};
 use draft::Draft;
 pub use draft::{Change, Tried};
+use replicas::Replicas;
 
 use super::{MANAGER, Session, look};
 use crate::{
-    api::{ApiError, DECISION, Release, merge_patch, merged, within},
+    api::{ApiError, DECISION, Release, merge_patch, merged},
     release::{Place, check},
     route::{Decision, Lens, LensError, lens_of},
-    workload::{ArmSeen, Pair, PairError, deployments, promoted},
+    workload::{Pair, PairError, deployments, promoted},
 };
 
 /// What a release would change.
@@ -118,7 +120,9 @@ pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<
     let mut planned =
         ClusterPlan { namespace: session.namespace.clone(), checks, steps: Vec::new(), rollback: Vec::new(), stable_replicas };
     if let Some(objects) = objects {
-        let drawing = Drawing { release, object: &object, pair: &pair, objects, lens: lens.as_ref() };
+        let replicas = Replicas::read(session, (&pair, &place, object.uid()), objects.canary, &mut draft, &mut planned.checks).await?;
+        let route = draft.current(objects.route).clone();
+        let drawing = Drawing { release, object: &object, pair: &pair, objects, lens: lens.as_ref(), replicas, route };
         let ours = match changes(&pair).await {
             Ok(ours) => ours,
             Err(error) => {
@@ -157,6 +161,9 @@ struct Drawing<'a> {
     pair: &'a Pair,
     objects: Objects,
     lens: &'a dyn Lens,
+    replicas: Replicas,
+    /// The router's object as it is.
+    route: Value,
 }
 
 impl Drawing<'_> {
@@ -164,35 +171,30 @@ impl Drawing<'_> {
         let plan = &self.release.plan;
         self.router(draft, &mut planned.checks)?;
         let is_managed = self.pair.is_managed();
-        let rest = draft.current(self.objects.canary).pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(i64::from(!is_managed));
-        let rest = if is_managed { 0 } else { rest };
-        let stable = self.pair.stable().map_or(1, |stable| i64::from(stable.wanted));
-        let replicas = self.release.workload.canary_replicas.map_or(stable, i64::from).max(1);
         let mut order = 0;
         let taken = ours.stable.as_ref().and_then(|patch| draft.draw(self.objects.stable, patch));
         let served = self.objects.service.zip(ours.service.as_ref()).and_then(|(service, made)| draft.draw(service, made));
-        let up = draft.draw(self.objects.canary, &merged(&ours.canary, &json!({"spec": {"replicas": replicas}})));
-        push(planned, draft, Kind::Deploy, vec![taken, served, up]).await;
+        let held = self.replicas.held(draft);
+        let up = draft.draw(self.objects.canary, &merged(&ours.canary, &self.replicas.begun(draft)));
+        push(planned, draft, Kind::Deploy, vec![taken, served, held, up]).await;
         for (place, step) in plan.steps.iter().enumerate() {
             order += 1;
             let matches = !step.weight().is_zero() || step.weights.values().all(|weight| weight.is_zero());
             let shift = self.shift(draft, step.weight(), matches, Decision { order, ..self.note() })?;
-            let drawn = draft.put(self.objects.route, shift);
-            push(planned, draft, Kind::Stage(place), vec![drawn]).await;
+            let drawn = vec![self.replicas.grown(draft, step.weight()), draft.put(self.objects.route, shift)];
+            push(planned, draft, Kind::Stage(place), drawn).await;
         }
         // From the last stage: a branch of its own, drawn and then undone.
-        let (route, canary) = (draft.current(self.objects.route).clone(), draft.current(self.objects.canary).clone());
+        let before = draft.clone();
         let back = self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 1, retreated: true, done: true, ..self.note() })?;
-        let down = json!({"spec": {"replicas": rest}});
-        for drawn in [draft.put(self.objects.route, back), draft.draw(self.objects.canary, &down)].into_iter().flatten() {
+        for drawn in [draft.put(self.objects.route, back), self.replicas.stopped(draft), self.replicas.let_go(draft)].into_iter().flatten()
+        {
             planned.rollback.push(draft.tried(drawn).await);
         }
-        for (index, before) in [(self.objects.route, route), (self.objects.canary, canary)] {
-            draft.put(index, before);
-        }
+        *draft = before;
         let all = self.shift(draft, WeightBps::FULL, false, Decision { order: order + 1, ..self.note() })?;
-        let drawn = draft.put(self.objects.route, all);
-        push(planned, draft, Kind::Promote, vec![drawn]).await;
+        let drawn = vec![self.replicas.grown(draft, WeightBps::FULL), draft.put(self.objects.route, all)];
+        push(planned, draft, Kind::Promote, drawn).await;
         let judged = template(draft.current(self.objects.canary));
         let old = template(draft.current(self.objects.stable));
         let made = promoted(&judged, &old, self.pair.arm_labels());
@@ -205,7 +207,8 @@ impl Drawing<'_> {
             self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 2, handed_over: true, done: true, ..self.note() })?;
         let resumed = draft.draw(self.objects.stable, &becomes);
         let paused = if is_managed { draft.draw(self.objects.stable, &json!({"spec": {"paused": true}})) } else { None };
-        let drawn = vec![resumed, paused, draft.put(self.objects.route, over), draft.draw(self.objects.canary, &down)];
+        let over = draft.put(self.objects.route, over);
+        let drawn = vec![resumed, paused, over, self.replicas.stopped(draft), self.replicas.let_go(draft)];
         push(planned, draft, Kind::Retire, drawn).await;
         Ok(())
     }
@@ -235,8 +238,12 @@ impl Drawing<'_> {
 
     /// The router's object with this share and the note that says whose it is.
     fn shift(&self, draft: &Draft, weight: WeightBps, matches: bool, note: Decision) -> Result<Value, LensError> {
-        let after = self.lens.shifted(draft.current(self.objects.route), weight, matches)?;
-        let note = Decision { weight: weight.canary_bps(), matches, ..note };
+        let mut after = self.lens.shifted(draft.current(self.objects.route), weight, matches)?;
+        let mut added = self.lens.added(&self.route, &after);
+        if note.done {
+            after = self.lens.without(&after, &std::mem::take(&mut added));
+        }
+        let note = Decision { weight: weight.canary_bps(), matches, added, ..note };
         Ok(merged(&after, &json!({"metadata": {"annotations": {DECISION: note.text()}}})))
     }
 
@@ -253,6 +260,7 @@ impl Drawing<'_> {
             retreated: false,
             handed_over: false,
             done: false,
+            added: Vec::new(),
         }
     }
 }
@@ -312,75 +320,6 @@ async fn changes(pair: &Pair) -> Result<Changes, PairError> {
     }
     let (canary, service) = pair.would_make()?;
     Ok(Changes { stable: pair.would_adopt().await?, canary, service })
-}
-
-async fn versions(pair: &Pair, checks: &mut Vec<Check>) {
-    match (pair.check(), look::versions(pair).await) {
-        (Err(error), _) | (_, Err(error @ (PairError::Unfit(_) | PairError::Api(_)))) => {
-            checks.push(check("versions", CheckStatus::Fail, error.to_string(), None));
-            return;
-        }
-        // What is missing was said.
-        (_, Err(PairError::Missing(_))) => return,
-        (_, Err(why)) => checks.push(check("versions", CheckStatus::Warn, format!("they cannot be told yet: {why}"), None)),
-        (_, Ok((stable, canary))) => {
-            let is_same = stable == canary;
-            let (status, detail) = if is_same {
-                (CheckStatus::Warn, "what serves is what would be tried: nothing would be released".to_owned())
-            } else {
-                (CheckStatus::Pass, format!("{canary} replaces {stable}"))
-            };
-            let hint = format!("change {} to the version that you want to release", pair.edited());
-            checks.push(check("versions", status, detail, is_same.then_some(hint.as_str())));
-        }
-    }
-    if let Some(stable) = pair.stable() {
-        checks.push(healthy(&stable));
-    }
-}
-
-fn healthy(stable: &ArmSeen) -> Check {
-    let detail = format!("{} of {} replicas of stable are ready", stable.ready, stable.wanted);
-    let is_healthy = stable.settled && stable.wanted > 0;
-    let hint = (!is_healthy).then_some("repair stable before you release: there would be nothing to go back to");
-    check("stable", if is_healthy { CheckStatus::Pass } else { CheckStatus::Fail }, detail, hint)
-}
-
-async fn services(session: &Session, place: &Place, checks: &mut Vec<Check>) -> Result<(), ApiError> {
-    // What Serin makes itself need not be there before.
-    let given = if place.workload.is_managed { 1 } else { 2 };
-    for (elsewhere, name) in place.traffic.services().into_iter().flatten().take(given) {
-        let namespace = elsewhere.as_deref().unwrap_or(&session.namespace);
-        let api: Api<Service> = Api::namespaced(session.client.clone(), namespace);
-        let found = within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?;
-        let selects = found.map(|found| found.spec.and_then(|spec| spec.selector).is_some_and(|selector| !selector.is_empty()));
-        let (status, detail) = match selects {
-            Some(true) => (CheckStatus::Pass, format!("{name} is there and selects pods")),
-            Some(false) => (CheckStatus::Fail, format!("the Service {name} selects no pods")),
-            None => (CheckStatus::Fail, format!("there is no Service {namespace}/{name}")),
-        };
-        checks.push(check("service", status, detail, (status == CheckStatus::Fail).then_some("each version needs a Service of its own")));
-    }
-    Ok(())
-}
-
-/// Whether the server would take the document, by its schema and rules. Nothing is created.
-async fn accepted(session: &Session, name: &str, document: &Value) -> Result<Check, ApiError> {
-    let namespace = &session.namespace;
-    let what = format!("try to apply Release {namespace}/{name}");
-    let params = PatchParams { dry_run: true, force: true, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    match within(&what, session.releases().patch(name, &params, &Patch::Apply(document))).await {
-        Ok(_) => Ok(check("document", CheckStatus::Pass, "the API server would accept it".to_owned(), None)),
-        Err(ApiError::Invalid(_, why)) => Ok(check("document", CheckStatus::Fail, why, None)),
-        Err(ApiError::Forbidden(_, why)) => {
-            Ok(check("document", CheckStatus::Warn, format!("the API server could not be asked: {why}"), None))
-        }
-        Err(ApiError::NotFound(_)) => {
-            let hint = "install it: `kubectl apply -f charts/serin/crds/releases.yaml`";
-            Ok(check("document", CheckStatus::Fail, "the cluster does not know the resource, or the namespace".to_owned(), Some(hint)))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 fn empty(session: &Session, name: &str) -> Release {

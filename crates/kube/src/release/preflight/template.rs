@@ -6,6 +6,7 @@ use serde_json::Value;
 use serin_core::release::{Check, CheckStatus};
 
 use super::check;
+use crate::api::list;
 
 /// What is needed for the checks.
 pub(super) struct Facts<'a> {
@@ -106,10 +107,6 @@ fn made(name: &str, wrong: &[String], bad: CheckStatus, good: &str, hint: &str) 
         return check(name, CheckStatus::Pass, good.to_owned(), None);
     }
     check(name, bad, wrong.join("; "), Some(hint))
-}
-
-fn list<'a>(value: &'a Value, at: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    value.pointer(at).and_then(Value::as_array).into_iter().flatten()
 }
 
 #[cfg(test)]
