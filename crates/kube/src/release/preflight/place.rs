@@ -112,7 +112,7 @@ fn room(quotas: &[ResourceQuota], missing: i64) -> Check {
             let detail = format!("the ResourceQuota {name} leaves room for {left} more pods, the canary needs {missing} more");
             check(QUOTA, CheckStatus::Fail, detail, Some("raise the quota, or give the canary fewer `replicas`"))
         }
-        None => check(QUOTA, CheckStatus::Pass, format!("there is room for the {missing} pods that the canary needs more"), None),
+        None => check(QUOTA, CheckStatus::Pass, format!("there is room for {missing} more pods of the canary"), None),
     }
 }
 
