@@ -54,9 +54,9 @@ async fn rolling_back(is_touched: bool) -> (FakeApi, Arc<World>) {
         "metadata": {"name": "shop", "namespace": "shop", "annotations": {HELD: held}},
         "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "shop"}, "minReplicas": 1, "maxReplicas": 5},
     });
-    api.put(&format!("{AUTOSCALERS}/shop"), autoscaler.clone());
+    api.put(&format!("{AUTOSCALERS}/shop"), autoscaler);
     api.put(AUTOSCALERS, json!({"items": [api.get(&format!("{AUTOSCALERS}/shop")).unwrap()]}));
-    let world = world(&api, GATEWAY, memory(vec![deployment("shop"), deployment("trial")], &["shop", "trial"]));
+    let world = world(&api, GATEWAY, &memory(vec![deployment("shop"), deployment("trial")], &["shop", "trial"]));
     (api, Arc::new(world))
 }
 

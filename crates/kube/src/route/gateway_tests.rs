@@ -164,7 +164,7 @@ fn what_was_added_goes_again_and_what_was_there_stays() {
     assert_eq!(lens.without(&back, &added), before);
     assert_eq!(lens.without(&back, &[]), back);
     // Somebody has put another rule in front and changed a filter meanwhile.
-    let mut edited = back.clone();
+    let mut edited = back;
     edited["spec"]["rules"].as_array_mut().unwrap().insert(0, json!({"backendRefs": [{"name": "files", "port": 80}]}));
     edited["spec"]["rules"][2]["filters"] = json!([]);
     let made = lens.without(&edited, &added);
