@@ -26,7 +26,7 @@ use faults::{
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use serin_testkit::processes;
+use serin_testkit::{Over, processes};
 
 /// What may be on any machine; the aim is 2,000.
 const MOST_MS: i64 = 10_000;
@@ -39,7 +39,7 @@ fn is_rolled_back(shop: &Shop, what: &str, args: &Value, reason: &str) {
         container["image"] = json!("registry.example/sample-app:v2");
         container["args"] = args.clone();
     });
-    judged(shop, &shop.cluster.prometheus().url(), "{weight: 30, hold: 60s, minRequests: 50}", "", "");
+    shop.apply(&judged(shop, "{weight: 30, hold: 60s, minRequests: 50}", ""));
     let status = shop.until_phase("RolledBack");
     // At once, or after stable was watched without it: few requests may leave it open which of both is to blame.
     assert!(told(&status).contains(&format!("{reason}: canary")) || status["reason"].to_string().contains(reason), "{status:#}");
@@ -83,12 +83,9 @@ fn after_second_restart(shop: &Shop, meanwhile: impl FnOnce() + Send) -> (Value,
     let (is_over, seen) = (AtomicBool::new(false), Mutex::new(None));
     let status = std::thread::scope(|scope| {
         scope.spawn(|| second_restart(shop, &is_over, &seen));
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            meanwhile();
-            shop.until_phase("RolledBack")
-        }));
-        is_over.store(true, Ordering::Relaxed);
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let _over = Over(&is_over);
+        meanwhile();
+        shop.until_phase("RolledBack")
     });
     let seen = seen.into_inner().unwrap().unwrap_or_else(|| panic!("no second restart\n{status:#}"));
     (status, took(shop, &seen))

@@ -21,42 +21,14 @@ metadata: {name: green, namespace: shop}
 spec: {hosts: [127.0.0.1], http: [{route: [{destination: {host: shop-canary}}]}]}
 ";
 
-fn release(shop: &Shop, traffic: &str, retain: &str) {
-    let prometheus = shop.cluster.prometheus().url();
+fn release(shop: &Shop, traffic: &Value, retain: &str) {
     let preview = shop.cluster.door(Door::Mesh);
-    shop.cluster.apply(&format!(
-        "
-apiVersion: serin.dev/v1alpha1
-kind: Release
-metadata: {{name: shop, namespace: shop}}
-spec:
-  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
-  traffic: {traffic}
-  strategy:
-    blueGreen:
-      preview: {{hold: 2s, address: '{preview}', checks: [{{http: {{path: /, every: 200ms, successes: 3, failures: 5}}}}]}}
-      bake: 3s
-      retain: {retain}
-  analysis:
-    interval: 1s
-    sources: {{prom: {{prometheus: {{url: '{prometheus}', timeout: 3s}}}}}}
-    arms: {{stable: shop, canary: shop-canary}}
-    metrics:
-    - name: failures
-      prometheus:
-        source: prom
-        numerator: 'http_requests_total{{app=\"{{{{arm}}}}\",code=\"500\"}}'
-        denominator: 'http_requests_total{{app=\"{{{{arm}}}}\"}}'
-    criteria: [{{metric: failures, max: 20%}}]
-"
-    ));
-}
-
-/// Metrics must answer for stable before a release begins.
-fn until_scraped(shop: &Shop) {
-    shop.until("scraped counters of stable", |shop| {
-        (!shop.cluster.prometheus().query("http_requests_total{app=\"shop\"}").is_empty()).then_some(())
-    });
+    let checks = "[{http: {path: /, every: 200ms, successes: 3, failures: 5}}]";
+    let preview = format!("{{hold: 2s, address: '{preview}', checks: {checks}}}");
+    let mut document = shop.judged(&format!("blueGreen: {{preview: {preview}, bake: 3s, retain: {retain}}}"));
+    document["spec"]["traffic"] = traffic.clone();
+    document["spec"]["analysis"]["criteria"] = json!([{"metric": "failures", "max": "20%"}]);
+    shop.apply(&document);
 }
 
 fn selected(shop: &Shop) -> Value {
@@ -71,10 +43,10 @@ fn green_is_looked_at_and_then_gets_everything_at_once() {
     shop.controller();
     let traffic = shop.traffic_at(Door::Mesh, HOST);
 
-    until_scraped(&shop);
+    shop.until_scraped();
     // Green that fails its checks is never seen by anybody.
     shop.change_canary(|container| container["args"] = json!(["--error-rate=100%"]));
-    release(&shop, "{service: {service: web, stable: {app: shop}, canary: {app: shop-canary}}}", "0s");
+    release(&shop, &json!({"service": {"service": "web", "stable": {"app": "shop"}, "canary": {"app": "shop-canary"}}}), "0s");
     let status = shop.until_phase("RolledBack");
     assert!(status["reason"].as_str().unwrap().contains("answered 500"), "{status:#}");
     assert_eq!(traffic.counts().keys().map(String::as_str).collect::<Vec<_>>(), ["v1"], "{:?}", traffic.counts());
@@ -103,9 +75,9 @@ fn green_that_crashes_after_the_switch_loses_its_traffic_in_seconds() {
     shop.cluster.apply(OBJECTS);
     shop.controller();
     let traffic = shop.traffic();
-    until_scraped(&shop);
+    shop.until_scraped();
     shop.new_version("v2");
-    release(&shop, "{gatewayApi: {route: shop, stableService: shop, canaryService: shop-canary}}", "10m");
+    release(&shop, &json!({"gatewayApi": {"route": "shop", "stableService": "shop", "canaryService": "shop-canary"}}), "10m");
     shop.until_phase("Retained");
     assert_eq!(shop.canary_weight(), (10_000, 1));
     // Every pod of green, whenever it is started again.

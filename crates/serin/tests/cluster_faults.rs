@@ -11,9 +11,9 @@ mod faults;
 
 use cluster::Shop;
 use faults::{
-    DEPLOYMENTS, RELEASES, ROUTES, assert_answered, command, heads, image, record::Record, told, until_holding, until_scaled_back,
-    until_taken_back,
+    DEPLOYMENTS, RELEASES, ROUTES, assert_answered, heads, image, record::Record, told, until_holding, until_scaled_back, until_taken_back,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use serin_testkit::http;
 
@@ -115,7 +115,7 @@ fn deployments_that_go_are_missed() {
     assert_eq!(shop.canary_weight().0, 2_000);
     again(&shop, stable);
     shop.cluster.wait_available("shop", "shop");
-    command(&shop, "1", &json!("abort"));
+    shop.command("1", &json!("abort"));
     shop.until_phase("RolledBack");
     assert_eq!((shop.canary_weight(), image(&shop, "shop").as_str()), ((0, 1), "v1"));
     Record::of(&shop).assert_rules();
@@ -164,16 +164,19 @@ fn a_namespace_that_is_deleted_goes_with_its_release() {
 #[test]
 fn a_release_whose_finalizer_is_taken_away_leaves_no_traffic_behind() {
     let Some(shop) = Shop::open("a_release_whose_finalizer_is_taken_away_leaves_no_traffic_behind") else { return };
-    shop.controller();
+    // A lease that outlasts its standing still on any machine.
+    let controller = shop.controller_at(&shop.cluster.service_account("serin", "controller"), "60s");
     let traffic = shop.traffic();
     shop.new_version("v2");
     shop.release("{weight: 20, hold: 1h}", "");
     until_holding(&shop, 2_000);
-    // In one patch with the deletion before anybody can act: as `kubectl delete --force` with an editor in between.
-    shop.cluster.freeze_controllers(true);
+    // Before it can act: as `kubectl delete --force` with an editor in between.
+    shop.signal(controller, Signal::STOP);
     shop.cluster.patch(RELEASES, "shop", "shop", &json!({"metadata": {"finalizers": null}}));
     shop.cluster.delete(RELEASES.0, RELEASES.1, "shop", "shop");
-    shop.cluster.freeze_controllers(false);
+    shop.until("the release to be gone", |shop| shop.status().is_null().then_some(()));
+    assert_eq!(shop.canary_weight().0, 2_000, "nobody acted before the release was gone");
+    shop.signal(controller, Signal::CONT);
     until_taken_back(&shop);
     until_scaled_back(&shop);
     let note = shop.route()["metadata"]["annotations"]["serin.dev/decision"].as_str().unwrap().to_owned();

@@ -16,12 +16,13 @@ use std::{
 
 use cluster::Shop;
 use faults::{
-    DEPLOYMENTS, RELEASES, ROUTES, another_account, assert_answered, command, heads, image,
+    DEPLOYMENTS, RELEASES, ROUTES, assert_answered, heads, image,
     record::{Record, ms_between},
     told, until_holding, until_scaled_back, until_taken_back,
     wire::Wire,
 };
 use serde_json::{Value, json};
+use serin_testkit::Over;
 
 const FROZEN: Duration = Duration::from_secs(5);
 
@@ -45,7 +46,7 @@ fn an_api_server_that_stands_still_delays_a_release_and_loses_nothing() {
     freeze(&shop);
     // The stage's time has passed meanwhile, and it goes on by itself.
     until_holding(&shop, 5_000);
-    command(&shop, "1", &json!("abort"));
+    shop.command("1", &json!("abort"));
     freeze(&shop);
     let thawed = Instant::now();
     until_taken_back(&shop);
@@ -94,7 +95,7 @@ fn a_way_to_the_api_server_that_breaks_or_hangs_is_found_again() {
     // Nothing comes through for longer than the lease; nobody else is there to take it.
     wire.hold(true);
     std::thread::sleep(FROZEN);
-    command(&shop, "1", &json!("abort"));
+    shop.command("1", &json!("abort"));
     wire.hold(false);
     let free = Instant::now();
     until_taken_back(&shop);
@@ -112,7 +113,8 @@ fn a_second_writer_of_everything_costs_conflicts_and_nothing_else() {
     let traffic = shop.traffic();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let storm = scope.spawn(|| {
+        let _over = Over(&is_over);
+        scope.spawn(|| {
             let mut number = 0;
             while !is_over.load(Ordering::Relaxed) {
                 number += 1;
@@ -129,16 +131,9 @@ fn a_second_writer_of_everything_costs_conflicts_and_nothing_else() {
                 }
             }
         });
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            shop.new_version("v2");
-            shop.release("{weight: 20, hold: 2s, maxHold: 2s}, {weight: 50, hold: 2s, maxHold: 2s}", "");
-            shop.until_phase("Succeeded");
-        }));
-        is_over.store(true, Ordering::Relaxed);
-        storm.join().unwrap();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
+        shop.new_version("v2");
+        shop.release("{weight: 20, hold: 2s, maxHold: 2s}, {weight: 50, hold: 2s, maxHold: 2s}", "");
+        shop.until_phase("Succeeded");
     });
     let record = Record::of(&shop);
     record.assert_rules();
@@ -192,18 +187,11 @@ fn what_the_controller_may_not_do_is_said_and_done_as_soon_as_it_may() {
     // The whole role goes in the moment of an abort: nobody can be told, but the traffic goes back as soon as it may.
     let binding = ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding");
     shop.cluster.delete(binding.0, binding.1, "", "serin-controller");
-    command(&shop, "1", &json!("abort"));
-    let refused = |shop: &Shop| Record::of(shop).0.iter().any(|one| one.resource == "httproutes" && one.verb == "get" && one.code == 403);
+    shop.command("1", &json!("abort"));
+    let refused =
+        |shop: &Shop| Record::of(shop).entries.iter().any(|one| one.resource == "httproutes" && one.verb == "get" && one.code == 403);
     shop.until("a refusal", |shop| refused(shop).then_some(()));
-    shop.cluster.apply(
-        "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: serin-controller}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: serin-controller}
-subjects: [{kind: ServiceAccount, name: controller, namespace: serin}]
-",
-    );
+    shop.cluster.controller_account("controller");
     let bound = Instant::now();
     until_taken_back(&shop);
     println!("traffic was back {} ms after the role was bound again", bound.elapsed().as_millis());
@@ -214,7 +202,7 @@ subjects: [{kind: ServiceAccount, name: controller, namespace: serin}]
     shop.new_version("v3");
     shop.until("the next run", |shop| (shop.status()["run"] == 2 && shop.canary_weight().0 == 2_000).then_some(()));
     role_without(&shop, "deployments", "patch");
-    command(&shop, "2", &json!("abort"));
+    shop.command("2", &json!("abort"));
     until_taken_back(&shop);
     let status = shop.until("what the canary's end waits for", |shop| {
         let status = shop.status();
@@ -238,12 +226,12 @@ fn a_leader_that_stood_still_past_its_lease_writes_no_more() {
     shop.new_version("v2");
     shop.release("{weight: 20, hold: 4s, maxHold: 4s}, {weight: 50, hold: 60s}", "");
     until_holding(&shop, 2_000);
-    let second = another_account(&shop, "second");
+    let second = shop.cluster.controller_account("second");
     shop.controller_at(&second, "4s");
     shop.signal(first, rustix::process::Signal::STOP);
     // The next one goes on to the next stage, and takes it back again.
     until_holding(&shop, 5_000);
-    command(&shop, "1", &json!("abort"));
+    shop.command("1", &json!("abort"));
     until_taken_back(&shop);
     shop.signal(first, rustix::process::Signal::CONT);
     let status = shop.until_phase("RolledBack");
@@ -253,7 +241,7 @@ fn a_leader_that_stood_still_past_its_lease_writes_no_more() {
         let record = Record::of(shop);
         let taken =
             record.writes().filter(|one| one.resource == "leases" && one.user.ends_with(":second")).map(|one| one.at.clone()).next()?;
-        let reads = record.0.iter().filter(|one| one.resource == "leases" && one.user.ends_with(":controller") && one.at > taken);
+        let reads = record.entries.iter().filter(|one| one.resource == "leases" && one.user.ends_with(":controller") && one.at > taken);
         (reads.count() > 3).then_some(())
     });
     let record = Record::of(&shop);
@@ -261,7 +249,8 @@ fn a_leader_that_stood_still_past_its_lease_writes_no_more() {
     let taken = record.writes().find(|one| one.resource == "leases" && one.user.ends_with(":second")).unwrap().at.clone();
     let late: Vec<_> = record.writes().filter(|one| one.user.ends_with(":controller") && one.at > taken).collect();
     assert!(late.is_empty(), "{late:#?}");
-    let stood = record.0.iter().rfind(|one| one.user.ends_with(":controller") && one.at < taken).map(|one| ms_between(&one.at, &taken));
+    let stood =
+        record.entries.iter().rfind(|one| one.user.ends_with(":controller") && one.at < taken).map(|one| ms_between(&one.at, &taken));
     println!("the lease was taken {stood:?} ms after the last sign of life");
     assert_eq!(record.weights(), [2_000, 5_000, 0]);
     assert_answered(&traffic.stop(), &["v1", "v2"], &shop);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cluster::Shop;
 use faults::{
-    command, image,
+    image,
     measured::{counted_traffic, judged},
     record::Record,
     until_holding, until_scaled_back,
@@ -26,6 +26,15 @@ const STAGE: &str = "{weight: 30, hold: 4s, maxHold: 8s, minRequests: 20}";
 /// A relay to the cluster's Prometheus.
 fn wire(shop: &Shop) -> Wire {
     Wire::to(shop.cluster.prometheus().url().trim_start_matches("http://").parse().unwrap())
+}
+
+/// A release that is measured through the relay.
+fn release(shop: &Shop, wire: &Wire, stages: &str, on_no_data: &str) {
+    let mut document = judged(shop, stages, "");
+    let analysis = &mut document["spec"]["analysis"];
+    analysis["sources"]["prom"]["prometheus"]["url"] = json!(format!("http://{}", wire.address));
+    analysis["onNoData"] = json!(on_no_data);
+    shop.apply(&document);
 }
 
 fn until_run(shop: &Shop, run: u64, phase: &str) -> Value {
@@ -41,9 +50,8 @@ fn what_cannot_be_measured_is_waited_for_and_then_asked_about() {
     shop.controller();
     let traffic = counted_traffic(&shop);
     let wire = wire(&shop);
-    let url = format!("http://{}", wire.address);
     shop.new_version("v2");
-    judged(&shop, &url, &format!("{STAGE}, {{weight: 60, hold: 4s, maxHold: 8s, minRequests: 20}}"), "", "    onNoData: hold");
+    release(&shop, &wire, &format!("{STAGE}, {{weight: 60, hold: 4s, maxHold: 8s, minRequests: 20}}"), "hold");
     until_holding(&shop, 3_000);
     // Down: whoever asks is hung up on.
     wire.hold(true);
@@ -56,7 +64,7 @@ fn what_cannot_be_measured_is_waited_for_and_then_asked_about() {
     assert!(reason.contains("no verdict at 30 %") && reason.contains("resume"), "{status:#}");
     assert_eq!(shop.canary_weight().0, 3_000);
     wire.hold(false);
-    command(&shop, "1", &json!("resume"));
+    shop.command("1", &json!("resume"));
     until_holding(&shop, 6_000);
     // Slow: it answers long after the time that its source gives it.
     wire.delay(Duration::from_secs(10));
@@ -65,7 +73,7 @@ fn what_cannot_be_measured_is_waited_for_and_then_asked_about() {
     assert!(is_told(&status, "unknown"), "{status:#}");
     assert_eq!(shop.canary_weight().0, 6_000);
     wire.delay(Duration::ZERO);
-    command(&shop, "2", &json!("resume"));
+    shop.command("2", &json!("resume"));
     shop.until_phase("Succeeded");
     assert_eq!(image(&shop, "shop"), "v2");
     let record = Record::of(&shop);
@@ -80,9 +88,8 @@ fn what_cannot_be_measured_is_taken_back_where_the_document_says_so() {
     shop.controller();
     let traffic = counted_traffic(&shop);
     let wire = wire(&shop);
-    let url = format!("http://{}", wire.address);
     shop.new_version("v2");
-    judged(&shop, &url, STAGE, "", "    onNoData: rollback");
+    release(&shop, &wire, STAGE, "rollback");
     until_holding(&shop, 3_000);
     shop.cluster.prometheus().freeze(true);
     let status = until_run(&shop, 1, "RolledBack");

@@ -178,7 +178,7 @@ fn the_server_takes_the_chart_with_every_value() {
 }
 
 #[test]
-fn every_value_of_the_chart_is_used_and_explained() {
+fn every_value_of_the_chart_is_used_and_none_else() {
     let text = std::fs::read_to_string(chart().join("values.yaml")).unwrap();
     let values = parse(&text).remove(0);
     let templates: String =

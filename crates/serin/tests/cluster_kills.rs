@@ -11,7 +11,7 @@ mod faults;
 
 use cluster::Shop;
 use faults::{
-    DEPLOYMENTS, assert_answered, command, heads, image, measured::counted_traffic, record::Record, until_holding, until_scaled_back,
+    DEPLOYMENTS, assert_answered, heads, image, measured::counted_traffic, record::Record, until_holding, until_scaled_back,
     until_taken_back,
 };
 use serde_json::json;
@@ -113,7 +113,7 @@ fn killed_while_traffic_is_taken_back() {
     until_holding(&shop, 2_000);
     // The move is written, and not proven.
     shop.cluster.mesh().hold(HELD);
-    command(&shop, "1", &json!("abort"));
+    shop.command("1", &json!("abort"));
     until_taken_back(&shop);
     replace_in(&shop, "RollingBack", &mut controller);
     assert_ne!(shop.get("apps/v1", "Deployment", "shop-canary")["spec"]["replicas"], 0, "gateways have not taken the route yet");
@@ -126,7 +126,7 @@ fn killed_while_traffic_is_taken_back() {
     shop.new_version("v3");
     shop.until("the second run", |shop| (shop.status()["run"] == 2 && shop.canary_weight().0 == 2_000).then_some(()));
     until_holding(&shop, 2_000);
-    command(&shop, "2", &json!("abort"));
+    shop.command("2", &json!("abort"));
     replace(&shop, &mut controller);
     let status = shop.until_phase("RolledBack");
     assert_eq!(status["run"], 2, "{status:#}");

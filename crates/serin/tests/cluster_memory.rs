@@ -12,12 +12,7 @@ const MEMORIES: (&str, &str) = ("serin.dev/v1alpha1", "ReleaseMemory");
 const CRITERIA: usize = 50;
 
 fn release(shop: &Shop) -> Value {
-    let metrics: Vec<Value> = (0..CRITERIA)
-        .map(|number| {
-            let [numerator, denominator] = [r#",code="500""#, ""].map(|code| format!("http_requests_total{{app=\"{{{{arm}}}}\"{code}}}"));
-            json!({"name": format!("failures-{number}"), "prometheus": {"source": "prom", "numerator": numerator, "denominator": denominator}})
-        })
-        .collect();
+    let metrics: Vec<Value> = (0..CRITERIA).map(|number| Shop::answers(&format!("failures-{number}"), "prom", "500")).collect();
     // Limits that differ: what is the same for all criteria takes no room.
     let criteria: Vec<Value> = (0..CRITERIA)
         .map(|number| {
@@ -25,23 +20,13 @@ fn release(shop: &Shop) -> Value {
             json!({"metric": format!("failures-{number}"), "max": format!("{}.{number}%", 20 + number), "versusStable": limits})
         })
         .collect();
-    json!({
-        "apiVersion": "serin.dev/v1alpha1",
-        "kind": "Release",
-        "metadata": {"name": "shop", "namespace": "shop"},
-        "spec": {
-            "workload": {"kubernetes": {"stable": {"deployment": "shop"}, "canary": {"deployment": "shop-canary"}}},
-            "traffic": {"gatewayApi": {"route": "shop", "stableService": "shop", "canaryService": "shop-canary"}},
-            "strategy": {"canary": {"stages": [{"weight": 50, "hold": "1h"}]}},
-            "analysis": {
-                "interval": "2s",
-                "sources": {"prom": {"prometheus": {"url": shop.cluster.prometheus().url(), "timeout": "5s"}}},
-                "arms": {"stable": "shop", "canary": "shop-canary"},
-                "metrics": metrics,
-                "criteria": criteria,
-            },
-        },
-    })
+    let mut document = shop.judged("canary: {stages: [{weight: 50, hold: 1h}]}");
+    let analysis = &mut document["spec"]["analysis"];
+    analysis["interval"] = json!("2s");
+    analysis["sources"]["prom"]["prometheus"]["timeout"] = json!("5s");
+    analysis["metrics"] = json!(metrics);
+    analysis["criteria"] = json!(criteria);
+    document
 }
 
 fn is_told(status: &Value, head: &str) -> bool {
@@ -62,14 +47,12 @@ fn a_large_memory_outlives_its_controller() {
     let Some(shop) = Shop::open_measured("a_large_memory_outlives_its_controller") else { return };
     let controller = shop.controller();
     let traffic = shop.traffic();
-    shop.until("scraped counters of stable", |shop| {
-        (!shop.cluster.prometheus().query("http_requests_total{app=\"shop\"}").is_empty()).then_some(())
-    });
+    shop.until_scraped();
     shop.change_canary(|container| {
         container["image"] = json!("registry.example/sample-app:v2");
         container["args"] = json!(["--error-rate=3%"]);
     });
-    shop.cluster.try_apply(&release(&shop)).unwrap();
+    shop.apply(&release(&shop));
     shop.until("a memory that has no room in the status", |shop| {
         let status = shop.status();
         (status["stage"] == "1/1" && status["engine"]["elsewhere"]["name"].is_string()).then_some(())
@@ -90,12 +73,11 @@ fn a_large_memory_outlives_its_controller() {
     }
     shop.controller();
     shop.until("the loss to be said", |shop| is_told(&shop.status(), "memory lost").then_some(()));
-    let command = json!({"metadata": {"annotations": {"serin.dev/command": r#"{"id": "1", "action": "abort", "by": "tester"}"#}}});
-    shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &command);
+    shop.command("1", &json!("abort"));
     let status = shop.until_phase("RolledBack");
     let past = &status["history"][0];
     assert_eq!((&past["run"], &past["outcome"]), (&json!(1), &json!("RolledBack")), "{status:#}");
-    assert!(past["reason"].as_str().unwrap().contains("tester"), "{past}");
+    assert!(past["reason"].as_str().unwrap().contains("aborted by ann"), "{past}");
     let counts = traffic.stop();
     assert!(counts.keys().all(|what| ["500", "v1", "v2"].contains(&what.as_str())), "{counts:?}");
 

@@ -74,8 +74,7 @@ fn a_controller_tells_how_it_is_and_what_happened() {
     shop.release("{weight: 20, hold: 1h}", "");
     shop.until("the stage", |shop| (shop.canary_weight().0 == 2_000).then_some(()));
     shop.until("the phase", |_| leader.value("serin_controller_releases{phase=\"Progressing\"}"));
-    let command = json!({"metadata": {"annotations": {"serin.dev/command": r#"{"id": "1", "action": "abort", "by": "tester"}"#}}});
-    shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &command);
+    shop.command("1", &json!("abort"));
     shop.until_phase("RolledBack");
     traffic.stop();
     assert_eq!(leader.value("serin_controller_rollbacks_total"), Some(1.0));
@@ -91,7 +90,7 @@ fn a_controller_tells_how_it_is_and_what_happened() {
     };
     let rollback = shop.until("the event of the rollback", |shop| told(shop).into_iter().find(|event| event["reason"] == "Rollback"));
     assert_eq!((&rollback["type"], &rollback["regarding"]["name"]), (&json!("Warning"), &json!("shop")), "{rollback}");
-    assert!(rollback["note"].as_str().unwrap().contains("tester"), "{rollback}");
+    assert!(rollback["note"].as_str().unwrap().contains("aborted by ann"), "{rollback}");
     assert!(told(&shop).iter().any(|event| event["type"] == "Normal"));
     assert_eq!(leader.value("serin_controller_events_total{fate=\"failed\"}"), Some(0.0));
 }

@@ -108,13 +108,11 @@ fn controllers_come_and_go_and_the_release_goes_on() {
     // A person takes it back: nothing has to time out before the route gives the canary nothing. The bound has room for a machine that has other
     // things to do.
     let asked = Instant::now();
-    let command = json!({"id": "1", "action": "abort", "by": "ann", "reason": "enough"}).to_string();
-    let patch = json!({"metadata": {"annotations": {"serin.dev/command": command}}});
-    shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &patch);
+    shop.command("1", &json!("abort"));
     shop.until("nothing for the canary", |shop| (shop.canary_weight() == (0, 1)).then_some(()));
     let took = asked.elapsed();
     let status = shop.until_phase("RolledBack");
-    assert!(status["reason"].as_str().unwrap().contains("aborted by ann: enough"), "{status:#}");
+    assert!(status["reason"].as_str().unwrap().contains("aborted by ann: test"), "{status:#}");
     assert_eq!((&status["lastCommand"]["id"], &status["lastCommand"]["accepted"]), (&json!("1"), &json!(true)));
     assert!(took < Duration::from_secs(20), "{took:?}");
     assert_eq!(container(&shop, "shop")["image"], "registry.example/sample-app:v1");
@@ -251,9 +249,7 @@ fn what_prometheus_measures_decides() {
     let Some(shop) = Shop::open_measured("what_prometheus_measures_decides") else { return };
     shop.controller();
     let traffic = shop.traffic();
-    shop.until("scraped counters of stable", |shop| {
-        (!shop.cluster.prometheus().query("http_requests_total{app=\"shop\"}").is_empty()).then_some(())
-    });
+    shop.until_scraped();
     // A third of the canary's answers are errors: it is found out and gets nothing more, without a crash.
     shop.change_canary(|container| container["args"] = json!(["--error-rate=33%"]));
     shop.judged_release("{weight: 30, hold: 60s, minRequests: 50}", "");

@@ -178,13 +178,7 @@ fn releases_on(test: &str, router: &Router) {
         let is_told = |shop: &Shop| shop.status()["timeline"].as_array()?.iter().any(|line| line["head"] == "drift found").then_some(());
         shop.until("the drift to be told", is_told);
     }
-    let approve = json!({"id": "1", "action": "approve", "by": "ann"}).to_string();
-    shop.cluster.patch(
-        ("serin.dev/v1alpha1", "Release"),
-        "shop",
-        "shop",
-        &json!({"metadata": {"annotations": {"serin.dev/command": approve}}}),
-    );
+    shop.command("1", &json!("approve"));
     shop.until_phase("Succeeded");
     assert_eq!((router.share)(&object()), Some(0));
     traffic.forget();
@@ -194,13 +188,7 @@ fn releases_on(test: &str, router: &Router) {
     // The next one is taken back by a person.
     shop.new_version("v3");
     shop.until("the first stage again", |shop| waits(shop, 2));
-    let abort = json!({"id": "2", "action": "abort", "by": "ann", "reason": "enough"}).to_string();
-    shop.cluster.patch(
-        ("serin.dev/v1alpha1", "Release"),
-        "shop",
-        "shop",
-        &json!({"metadata": {"annotations": {"serin.dev/command": abort}}}),
-    );
+    shop.command("2", &json!("abort"));
     shop.until_phase("RolledBack");
     assert_eq!((router.share)(&object()), Some(0));
     traffic.forget();

@@ -45,15 +45,11 @@ fn autoscalers_own_their_numbers_and_stable_is_kept_from_shrinking() {
     // The canary's autoscaler wants more than Serin has started: it gets them, and nothing puts that back.
     shop.cluster.patch(HPA, "shop", "shop-canary", &json!({"spec": {"minReplicas": 3}}));
     shop.until("what the autoscaler wants", |shop| (ready(shop, "shop-canary") == 3).then_some(()));
-    let command = json!({"id": "1", "action": "promote", "by": "ann"}).to_string();
-    let patch = json!({"metadata": {"annotations": {"serin.dev/command": command}}});
-    shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &patch);
+    shop.command("1", &json!("promote"));
     shop.until("everything for the canary", |shop| (shop.canary_weight().0 == 10_000).then_some(()));
     assert_eq!(ready(&shop, "shop-canary"), 3);
     assert_eq!(minimum(&shop), 2);
-    let command = json!({"id": "2", "action": "abort", "by": "ann"}).to_string();
-    let patch = json!({"metadata": {"annotations": {"serin.dev/command": command}}});
-    shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &patch);
+    shop.command("2", &json!("abort"));
     // Stable has its traffic again, and what is measured of it says otherwise for a while.
     shop.until("the canary to be stopped", |shop| (shop.deployment("shop-canary")["spec"]["replicas"] == 0).then_some(()));
     let waits = "stable's autoscaler to see the traffic";
@@ -81,14 +77,10 @@ fn the_canary_is_scaled_ahead_of_its_weight() {
     // Stable is scaled up while the canary is on trial.
     shop.cluster.patch(("apps/v1", "Deployment"), "shop", "shop", &json!({"spec": {"replicas": 4}}));
     shop.until("four of stable", |shop| (ready(shop, "shop") == 4).then_some(()));
-    let command = json!({"id": "1", "action": {"weight": 5_000}, "by": "ann"}).to_string();
-    let patch = json!({"metadata": {"annotations": {"serin.dev/command": command}}});
-    shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &patch);
+    shop.command("1", &json!({"weight": 5_000}));
     shop.until("half of it", |shop| (shop.canary_weight().0 == 5_000).then_some(()));
     assert!(ready(&shop, "shop-canary") >= 2);
-    let command = json!({"id": "2", "action": "promote", "by": "ann"}).to_string();
-    let patch = json!({"metadata": {"annotations": {"serin.dev/command": command}}});
-    shop.cluster.patch(("serin.dev/v1alpha1", "Release"), "shop", "shop", &patch);
+    shop.command("2", &json!("promote"));
     // Everything goes to as many as stable has, and not before they are there.
     let (weight, replicas) = shop.until("all of it", |shop| {
         let replicas = ready(shop, "shop-canary");

@@ -3,32 +3,14 @@
 mod cluster;
 
 use cluster::Shop;
+use serde_json::json;
 
 /// A release whose Prometheus is asked with a token. It is not checked there: what matters is whether it is found.
 fn release(shop: &Shop, secret: &str) {
-    let url = shop.cluster.prometheus().url();
-    shop.cluster.apply(&format!(
-        "
-apiVersion: serin.dev/v1alpha1
-kind: Release
-metadata: {{name: shop, namespace: shop}}
-spec:
-  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
-  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary}}}}
-  strategy: {{canary: {{stages: [{{weight: 20, hold: 60s}}]}}}}
-  analysis:
-    interval: 1s
-    sources: {{prom: {{prometheus: {{url: '{url}', timeout: 3s, auth: {{bearer: {{secretKeyRef: {{name: {secret}, key: token}}}}}}}}}}}}
-    arms: {{stable: shop, canary: shop-canary}}
-    metrics:
-    - name: failures
-      prometheus:
-        source: prom
-        numerator: 'http_requests_total{{app=\"{{{{arm}}}}\",code=\"500\"}}'
-        denominator: 'http_requests_total{{app=\"{{{{arm}}}}\"}}'
-    criteria: [{{metric: failures, max: 20%}}]
-"
-    ));
+    let mut document = shop.judged("canary: {stages: [{weight: 20, hold: 60s}]}");
+    let auth = json!({"bearer": {"secretKeyRef": {"name": secret, "key": "token"}}});
+    document["spec"]["analysis"]["sources"]["prom"]["prometheus"]["auth"] = auth;
+    shop.apply(&document);
 }
 
 #[test]
@@ -42,9 +24,7 @@ fn a_token_is_read_from_the_secret_that_a_role_names() {
 ",
     );
     let _traffic = shop.traffic();
-    shop.until("scraped counters of stable", |shop| {
-        (!shop.cluster.prometheus().query("http_requests_total{app=\"shop\"}").is_empty()).then_some(())
-    });
+    shop.until_scraped();
     shop.controller();
     shop.new_version("v2");
     release(&shop, "prom");

@@ -13,7 +13,7 @@ mod faults;
 use std::collections::BTreeMap;
 
 use cluster::Shop;
-use faults::{assert_answered, command, record::Record, until_scaled_back};
+use faults::{assert_answered, record::Record, until_scaled_back};
 use serde_json::{Value, json};
 
 const REQUESTS: u64 = 300;
@@ -56,7 +56,7 @@ fn the_split_is_the_weight_at_every_stage_and_what_was_judged_is_promoted() {
         for (what, count) in counts {
             *seen.entry(what).or_insert(0) += count;
         }
-        command(&shop, &number.to_string(), &json!("approve"));
+        shop.command(&number.to_string(), &json!("approve"));
     }
     let judged = shop.get("apps/v1", "Deployment", "shop-canary")["spec"]["template"].clone();
     shop.until_phase("Succeeded");

@@ -90,7 +90,7 @@ pub(crate) fn identify(rights: &Rights, peer: &Peer, headers: &HeaderMap) -> Res
 }
 
 /// The token of a request; `None` if there is none, or more than one, or something else.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (one, None) = (all.next()?, all.next()) else { return None };
     let (scheme, token) = one.to_str().ok()?.split_once(' ')?;

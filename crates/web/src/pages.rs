@@ -2,7 +2,8 @@
 //!
 //! Whoever reads metrics sees what the releases of a cluster are called, so that needs a token anywhere but on loopback. The probes say a line and
 //! need none: a kubelet has none. The token is read from its file for every request, so that one which is taken away opens nothing any more.
-//! Like the API of the daemon it has a thread of its own, and a client can hold little.
+//! Like the API of the daemon it has a thread of its own, and a client can hold little: so few places that there are always some for a kubelet, whose
+//! probes would otherwise have the process killed because of somebody else. A connection for which there is no place is closed at once.
 
 use std::{
     convert::Infallible,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,14 +26,18 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::{
     runtime::Builder,
-    sync::{Semaphore, watch},
+    sync::watch,
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
-use crate::net::Patient;
+use crate::{
+    identity::bearer,
+    net::{Patient, Places},
+};
 
-const MOST_CONNECTIONS: usize = 32;
+const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS_OF_ONE_ADDRESS: usize = 8;
 const MOST_HEAD_BYTES: usize = 16 * 1024;
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -105,6 +110,10 @@ impl Pages {
     /// # Errors
     /// If it would be open to everyone, or cannot begin.
     pub fn start(config: PagesConfig, teller: Teller) -> Result<Self, PagesError> {
+        Self::start_with(config, teller, HEAD_PATIENCE)
+    }
+
+    fn start_with(config: PagesConfig, teller: Teller, head_patience: Duration) -> Result<Self, PagesError> {
         let PagesConfig { listen, token_file } = config;
         match &token_file {
             None if !listen.ip().is_loopback() => return Err(PagesError::Open { listen }),
@@ -122,7 +131,7 @@ impl Pages {
             .build()
             .map_err(PagesError::Thread)?;
         let (stop, stopped) = watch::channel(());
-        let door = Arc::new(Door { teller, token_file });
+        let door = Arc::new(Door { teller, token_file, head_patience });
         let run = move || {
             runtime.block_on(accept(listener, door, stopped));
             runtime.shutdown_background();
@@ -141,6 +150,8 @@ impl Pages {
 struct Door {
     teller: Teller,
     token_file: Option<PathBuf>,
+    /// How long a client may take to ask.
+    head_patience: Duration,
 }
 
 async fn accept(listener: TcpListener, door: Arc<Door>, mut stopped: watch::Receiver<()>) {
@@ -148,24 +159,22 @@ async fn accept(listener: TcpListener, door: Arc<Door>, mut stopped: watch::Rece
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "metrics cannot be told"),
     };
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    // By address and not by network, as the API counts: the pods of a node may share a network with the kubelet.
+    let places = Places::new(MOST_CONNECTIONS, MOST_CONNECTIONS_OF_ONE_ADDRESS);
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             // Nobody is left who wants it to go on.
             _ = stopped.changed() => return,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, from)) = accepted else {
             // Out of file descriptors, most likely.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let Some(place) = places.take(from.ip().to_canonical()) else { continue };
         let door = Arc::clone(&door);
         connections.spawn(async move {
             let io = TokioIo::new(Patient::new(stream, WRITE_PATIENCE));
@@ -175,7 +184,7 @@ async fn accept(listener: TcpListener, door: Arc<Door>, mut stopped: watch::Rece
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_PATIENCE)
+                .header_read_timeout(door.head_patience)
                 .max_buf_size(MOST_HEAD_BYTES)
                 .serve_connection(io, service);
             // How a connection ends is the client's business.
@@ -197,7 +206,7 @@ impl Door {
             return line(StatusCode::METHOD_NOT_ALLOWED, "only GET");
         }
         if asked == Asked::Metrics
-            && let Err(refused) = self.admit(request).await
+            && let Err(refused) = self.admit(request.headers()).await
         {
             return refused;
         }
@@ -209,7 +218,7 @@ impl Door {
     }
 
     /// Whether whoever asks has the token, if there is one.
-    async fn admit(&self, request: &Request<Incoming>) -> Result<(), Response<Full<Bytes>>> {
+    async fn admit(&self, headers: &HeaderMap) -> Result<(), Response<Full<Bytes>>> {
         let Some(file) = self.token_file.clone() else { return Ok(()) };
         let read = timeout(READ_PATIENCE, spawn_blocking(move || read_token(&file))).await;
         let wanted = match read {
@@ -220,10 +229,8 @@ impl Door {
                 return Err(line(StatusCode::SERVICE_UNAVAILABLE, "the token cannot be checked now"));
             }
         };
-        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         // Hashes are equally long, whatever was given.
-        let is_same = given.is_some_and(|(_, token)| bool::from(Sha256::digest(token.trim()).ct_eq(&Sha256::digest(&wanted))));
+        let is_same = bearer(headers).is_some_and(|given| bool::from(Sha256::digest(given).ct_eq(&Sha256::digest(&wanted))));
         if is_same {
             return Ok(());
         }
@@ -263,7 +270,13 @@ fn whole(status: StatusCode, kind: &'static str, text: String) -> Response<Full<
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, net::TcpStream};
+    use std::{
+        io::{self, Write as _},
+        net::TcpStream,
+        time::Instant,
+    };
+
+    use socket2::{Domain, Socket, Type};
 
     use super::*;
 
@@ -278,12 +291,24 @@ mod tests {
     }
 
     fn ask(pages: &Pages, path: &str, head: &str) -> String {
-        let mut stream = TcpStream::connect(pages.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n").unwrap();
+        try_ask(pages, path, head).unwrap()
+    }
+
+    fn try_ask(pages: &Pages, path: &str, head: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(pages.address())?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n")?;
         let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// A client that says nothing.
+    fn silent(pages: &Pages, from: [u8; 4]) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&pages.address().into()).unwrap();
+        socket.into()
     }
 
     fn status(answer: &str) -> &str {
@@ -316,7 +341,8 @@ mod tests {
         fs::write(&file, format!("{TOKEN}\n")).unwrap();
         let pages = Pages::start(config("127.0.0.1:0", Some(&file)), teller()).unwrap();
         let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
-        for head in [String::new(), bearer("wrong"), bearer(""), format!("Authorization: Basic {TOKEN}\r\n")] {
+        let basic = format!("Authorization: Basic {TOKEN}\r\n");
+        for head in [String::new(), bearer("wrong"), bearer(""), basic, bearer(TOKEN).repeat(2)] {
             let answer = ask(&pages, "/metrics", &head);
             assert!(status(&answer) == "401" && !answer.contains("up 1"), "{head}: {answer}");
         }
@@ -330,10 +356,24 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_say_nothing_keep_nobody_out_for_ever() {
-        let pages = Pages::start(config("127.0.0.1:0", None), teller()).unwrap();
-        let silent: Vec<TcpStream> = (0..MOST_CONNECTIONS).map(|_| TcpStream::connect(pages.address()).unwrap()).collect();
-        assert_eq!(status(&ask(&pages, "/healthz", "")), "200", "the silent ones are let go");
-        drop(silent);
+    fn clients_that_say_nothing_keep_others_out_at_no_time() {
+        // None of them is let go while this test runs.
+        let pages = Pages::start_with(config("127.0.0.1:0", None), teller(), Duration::from_hours(1)).unwrap();
+        let all: Vec<TcpStream> = (0..2 * MOST_CONNECTIONS).map(|_| silent(&pages, [127, 0, 0, 2])).collect();
+        assert_eq!(status(&ask(&pages, "/healthz", "")), "200", "one address does not hold all places");
+        drop(all);
+    }
+
+    #[test]
+    fn clients_that_say_nothing_are_let_go() {
+        let pages = Pages::start_with(config("127.0.0.1:0", None), teller(), Duration::from_millis(100)).unwrap();
+        let all: Vec<TcpStream> = (0..MOST_CONNECTIONS_OF_ONE_ADDRESS).map(|_| silent(&pages, [127, 0, 0, 1])).collect();
+        let begun = Instant::now();
+        // One for which there is no place is closed without an answer.
+        while !try_ask(&pages, "/healthz", "").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "their places are never free again");
+            thread::sleep(Duration::from_millis(20));
+        }
+        drop(all);
     }
 }

@@ -6,6 +6,8 @@
     reason = "shared by tests, each of which uses a part; helpers of tests may fail the test"
 )]
 
+mod documents;
+
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -25,15 +27,12 @@ use serin_testkit::{
     http, wait,
 };
 
+use documents::{app, image};
+
 pub(crate) const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 const HOST: &str = "shop.example";
 const RELEASES: &str = "serin.dev/v1alpha1";
 const ROUTES: &str = "gateway.networking.k8s.io/v1";
-
-/// Manifests that ship.
-const CRD: &str = include_str!("../../../../charts/serin/crds/releases.yaml");
-const MEMORIES: &str = include_str!("../../../../charts/serin/crds/releasememories.yaml");
-const RBAC: &str = include_str!("../../../../charts/serin/rbac.yaml");
 
 /// A cluster with the resource, the role, and both versions of the shop; stable serves.
 pub(crate) struct Shop {
@@ -74,41 +73,8 @@ impl Shop {
 
     fn with_stable(test: &str, options: Options) -> Option<Self> {
         let cluster = Cluster::start_or_leave_out(test, &options.sample_app(SERIN))?;
-        cluster.apply(CRD);
-        cluster.apply(MEMORIES);
-        cluster.until("the resource", || {
-            let crd = cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "releases.serin.dev")?;
-            let conditions = crd["status"]["conditions"].as_array()?.clone();
-            // What the server cannot accept about the schema it says here.
-            let odd = conditions.iter().find(|one| one["type"] == "NonStructuralSchema" && one["status"] == "True");
-            assert!(odd.is_none(), "{odd:#?}");
-            conditions.iter().any(|one| one["type"] == "Established" && one["status"] == "True").then_some(())
-        });
+        cluster.install_serin();
         cluster.namespace("shop");
-        cluster.namespace("serin");
-        for mut role in serin_testkit::cluster::parse(RBAC) {
-            if role["kind"] == "Role" {
-                role["metadata"]["namespace"] = json!("serin");
-            }
-            cluster.try_apply(&role).unwrap();
-        }
-        cluster.apply(
-            "
-{apiVersion: v1, kind: ServiceAccount, metadata: {name: controller, namespace: serin}}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: serin-controller}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: serin-controller}
-subjects: [{kind: ServiceAccount, name: controller, namespace: serin}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: serin-controller-lease, namespace: serin}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: serin-controller-lease}
-subjects: [{kind: ServiceAccount, name: controller, namespace: serin}]
-",
-        );
         cluster.apply(&app("shop", "v1", 2));
         cluster.apply(
             "
@@ -170,74 +136,18 @@ spec:
         assert!(all[controller].child.wait().unwrap().success());
     }
 
-    /// Applies a release with these stages; without measurements each passes at the end of its time.
-    pub(crate) fn release(&self, stages: &str, more: &str) {
-        let route = "{gatewayApi: {route: shop, stableService: shop, canaryService: shop-canary, match: [{header: {x-canary: 'true'}}]}}";
-        self.release_by(route, stages, more);
+    /// A command of `ann`, with the reason `test`.
+    pub(crate) fn command(&self, id: &str, action: &Value) {
+        let command = json!({"id": id, "action": action, "by": "ann", "reason": "test"}).to_string();
+        let patch = json!({"metadata": {"annotations": {"serin.dev/command": command}}});
+        self.cluster.patch((RELEASES, "Release"), "shop", "shop", &patch);
     }
 
-    /// The same with another router: `spec.traffic`.
-    pub(crate) fn release_by(&self, traffic: &str, stages: &str, more: &str) {
-        self.cluster.apply(&format!(
-            "
-apiVersion: serin.dev/v1alpha1
-kind: Release
-metadata: {{name: shop, namespace: shop}}
-spec:
-  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
-  traffic: {traffic}
-  strategy: {{canary: {{stages: [{stages}]{more}}}}}
-  analysis: {{onNoData: continue, onInconclusive: advance}}
-"
-        ));
-    }
-
-    /// Applies a release of one Deployment, `shop`, which is edited in place.
-    pub(crate) fn managed_release(&self, stages: &str, more: &str) {
-        self.release_of("deployment: shop", stages, more);
-    }
-
-    /// Applies a release of this workload.
-    pub(crate) fn release_of(&self, workload: &str, stages: &str, more: &str) {
-        self.cluster.apply(&format!(
-            "
-apiVersion: serin.dev/v1alpha1
-kind: Release
-metadata: {{name: shop, namespace: shop}}
-spec:
-  workload: {{kubernetes: {{{workload}}}}}
-  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary}}}}
-  strategy: {{canary: {{stages: [{stages}]{more}}}}}
-  analysis: {{onNoData: continue, onInconclusive: advance}}
-"
-        ));
-    }
-
-    /// Applies a release that is judged by what the pods count.
-    pub(crate) fn judged_release(&self, stages: &str, more: &str) {
-        let url = self.cluster.prometheus().url();
-        self.cluster.apply(&format!(
-            "
-apiVersion: serin.dev/v1alpha1
-kind: Release
-metadata: {{name: shop, namespace: shop}}
-spec:
-  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
-  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary}}}}
-  strategy: {{canary: {{stages: [{stages}]{more}}}}}
-  analysis:
-    interval: 1s
-    sources: {{prom: {{prometheus: {{url: '{url}', timeout: 3s}}}}}}
-    arms: {{stable: shop, canary: shop-canary}}
-    metrics:
-    - name: failures
-      prometheus:
-        source: prom
-        numerator: 'http_requests_total{{app=\"{{{{arm}}}}\",code=\"500\"}}'
-        denominator: 'http_requests_total{{app=\"{{{{arm}}}}\"}}'
-    criteria: [{{metric: failures, max: 20%, versusStable: {{ratio: 2, increase: 10pp}}}}]
-"
-        ));
+    /// Waits until stable's counters were scraped: metrics must answer for stable before a release begins.
+    pub(crate) fn until_scraped(&self) {
+        self.until("scraped counters of stable", |shop| {
+            (!shop.cluster.prometheus().query("http_requests_total{app=\"shop\"}").is_empty()).then_some(())
+        });
     }
 
     /// Gives the canary's Deployment another version.
@@ -404,37 +314,4 @@ fn ask(door: std::net::SocketAddr, host: &str, headers: &[(&str, &str)]) -> Resu
         Ok(answer) => Err(answer.status.to_string()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn image(version: &str) -> String {
-    format!("registry.example/sample-app:{version}")
-}
-
-fn app(name: &str, version: &str, replicas: u32) -> String {
-    let image = image(version);
-    format!(
-        "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: shop}}
-spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}, team: shop}}, annotations: {{prometheus.io/scrape: 'true'}}}}
-    spec:
-      terminationGracePeriodSeconds: 10
-      containers:
-      - name: app
-        image: {image}
-        ports: [{{name: http, containerPort: 8080}}]
-        readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1}}
-        lifecycle: {{preStop: {{sleep: {{seconds: 2}}}}}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}, namespace: shop}}
-spec: {{selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: http}}]}}
-"
-    )
 }

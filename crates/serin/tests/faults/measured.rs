@@ -1,56 +1,28 @@
 //! Releases that a Prometheus judges, and how soon what it counted leads to a write.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::record::{Record, ms_between};
 use crate::cluster::{Shop, Traffic};
 
-/// Waits until stable's counters were scraped: preflight wants them.
-pub(crate) fn until_scraped(shop: &Shop) {
-    shop.until("scraped counters of stable", |shop| {
-        (!shop.cluster.prometheus().query("http_requests_total{app=\"shop\"}").is_empty()).then_some(())
-    });
-}
-
 /// Traffic, once it is counted.
 pub(crate) fn counted_traffic(shop: &Shop) -> Traffic {
     let traffic = shop.traffic();
-    until_scraped(shop);
+    shop.until_scraped();
     traffic
 }
 
-/// A release that is judged by errors and by answers within 100 ms. `analysis`: further fields of the analysis; `url`: of its Prometheus.
-pub(crate) fn judged(shop: &Shop, url: &str, stages: &str, more: &str, analysis: &str) {
-    shop.cluster.apply(&format!(
-        "
-apiVersion: serin.dev/v1alpha1
-kind: Release
-metadata: {{name: shop, namespace: shop}}
-spec:
-  workload: {{kubernetes: {{stable: {{deployment: shop}}, canary: {{deployment: shop-canary}}}}}}
-  traffic: {{gatewayApi: {{route: shop, stableService: shop, canaryService: shop-canary}}}}
-  strategy: {{canary: {{stages: [{stages}]{more}}}}}
-  analysis:
-    interval: 1s
-{analysis}
-    sources: {{prom: {{prometheus: {{url: '{url}', timeout: 3s}}}}}}
-    arms: {{stable: shop, canary: shop-canary}}
-    metrics:
-    - name: failures
-      prometheus:
-        source: prom
-        numerator: 'http_requests_total{{app=\"{{{{arm}}}}\",code=\"500\"}}'
-        denominator: 'http_requests_total{{app=\"{{{{arm}}}}\"}}'
-    - name: slow
-      prometheus:
-        source: prom
-        good: 'http_request_duration_seconds_bucket{{app=\"{{{{arm}}}}\",le=\"0.1\"}}'
-        denominator: 'http_request_duration_seconds_count{{app=\"{{{{arm}}}}\"}}'
-    criteria:
-    - {{metric: failures, max: 20%, versusStable: {{ratio: 2, increase: 10pp}}}}
-    - {{metric: slow, max: 20%, versusStable: {{ratio: 2, increase: 10pp}}}}
-"
-    ));
+/// A release that is judged by errors and by answers within 100 ms; to be changed and applied.
+pub(crate) fn judged(shop: &Shop, stages: &str, more: &str) -> Value {
+    let mut document = shop.judged(&format!("canary: {{stages: [{stages}]{more}}}"));
+    let analysis = &mut document["spec"]["analysis"];
+    let good = "http_request_duration_seconds_bucket{app=\"{{arm}}\",le=\"0.1\"}";
+    let all = "http_request_duration_seconds_count{app=\"{{arm}}\"}";
+    let slow = json!({"name": "slow", "prometheus": {"source": "prom", "good": good, "denominator": all}});
+    analysis["metrics"].as_array_mut().unwrap().push(slow);
+    let criterion = json!({"metric": "slow", "max": "20%", "versusStable": {"ratio": 2, "increase": "10pp"}});
+    analysis["criteria"].as_array_mut().unwrap().push(criterion);
+    document
 }
 
 /// How long it took from something to the write of the route that gives the canary nothing, in milliseconds.

@@ -10,9 +10,9 @@ pub(crate) mod measured;
 pub(crate) mod record;
 pub(crate) mod wire;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cluster::Shop;
 
@@ -43,12 +43,6 @@ pub(crate) fn image(shop: &Shop, deployment: &str) -> String {
         .to_owned()
 }
 
-/// A person's command.
-pub(crate) fn command(shop: &Shop, id: &str, action: &Value) {
-    let command = json!({"id": id, "action": action, "by": "ann", "reason": "test"}).to_string();
-    shop.cluster.patch(RELEASES, "shop", "shop", &json!({"metadata": {"annotations": {"serin.dev/command": command}}}));
-}
-
 /// Waits until the canary's weight is this, and the release says that it observes.
 pub(crate) fn until_holding(shop: &Shop, weight: u64) -> Value {
     shop.until(&format!("a stage at {weight}"), |shop| {
@@ -73,26 +67,4 @@ pub(crate) fn until_scaled_back(shop: &Shop) {
 pub(crate) fn assert_answered(counts: &BTreeMap<String, u64>, versions: &[&str], shop: &Shop) {
     let is_all_answered = !counts.is_empty() && counts.keys().all(|what| versions.contains(&what.as_str()));
     assert!(is_all_answered, "{counts:?}, expected only {versions:?}\n{}", shop.logs());
-}
-
-/// A service account that may what the controller may, so that the audit log tells two controllers apart.
-pub(crate) fn another_account(shop: &Shop, name: &str) -> PathBuf {
-    shop.cluster.apply(&format!(
-        "
-{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}, namespace: serin}}}}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {{name: serin-{name}}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: serin-controller}}
-subjects: [{{kind: ServiceAccount, name: {name}, namespace: serin}}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {{name: serin-{name}-lease, namespace: serin}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: serin-controller-lease}}
-subjects: [{{kind: ServiceAccount, name: {name}, namespace: serin}}]
-"
-    ));
-    shop.cluster.service_account("serin", name)
 }

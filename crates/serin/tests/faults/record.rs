@@ -25,22 +25,28 @@ pub(crate) struct Move {
 
 /// Everything that controllers asked for.
 #[derive(Debug)]
-pub(crate) struct Record(pub(crate) Vec<AuditEntry>);
+pub(crate) struct Record {
+    pub(crate) entries: Vec<AuditEntry>,
+    /// When routes were deleted by the cluster itself, as with their namespace.
+    deletions: Vec<String>,
+}
 
 impl Record {
     pub(crate) fn of(shop: &Shop) -> Self {
         let (all, _) = shop.cluster.audit(0);
-        Self(all.into_iter().filter(|entry| entry.user.starts_with(ACCOUNTS)).collect())
+        let is_deletion = |entry: &&AuditEntry| entry.resource == "httproutes" && entry.verb.starts_with("delete") && entry.code == 200;
+        let deletions = all.iter().filter(is_deletion).map(|entry| entry.at.clone()).collect();
+        Self { entries: all.into_iter().filter(|entry| entry.user.starts_with(ACCOUNTS)).collect(), deletions }
     }
 
     /// Writes that were taken.
     pub(crate) fn writes(&self) -> impl Iterator<Item = &AuditEntry> {
-        self.0.iter().filter(|entry| entry.is_write() && (200..300).contains(&entry.code))
+        self.entries.iter().filter(|entry| entry.is_write() && (200..300).contains(&entry.code))
     }
 
     /// Conflicts over these objects.
     pub(crate) fn conflicts(&self, resource: &str) -> usize {
-        self.0.iter().filter(|entry| entry.resource == resource && entry.code == 409).count()
+        self.entries.iter().filter(|entry| entry.resource == resource && entry.code == 409).count()
     }
 
     /// Moves of the route, in order.
@@ -147,14 +153,15 @@ impl Record {
         }
     }
 
-    /// The canary loses replicas only when it has no traffic.
+    /// The canary loses replicas only when it has no traffic: by the last move, or because there is no route any more.
     fn assert_scaled_after_traffic(&self) {
         let moves = self.moves();
         let mut before = None;
         for (at, replicas) in self.scalings() {
             if before.is_some_and(|before| replicas < before) {
                 let last = moves.iter().rfind(|one| one.at < at);
-                let has_none = last.is_none_or(|one| one.weight == 0 && one.note["matches"] == false);
+                let is_gone = |one: &Move| self.deletions.iter().any(|gone| one.at < *gone && *gone < at);
+                let has_none = last.is_none_or(|one| (one.weight == 0 && one.note["matches"] == false) || is_gone(one));
                 assert!(has_none, "scaled to {replicas} at {at} after {last:?}");
             }
             before = Some(replicas);

@@ -12,6 +12,7 @@ pub mod agent;
 mod audit;
 mod certificates;
 mod control_plane;
+mod controller;
 mod daemon;
 mod diagnostics;
 mod guard;
