@@ -82,7 +82,7 @@ impl Pair {
     #[must_use]
     pub fn new(client: &Client, memory: &Memory, names: Names, mut arm_labels: BTreeSet<String>, fence: Arc<dyn Fence>) -> Self {
         for name in [&names.stable, &names.canary] {
-            if let Some(deployment) = memory.deployments.get(&names.namespace, name) {
+            if let Some(deployment) = memory.deployment(&names.namespace, name) {
                 arm_labels.extend(arm::match_labels(&deployment).keys().cloned());
             }
         }
@@ -110,7 +110,7 @@ impl Pair {
     pub fn check(&self) -> Result<(), PairError> {
         let labels = |name: &str| {
             let place = format!("{}/{name}", self.names.namespace);
-            let found = self.memory.deployments.get(&self.names.namespace, name).ok_or(PairError::Missing(place))?;
+            let found = self.memory.deployment(&self.names.namespace, name).ok_or(PairError::Missing(place))?;
             if arm::has_expressions(&found) {
                 return Err(PairError::Selector(
                     name.to_owned(),
@@ -178,7 +178,7 @@ impl Pair {
     }
 
     fn remembered(&self, name: &str) -> Option<ArmSeen> {
-        self.memory.deployments.get(&self.names.namespace, name).map(|deployment| self.seen(&deployment))
+        self.memory.deployment(&self.names.namespace, name).map(|deployment| self.seen(&deployment))
     }
 
     pub(super) fn seen(&self, deployment: &DynamicObject) -> ArmSeen {

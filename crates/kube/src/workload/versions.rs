@@ -20,7 +20,7 @@ impl Pair {
     /// The version that would be tried now, as far as is known.
     #[must_use]
     pub fn candidate(&self) -> Option<String> {
-        let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited())?;
+        let found = self.memory.deployment(&self.names.namespace, self.name_of_edited())?;
         self.candidate_of(&arm::template_of(&found)).ok().map(|template| version_of(&template, &self.arm_labels))
     }
 
@@ -32,7 +32,7 @@ impl Pair {
         self.check()?;
         let found = |name: &str| {
             let place = format!("{}/{name}", self.names.namespace);
-            self.memory.deployments.get(&self.names.namespace, name).ok_or(PairError::Missing(place))
+            self.memory.deployment(&self.names.namespace, name).ok_or(PairError::Missing(place))
         };
         let (stable, canary) = (found(&self.names.stable)?, found(&self.names.canary)?);
         let edited = self.candidate_of(&arm::template_of(&canary))?;
@@ -45,7 +45,7 @@ impl Pair {
     /// What stable of a pair reads, where nothing says so: before its first release.
     #[must_use]
     pub fn unnoted_config(&self) -> Option<String> {
-        let found = self.memory.deployments.get(&self.names.namespace, &self.names.stable)?;
+        let found = self.memory.deployment(&self.names.namespace, &self.names.stable)?;
         let template = arm::template_of(&found);
         let is_noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CONFIG));
         if is_noted || config::stated(&template).is_some() { None } else { self.config_of(&template).ok().flatten() }
@@ -66,7 +66,7 @@ impl Pair {
     /// Names of the `ConfigMaps` and of the `Secrets` that the edited template refers to.
     #[must_use]
     pub fn references(&self) -> [BTreeSet<String>; 2] {
-        let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited());
+        let found = self.memory.deployment(&self.names.namespace, self.name_of_edited());
         found.map(|found| config::references(&arm::template_of(&found))).unwrap_or_default()
     }
 
@@ -75,7 +75,7 @@ impl Pair {
     /// # Errors
     /// If the canary is not there, or what it reads is not known.
     pub(crate) fn would_mark(&self) -> Result<Value, PairError> {
-        let found = self.memory.deployments.get(&self.names.namespace, &self.names.canary);
+        let found = self.memory.deployment(&self.names.namespace, &self.names.canary);
         let found = found.ok_or_else(|| PairError::Missing(format!("{}/{}", self.names.namespace, self.names.canary)))?;
         let template = arm::template_of(&found);
         Ok(json!({"spec": {"template": merge_patch(&template, &self.candidate_of(&template)?)}}))
@@ -106,7 +106,7 @@ impl Pair {
     }
 
     pub(super) fn config_of(&self, template: &Value) -> Result<Option<String>, PairError> {
-        config::hash_of(template, &self.memory.config_maps, &self.names.namespace)
+        config::hash_of(&config::tracked(template), &self.memory.config_maps, &self.names.namespace)
             .map_err(|_| PairError::NotYet("the ConfigMaps cannot be read yet".to_owned()))
     }
 }
