@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: runs a benchmark from a release build. `release` measures real releases (`measure-release` of the test
-//! kit), `controller` one controller with many releases in a test cluster (`measure-controller`), everything else is for `serin-bench`.
+//! kit), `controller` one controller with many releases in a test cluster (`measure-controller`), beside those of other projects, which are built for
+//! that unless `--alone` is given; everything else is for `serin-bench`.
 //! Arguments are handed on as they are, so that they are declared (and refused) in one place only: `cargo xtask bench detect --help`,
 //! `cargo xtask bench release --help` and `cargo xtask bench controller --help` show them.
 //!
@@ -28,7 +29,11 @@ pub(crate) fn run(args: &HandedOn) -> Result<()> {
         }
         Some((what, options)) if what == CONTROLLER => {
             cluster::build(&root)?;
+            let peers = if wants_peers(options) { Some(cluster::build_peers(&root)?) } else { None };
             let mut command = cargo::tool(&root, "measure-controller")?;
+            if let Some(peers) = peers {
+                command.arg("--peers").arg(peers);
+            }
             command.args(options);
             command
         }
@@ -39,4 +44,21 @@ pub(crate) fn run(args: &HandedOn) -> Result<()> {
         }
     };
     cargo::run(&mut command, "the benchmark")
+}
+
+/// Whether controllers of other projects are measured as well. That costs minutes the first time, which nobody should spend for the help.
+fn wants_peers(options: &[String]) -> bool {
+    !options.iter().any(|option| ["--alone", "--help", "-h"].contains(&option.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_built_where_they_are_measured() {
+        let wants = |options: &[&str]| wants_peers(&options.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert!(wants(&[]) && wants(&["--n", "100", "--json"]));
+        assert!(!wants(&["--n", "100", "--alone"]) && !wants(&["--help"]));
+    }
 }

@@ -55,9 +55,9 @@ impl Reign<'_> {
     /// Gives back every Deployment that the release has, but the one that it is about now. Says whether there was any.
     pub(super) async fn give_back(&self, release: &Release, keep: Option<&str>) -> Result<bool, ApiError> {
         let all = self.setting.memory.deployments.all();
-        let ours = all.iter().filter(|found| found.metadata.namespace.as_deref() == Some(release.namespace()));
-        let ours = ours.filter(|found| Note::on(found).is_some_and(|note| note.release == release.uid()));
-        let names = ours.filter_map(|found| found.metadata.name.clone()).filter(|name| Some(name.as_str()) != keep);
+        let ours = all.iter().filter(|found| found.metadata().namespace.as_deref() == Some(release.namespace()));
+        let ours = ours.filter(|found| Note::on(found.metadata()).is_some_and(|note| note.release == release.uid()));
+        let names = ours.filter_map(|found| found.metadata().name.clone()).filter(|name| Some(name.as_str()) != keep);
         let mut names: Vec<String> = names.collect();
         // What was adopted a moment ago may not be remembered as such yet.
         let of_document = release.load().ok().map(|loaded| loaded.release).filter(|loaded| loaded.workload.is_managed);
@@ -99,7 +99,7 @@ impl Reign<'_> {
             metadata.namespace.as_deref() == Some(own) && Made::on(metadata).is_some_and(|made| made.of == stable)
         };
         let (deployments, services) = (self.setting.memory.deployments.all(), self.setting.memory.services.all());
-        let canary = deployments.iter().find(|found| of(&found.metadata)).and_then(|found| found.metadata.name.clone());
+        let canary = deployments.iter().find(|found| of(found.metadata())).and_then(|found| found.metadata().name.clone());
         let service = services.iter().find(|found| of(&found.metadata));
         let arm_labels = service.and_then(|found| found.spec.as_ref()?.selector.clone()).unwrap_or_default().into_keys().collect();
         // One that is not there is none of ours, whatever it would be called.

@@ -20,7 +20,7 @@ pub use vitals::Vitals;
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
-use kube::{Api, Client, api::DynamicObject, core::NamespaceResourceScope};
+use kube::{Api, Client, core::NamespaceResourceScope};
 use tokio::sync::watch;
 
 use vitals::{Begun, Pulse};
@@ -29,7 +29,7 @@ use crate::{
     api::Release,
     lease::{Leadership, LeaseKeeper, LeaseName},
     watch::{Selection, WatchTask, Watched, watch_all},
-    workload::{self, ConfigDigest, Memory},
+    workload::{ConfigDigest, KeptDeployment, Memory},
 };
 
 /// How long a shutdown waits for the lease to be let go.
@@ -105,11 +105,7 @@ impl Eyes {
     fn open(client: &Client, scope: &Scope) -> Self {
         let (releases, first) = watch_all(api::<Release>(client, scope), Selection::All);
         let (services, second) = watch_all(api::<Service>(client, scope), Selection::All);
-        let dynamic = |resource| match scope {
-            Scope::Namespace(namespace) => Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource),
-            Scope::Cluster => Api::<DynamicObject>::all_with(client.clone(), &resource),
-        };
-        let (deployments, third) = watch_all(dynamic(workload::deployments()), Selection::All);
+        let (deployments, third) = watch_all(api::<KeptDeployment>(client, scope), Selection::All);
         let (config_maps, fourth) = watch_all(api::<ConfigDigest>(client, scope), Selection::All);
         Self { releases, memory: Memory { deployments, services, config_maps }, _tasks: vec![first, second, third, fourth] }
     }

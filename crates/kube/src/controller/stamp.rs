@@ -1,6 +1,6 @@
 //! What a release was last looked at with: while that is the same, nothing follows from another look.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     api::Release,
@@ -21,15 +21,15 @@ pub(super) fn stamp(memory: &Memory, release: &Release) -> Stamp {
     for (slot, name) in [(1, "/workload/kubernetes/stable/deployment"), (2, "/workload/kubernetes/canary/deployment")] {
         let found = memory.deployments.get(&namespace, text(name));
         // Its status changes all the time; what matters for a beginning is in the spec.
-        stamp[slot] = found.map(|found| format!("{:?}/{:?}", found.metadata.uid, found.metadata.generation));
+        stamp[slot] = found.map(|found| format!("{:?}/{:?}", found.metadata().uid, found.metadata().generation));
     }
     let (one, deployments_at) = (text("/workload/kubernetes/deployment"), namespace);
     if let Some(found) = memory.deployments.get(&deployments_at, one).filter(|_| !one.is_empty()) {
         // One that cannot be adopted yet is looked at whenever anything of it changes: it may have come to rest.
-        let note = Note::on(&found).filter(|_| found.data.pointer("/spec/paused") == Some(&json!(true)));
+        let note = Note::on(found.metadata()).filter(|_| found.is_paused());
         stamp[1] = Some(match note {
-            Some(note) => format!("{:?}/{:?}/{note:?}", found.metadata.uid, found.metadata.generation),
-            None => format!("{:?}", found.metadata.resource_version),
+            Some(note) => format!("{:?}/{:?}/{note:?}", found.metadata().uid, found.metadata().generation),
+            None => format!("{:?}", found.metadata().resource_version),
         });
     }
     let edited = if one.is_empty() { text("/workload/kubernetes/canary/deployment") } else { one };

@@ -17,7 +17,7 @@ use crate::{
     release::Place,
     route::Fence,
     watch::Watched,
-    workload::{ArmSeen, ConfigDigest, Memory, Names, Pair, PairError, Standing, deployments, references},
+    workload::{ArmSeen, ConfigDigest, KeptDeployment, Memory, Names, Pair, PairError, Standing, deployments, references},
 };
 
 /// What a look at a release and its objects has found.
@@ -106,8 +106,9 @@ pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> R
     let template = found.iter().find(|found| found.metadata.name.as_ref() == Some(edited));
     let template = template.and_then(|found| found.data.pointer("/spec/template")).cloned().unwrap_or_default();
     let (config_maps, unread) = config_maps(client, namespace, &template).await?;
+    let deployments = Watched::of(found.into_iter().map(KeptDeployment::from).collect());
     let memory =
-        Memory { deployments: Arc::new(Watched::of(found)), services: Arc::new(Watched::of(services)), config_maps: Arc::new(config_maps) };
+        Memory { deployments: Arc::new(deployments), services: Arc::new(Watched::of(services)), config_maps: Arc::new(config_maps) };
     let labels = memory.labels_of(traffic, own);
     Ok((Pair::new(client, &memory, Names::of(release, workload, traffic), labels, Arc::new(Bystander)), unread))
 }

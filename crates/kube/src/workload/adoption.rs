@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use kube::api::DynamicObject;
+use kube::{api::DynamicObject, core::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -46,8 +46,8 @@ pub struct Made {
 impl Note {
     /// The note on a Deployment; `None` if there is none that can be read.
     #[must_use]
-    pub fn on(deployment: &DynamicObject) -> Option<Self> {
-        serde_json::from_str(annotation(deployment, ADOPTED)?).ok()
+    pub fn on(metadata: &ObjectMeta) -> Option<Self> {
+        serde_json::from_str(metadata.annotations.as_ref()?.get(ADOPTED)?).ok()
     }
 
     pub(super) fn text(&self) -> String {
@@ -58,7 +58,7 @@ impl Note {
 impl Made {
     /// The note on an object; `None` if it was not made by Serin.
     #[must_use]
-    pub fn on(metadata: &kube::core::ObjectMeta) -> Option<Self> {
+    pub fn on(metadata: &ObjectMeta) -> Option<Self> {
         serde_json::from_str(metadata.annotations.as_ref()?.get(MADE)?).ok()
     }
 
@@ -69,11 +69,7 @@ impl Made {
 
 /// An edit that was put aside while the judged template was rolled out.
 pub(super) fn put_aside(deployment: &DynamicObject) -> Option<Value> {
-    serde_json::from_str(annotation(deployment, NEXT)?).ok()
-}
-
-fn annotation<'a>(deployment: &'a DynamicObject, name: &str) -> Option<&'a str> {
-    deployment.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+    serde_json::from_str(deployment.metadata.annotations.as_ref()?.get(NEXT)?).ok()
 }
 
 /// Another value for a label, always the same one for the same value.

@@ -99,15 +99,20 @@ pub(crate) fn references(template: &Value) -> [BTreeSet<String>; 2] {
     [maps, secrets]
 }
 
-/// The hash of what a template reads; `None`: nothing is tracked. Not known before the `ConfigMaps` were listed.
-pub(super) fn hash_of(template: &Value, maps: &Watched<ConfigDigest>, namespace: &str) -> Result<Option<String>, NotListed> {
+/// Names of the `ConfigMaps` whose content belongs to the version that a template is, in order.
+pub(super) fn tracked(template: &Value) -> Vec<String> {
     let [names, _] = references(template);
     let is_off = template.pointer("/metadata").is_some_and(|metadata| {
         ["labels", "annotations"]
             .iter()
             .any(|kind| metadata.get(kind).and_then(|all| all.get(TRACK)).is_some_and(|value| value == "disabled"))
     });
-    if names.is_empty() || is_off {
+    if is_off { Vec::new() } else { names.into_iter().collect() }
+}
+
+/// The hash of what a template reads that refers to these `ConfigMaps`; `None`: nothing is tracked. Not known before the `ConfigMaps` were listed.
+pub(super) fn hash_of(names: &[String], maps: &Watched<ConfigDigest>, namespace: &str) -> Result<Option<String>, NotListed> {
+    if names.is_empty() {
         return Ok(None);
     }
     if maps.silent_for().is_none() {

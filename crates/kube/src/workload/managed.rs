@@ -58,7 +58,7 @@ impl Pair {
             let why = format!("Deployment {}, its Services and its route must be in the namespace of the release, {own}", names.stable);
             return Err(PairError::Unfit(why));
         }
-        let Some(found) = self.memory.deployments.get(&names.namespace, &names.stable) else { return Ok(()) };
+        let Some(found) = self.memory.deployment(&names.namespace, &names.stable) else { return Ok(()) };
         let Some(service) = self.memory.services.get(&stables.0, &stables.1) else {
             return Err(PairError::Unfit(format!("there is no Service {}/{}", stables.0, stables.1)));
         };
@@ -85,9 +85,9 @@ impl Pair {
     /// If it cannot be adopted, or not yet, or if that cannot be told.
     pub async fn standing(&self, is_alive: impl Fn(&str) -> bool) -> Result<Standing, PairError> {
         let name = &self.names.stable;
-        let found = self.memory.deployments.get(&self.names.namespace, name);
+        let found = self.memory.deployment(&self.names.namespace, name);
         let found = found.ok_or_else(|| PairError::Missing(format!("{}/{name}", self.names.namespace)))?;
-        let note = Note::on(&found);
+        let note = Note::on(&found.metadata);
         if let Some(other) = note.as_ref().filter(|note| note.release != self.names.release && is_alive(&note.release)) {
             return Err(PairError::Unfit(format!("Deployment {name} is released by {} already", other.name)));
         }
@@ -146,7 +146,7 @@ impl Pair {
     /// # Errors
     /// If it cannot be taken on as it is.
     async fn adoption(&self, found: &DynamicObject) -> Result<Option<Value>, PairError> {
-        let note = Note::on(found);
+        let note = Note::on(&found.metadata);
         let seen = self.seen(found);
         if !seen.paused && !seen.settled {
             return Err(PairError::NotYet(format!("Deployment {} has begun a rollout of its own", self.names.stable)));
@@ -211,7 +211,7 @@ impl Pair {
         let mut conflicts = 0;
         loop {
             let found = self.fresh(&self.names.stable).await?;
-            let note = Note::on(&found);
+            let note = Note::on(&found.metadata);
             let is_paused = arm::is_paused(&found);
             let before = arm::template_of(&found);
             let is_judged = version_of(&before, &self.arm_labels) == judged;
@@ -272,7 +272,7 @@ impl Pair {
         if !seen.settled || seen.ready == 0 {
             return missing(format!("{} of {} replicas of stable are ready, and the rollout has not ended", seen.ready, seen.wanted));
         }
-        match self.proven(found, Note::on(found).as_ref()).await? {
+        match self.proven(found, Note::on(&found.metadata).as_ref()).await? {
             Some(proven) if proven.version == judged => Ok(proven),
             _ => missing(format!("the pods of Deployment {} are not yet what was judged", self.names.stable)),
         }
@@ -323,8 +323,8 @@ impl Pair {
 
     /// The labels by which the canary's Deployment selects, or would.
     pub(super) fn canary_match_labels(&self, of: Option<&DynamicObject>) -> Option<Map<String, Value>> {
-        let remembered = self.memory.deployments.get(&self.names.namespace, &self.names.stable);
-        let of = of.or(remembered.as_deref())?;
+        let remembered = self.memory.deployment(&self.names.namespace, &self.names.stable);
+        let of = of.or(remembered.as_ref())?;
         Some(adoption::other_labels(&arm::match_labels(of), &self.arm_labels, &Map::new()))
     }
 
@@ -332,7 +332,7 @@ impl Pair {
         let [(_, stable), (namespace, name)] = self.services()?;
         let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
         let place = format!("Service {namespace}/{name}");
-        let canary = self.memory.deployments.get(&self.names.namespace, &self.names.canary);
+        let canary = self.memory.deployment(&self.names.namespace, &self.names.canary);
         let fixed = canary.map(|canary| arm::match_labels(&canary)).unwrap_or_default();
         let template = adoption::canary_template(&arm::template_of(of), &self.arm_labels, &fixed);
         if let Some(found) = within(&format!("get {place}"), api.get_opt(name)).await? {
@@ -373,12 +373,12 @@ impl Pair {
     /// # Errors
     /// If something that they are made of is not there or not known.
     pub(crate) fn would_make(&self) -> Result<(Value, Option<Value>), PairError> {
-        let known = |name: &String| self.memory.deployments.get(&self.names.namespace, name);
+        let known = |name: &String| self.memory.deployment(&self.names.namespace, name);
         let of = known(&self.names.stable);
         let of = of.ok_or_else(|| PairError::Missing(format!("{}/{}", self.names.namespace, self.names.stable)))?;
         let template = self.candidate_of(&arm::template_of(&of))?;
         let there = known(&self.names.canary);
-        let fixed = there.as_ref().map(|found| arm::match_labels(found)).unwrap_or_default();
+        let fixed = there.as_ref().map(arm::match_labels).unwrap_or_default();
         let made = adoption::canary_template(&template, &self.arm_labels, &fixed);
         let [(home, stable), (namespace, name)] = self.services()?;
         let of_stable = self.memory.services.get(home, stable).filter(|_| self.memory.services.get(namespace, name).is_none());
@@ -398,7 +398,7 @@ impl Pair {
     /// # Errors
     /// If it cannot be taken on as it is.
     pub(crate) async fn would_adopt(&self) -> Result<Option<Value>, PairError> {
-        let found = self.memory.deployments.get(&self.names.namespace, &self.names.stable);
+        let found = self.memory.deployment(&self.names.namespace, &self.names.stable);
         match found {
             Some(found) => self.adoption(&found).await,
             None => Err(PairError::Missing(format!("{}/{}", self.names.namespace, self.names.stable))),

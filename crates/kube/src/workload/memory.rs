@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use serin_spec::validated::{ClusterRouter, ClusterTraffic};
 
 use super::{
-    arm,
+    KeptDeployment,
     config::{self, ConfigDigest},
 };
 use crate::watch::Watched;
@@ -16,7 +16,7 @@ use crate::watch::Watched;
 #[derive(Debug, Clone)]
 pub struct Memory {
     /// Every Deployment.
-    pub deployments: Arc<Watched<DynamicObject>>,
+    pub deployments: Arc<Watched<KeptDeployment>>,
     /// Every Service.
     pub services: Arc<Watched<Service>>,
     /// Every `ConfigMap`, as digests.
@@ -24,6 +24,12 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// A Deployment, as a whole: for looking into a few of them.
+    #[must_use]
+    pub fn deployment(&self, namespace: &str, name: &str) -> Option<DynamicObject> {
+        self.deployments.get(namespace, name).map(|kept| kept.whole())
+    }
+
     /// Names of the labels by which a router tells the versions' pods apart. `namespace`: of the release.
     #[must_use]
     pub fn labels_of(&self, traffic: &ClusterTraffic, namespace: &str) -> BTreeSet<String> {
@@ -43,6 +49,6 @@ impl Memory {
     #[must_use]
     pub fn config_stamp(&self, namespace: &str, deployment: &str) -> Option<String> {
         let found = self.deployments.get(namespace, deployment)?;
-        config::hash_of(arm::template_in(&found), &self.config_maps, namespace).ok().flatten()
+        config::hash_of(found.reads(), &self.config_maps, namespace).ok().flatten()
     }
 }

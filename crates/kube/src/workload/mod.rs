@@ -2,12 +2,14 @@
 //!
 //! `template` says which version a template is, `versions` which ones there are, `arm` how one is, `pods` what is wrong with a pod. `pair` changes Deployments; `managed` is what
 //! it does with one that people go on editing, `reversal` how that is given back, `adoption` what is left on that one and made of it, as data.
-//! `autoscaler` knows who else scales, `config` what pods read from `ConfigMaps`; `once` keeps what is costly to find out.
+//! `autoscaler` knows who else scales, `config` what pods read from `ConfigMaps`, `kept` how a Deployment is remembered; `once` keeps what is costly
+//! to find out.
 
 mod adoption;
 mod arm;
 mod autoscaler;
 mod config;
+mod kept;
 mod managed;
 mod memory;
 mod names;
@@ -23,6 +25,7 @@ pub use arm::{ArmSeen, deployments};
 pub use autoscaler::Autoscaler;
 pub use config::ConfigDigest;
 pub(crate) use config::references;
+pub use kept::KeptDeployment;
 pub use managed::Standing;
 pub use memory::Memory;
 pub use names::Names;

@@ -87,7 +87,7 @@ impl Pair {
     #[must_use]
     pub fn new(client: &Client, memory: &Memory, names: Names, mut arm_labels: BTreeSet<String>, fence: Arc<dyn Fence>) -> Self {
         for name in [&names.stable, &names.canary] {
-            if let Some(deployment) = memory.deployments.get(&names.namespace, name) {
+            if let Some(deployment) = memory.deployment(&names.namespace, name) {
                 arm_labels.extend(arm::match_labels(&deployment).keys().cloned());
             }
         }
@@ -117,7 +117,7 @@ impl Pair {
     pub fn check(&self) -> Result<(), PairError> {
         let labels = |name: &str| {
             let place = format!("{}/{name}", self.names.namespace);
-            let found = self.memory.deployments.get(&self.names.namespace, name).ok_or(PairError::Missing(place))?;
+            let found = self.memory.deployment(&self.names.namespace, name).ok_or(PairError::Missing(place))?;
             if arm::has_expressions(&found) {
                 return Err(PairError::Selector(
                     name.to_owned(),
@@ -186,7 +186,7 @@ impl Pair {
 
     fn remembered(&self, name: &str) -> Option<ArmSeen> {
         let found = self.memory.deployments.get(&self.names.namespace, name)?;
-        Some(self.looks.of(name, &found, (), |()| self.seen(&found)))
+        Some(self.looks.of(name, &found, (), |()| self.seen(&found.whole())))
     }
 
     pub(super) fn seen(&self, deployment: &DynamicObject) -> ArmSeen {

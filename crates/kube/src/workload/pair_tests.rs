@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     testing::{FakeApi, status},
     watch::{Selection, Watched, watch_all},
-    workload::ConfigDigest,
+    workload::{ConfigDigest, KeptDeployment},
 };
 
 /// Leads for so many questions.
@@ -42,7 +42,7 @@ async fn pair(conflicts: usize, leads_for: usize) -> (FakeApi, Pair) {
             _ => None,
         }
     });
-    let (deployments, _) = watch_all(Api::all_with(api.client.clone(), &deployments()), Selection::All);
+    let (deployments, _) = watch_all(Api::all(api.client.clone()), Selection::All);
     let (services, _) = watch_all(Api::all(api.client.clone()), Selection::All);
     let fence = Arc::new(Leads(AtomicUsize::new(leads_for)));
     let (config_maps, _) = watch_all(Api::all(api.client.clone()), Selection::All);
@@ -128,7 +128,7 @@ fn memory(deployments: Vec<DynamicObject>, config_maps: Vec<ConfigDigest>) -> Me
     let services = ["shop", "trial"]
         .map(|name| object::<Service>(json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": name}}})));
     Memory {
-        deployments: Arc::new(Watched::of(deployments)),
+        deployments: Arc::new(Watched::of(deployments.into_iter().map(KeptDeployment::from).collect())),
         services: Arc::new(Watched::of(services.into())),
         config_maps: Arc::new(Watched::of(config_maps)),
     }

@@ -40,7 +40,7 @@ impl Pair {
                 Err(PairError::Missing(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let Some(note) = Note::on(&found).filter(|note| note.release == self.names.release) else { return Ok(None) };
+            let Some(note) = Note::on(&found.metadata).filter(|note| note.release == self.names.release) else { return Ok(None) };
             let proven = match self.proven(&found, Some(&note)).await {
                 Ok(proven) => proven,
                 // Pods of two versions: somebody has resumed it, or stopped it in the midst. Nothing is guessed.
@@ -78,7 +78,7 @@ impl Pair {
     pub async fn leave_to_collector(&self) -> Result<(), PairError> {
         let names = &self.names;
         let noted = match self.fresh(&names.stable).await {
-            Ok(found) => Note::on(&found),
+            Ok(found) => Note::on(&found.metadata),
             Err(PairError::Missing(_)) => None,
             Err(error) => return Err(error),
         };

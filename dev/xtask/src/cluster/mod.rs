@@ -7,10 +7,11 @@
 mod cache;
 mod envoy;
 mod go;
+mod peers;
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -21,6 +22,8 @@ use crate::{metadata, tree};
 
 /// Where the tests look, below the target folder.
 const FOLDER: &str = "testbed";
+/// Where benchmarks look for the controllers of other projects, below that.
+const PEERS: &str = "peers";
 
 /// What to do.
 #[derive(Subcommand)]
@@ -62,6 +65,20 @@ pub(crate) fn build(root: &Path) -> Result<()> {
     }
     eprintln!("the programs of the test cluster are in {}", links.display());
     Ok(())
+}
+
+/// Puts the controllers of other projects where the benchmark finds them, and gives that folder.
+///
+/// # Errors
+/// If one cannot be built here, with what is missing.
+pub(crate) fn build_peers(root: &Path) -> Result<PathBuf> {
+    let built = peers::build(&root.join("dev/testkit/cluster"), &cache::folder()?)?;
+    let links = metadata::target_folder(root)?.join(FOLDER).join(PEERS);
+    fs::create_dir_all(&links).with_context(|| format!("cannot make {}", links.display()))?;
+    for (name, folder) in built {
+        link(&folder, &links.join(name))?;
+    }
+    Ok(links)
 }
 
 /// Replaces a link at once, because tests may run meanwhile.

@@ -1,35 +1,40 @@
 //! Measures one controller with many releases in a test cluster: memory, processor time, and what it asks the API server for, by the audit log.
+//! Controllers of other projects are measured in the same way, each in a cluster of its own, one after the other.
 //!
-//! Idle releases have everything that a release has, and both their versions are the same. Active ones are in a stage that lasts, each with a pod
-//! per version, judged every few seconds by what a Prometheus scrapes from those pods. `cargo xtask bench controller` starts it.
+//! Idle releases have everything that a release has, and nothing to do. Active ones are in a stage that lasts, each with a pod per version,
+//! judged every 15 seconds by what a Prometheus scrapes from those pods. `cargo xtask bench controller` starts it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals and CI logs")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "like the tests, it is over with the first thing that cannot be")]
 
+mod argo_rollouts;
+mod compared;
+mod figures;
+mod flagger;
 mod objects;
+mod serin;
+mod subject;
 
 use std::{
-    collections::BTreeMap,
-    fs::File,
     path::PathBuf,
-    process::{Child, Command, ExitCode},
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use serin_testkit::{
-    cluster::{AuditEntry, Cluster, Options, Tools},
-    http, processes,
-    torture::{Findings, usage},
-    wait,
+    cluster::{Cluster, Options, Tools},
+    torture::Findings,
 };
 
-use objects::{ACTIVE, NAMESPACE};
+use argo_rollouts::ArgoRollouts;
+use figures::Figures;
+use flagger::Flagger;
+use serin::Serin;
+use subject::{Load, Subject};
 
-/// What the controller may have, in KiB.
-const MOST_MEMORY_KIB: u64 = 150 * 1024;
-/// How long the cluster may take to have everything on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// What the controller may have, in MiB.
+const MOST_MEMORY_MIB: f64 = 150.0;
 /// What was begun last may still be under way.
 const SETTLE: Duration = Duration::from_secs(15);
 
@@ -40,6 +45,12 @@ struct Args {
     /// The binary to measure; a release build where numbers matter
     #[arg(long, value_name = "PATH")]
     serin: PathBuf,
+    /// The folder with the built controllers of other projects; without it they are left out
+    #[arg(long, value_name = "PATH")]
+    peers: Option<PathBuf>,
+    /// Leave the controllers of other projects out
+    #[arg(long)]
+    alone: bool,
     /// Releases
     #[arg(long, default_value_t = 1_000)]
     n: usize,
@@ -49,144 +60,89 @@ struct Args {
     /// How long they are watched, in seconds
     #[arg(long, default_value_t = 60)]
     watch: u64,
-    /// Print JSON instead of a table
+    /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let serin = match args.serin.canonicalize() {
-        Ok(path) => path.to_string_lossy().into_owned(),
-        Err(error) => {
-            eprintln!("error: {}: {error}", args.serin.display());
-            return ExitCode::from(2);
-        }
-    };
-    let tools = match Tools::find() {
-        Ok(tools) => tools,
+    match measure_all(&args) {
+        Ok(is_ok) if is_ok => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error}");
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
-    let findings = measure(&serin, &tools, &args);
+    }
+}
+
+/// Whether all targets are reached.
+fn measure_all(args: &Args) -> Result<bool, String> {
+    let serin = args.serin.canonicalize().map_err(|error| format!("{}: {error}", args.serin.display()))?.to_string_lossy().into_owned();
+    let tools = Tools::find()?;
+    let load = Load { releases: args.n, active: args.active.min(args.n) };
+    let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(Serin(serin.clone()))];
+    if let Some(peers) = args.peers.as_ref().filter(|_| !args.alone) {
+        subjects.push(Box::new(ArgoRollouts::at(peers.join("argo-rollouts"))?));
+        subjects.push(Box::new(Flagger::at(peers.join("flagger"))?));
+    }
+    let mut findings = Findings::default();
+    let mut measured = Vec::new();
+    for (number, subject) in subjects.iter().enumerate() {
+        eprintln!("measuring {}", subject.name());
+        match measure(subject.as_ref(), &serin, &tools, load, args.watch) {
+            Ok((took, figures)) => {
+                if number == 0 {
+                    tell(&mut findings, load, took, &figures);
+                }
+                measured.push((subject.name().to_owned(), figures));
+            }
+            Err(error) => findings.broken(format!("{}: {error}", subject.name())),
+        }
+    }
     if args.json {
-        println!("{}", findings.json());
+        println!("{}", serde_json::json!({"serin": findings.json(), "compared": compared::json(&measured)}));
     } else {
         println!("{}", findings.table());
+        if measured.len() > 1 {
+            println!("{}", compared::table(&measured));
+        }
     }
-    if findings.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(findings.is_ok())
 }
 
-fn measure(serin: &str, tools: &Tools, args: &Args) -> Findings {
-    let mut findings = Findings::default();
+/// How long it took until all was where it should be, and what was seen then.
+fn measure(subject: &dyn Subject, serin: &str, tools: &Tools, load: Load, seconds: u64) -> Result<(Duration, Figures), String> {
     let options = Options { has_mesh: false, scrape_interval: Some(Duration::from_secs(5)), ..Options::default() };
     let cluster = Cluster::start(tools, &options.sample_app(serin));
-    objects::install(&cluster);
-    let active = args.active.min(args.n);
-    objects::make(&cluster, args.n, active);
-    let pods = |cluster: &Cluster, arm: &str| cluster.pods(NAMESPACE, &format!("arm={arm}"));
-    let is_ready = |pod: &serin_testkit::cluster::Pod| pod.object["status"]["containerStatuses"][0]["ready"] == true;
-    until("a pod of stable for each active release", || pods(&cluster, "stable").iter().filter(|pod| is_ready(pod)).count() >= active);
-    // Counters are there from the first request on.
-    pods(&cluster, "stable").iter().for_each(|pod| drop(http::get(pod.address, "/", &[])));
-    until("scraped counters", || cluster.prometheus().query("http_requests_total").len() >= active);
-
-    let controller = Controller::start(serin, &cluster);
     let begun = Instant::now();
-    let phases = |cluster: &Cluster| {
-        let mut phases: BTreeMap<String, usize> = BTreeMap::new();
-        for release in cluster.list("serin.dev/v1alpha1", "Release", NAMESPACE) {
-            *phases.entry(release["status"]["phase"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
-        }
-        phases
-    };
-    let is_all = |phases: &BTreeMap<String, usize>| {
-        let of = |phase: &str| phases.get(phase).copied().unwrap_or(0);
-        of("Idle") == args.n - active && of("Progressing") == active
-    };
-    if wait::paced(Duration::from_secs(1), PATIENCE, || is_all(&phases(&cluster)).then_some(())).is_none() {
-        findings.broken(format!("not all releases are where they should be: {:?}\n{}", phases(&cluster), controller.said()));
-        return findings;
-    }
-    findings.tell("releases", format!("{} idle, {active} in a stage", args.n - active));
-    findings.tell("from the start until every status said so", format!("{:.0} s", begun.elapsed().as_secs_f64()));
-    pods(&cluster, "canary").iter().for_each(|pod| drop(http::get(pod.address, "/", &[])));
+    let controller = subject.begin(&cluster, load)?;
+    let took = begun.elapsed();
     thread::sleep(SETTLE);
-    watch(&cluster, &controller, Duration::from_secs(args.watch), &mut findings);
-    if !is_all(&phases(&cluster)) {
-        findings.broken(format!("releases moved meanwhile: {:?}", phases(&cluster)));
-    }
-    findings
-}
-
-fn watch(cluster: &Cluster, controller: &Controller, time: Duration, findings: &mut Findings) {
-    let (_, mark) = cluster.audit(0);
-    let (Some(before), start) = (usage::of(controller.0.id()), Instant::now()) else { return findings.broken("the controller is gone") };
-    thread::sleep(time);
-    let Some(after) = usage::of(controller.0.id()) else { return findings.broken("the controller is gone") };
-    let minutes = start.elapsed().as_secs_f64() / 60.0;
-    let (entries, _) = cluster.audit(mark);
-    let ours: Vec<&AuditEntry> = entries.iter().filter(|entry| entry.user.starts_with("system:serviceaccount:serin:")).collect();
-    findings.aim("memory (RSS)", format!("{} MiB", after.rss_kib / 1024), "below 150 MiB", after.rss_kib < MOST_MEMORY_KIB);
-    let cpu = (after.cpu_ms - before.cpu_ms) as f64 / 600.0 / minutes;
-    findings.tell("processor", format!("{cpu:.1} % of a core over {:.0} s", minutes * 60.0));
-    findings.tell("threads, descriptors", format!("{}, {}", after.threads, after.descriptors));
-    let per_minute = |count: usize| format!("{:.1} per minute", count as f64 / minutes);
-    let mut kinds: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for entry in &ours {
-        *kinds.entry((entry.resource.clone(), entry.verb.clone())).or_default() += 1;
-    }
-    for ((resource, verb), count) in &kinds {
-        findings.tell(&format!("{verb} {resource}"), per_minute(*count));
-    }
-    let writes = ours.iter().copied().filter(|entry| entry.is_write() && entry.resource != "leases");
-    // Events have names of their own, and name their release within.
-    let (of_active, of_idle): (Vec<&AuditEntry>, Vec<&AuditEntry>) = writes.partition(|entry| {
-        entry.name.starts_with(ACTIVE) || entry.body["involvedObject"]["name"].as_str().is_some_and(|name| name.starts_with(ACTIVE))
-    });
-    findings.aim("writes for idle releases", per_minute(of_idle.len()), "0", of_idle.is_empty());
-    findings.tell("writes for active releases", per_minute(of_active.len()));
-    let polls = ours.iter().filter(|entry| matches!(entry.verb.as_str(), "get" | "list") && entry.resource != "leases").count();
-    findings.aim("reads beside watches and the lease", per_minute(polls), "0", polls == 0);
-    if let Some(entry) = of_idle.first() {
-        findings.broken(format!("a write for an idle release: {} {} {}", entry.verb, entry.resource, entry.name));
+    let figures =
+        Figures::take(&cluster, controller.id(), subject.account(), Duration::from_secs(seconds)).ok_or("the controller is gone")?;
+    match subject.phases(&cluster, load) {
+        (_, true) => Ok((took, figures)),
+        (phases, false) => Err(format!("releases moved meanwhile: {phases:?}")),
     }
 }
 
-/// The controller, until dropped.
-struct Controller(Child, PathBuf);
-
-impl Controller {
-    fn start(serin: &str, cluster: &Cluster) -> Self {
-        let log = cluster.path().join("controller.log");
-        let file = File::create(&log).unwrap();
-        let child = Command::new(serin)
-            .args(["controller", "--all-namespaces", "--lease-namespace=serin"])
-            .env("KUBECONFIG", cluster.service_account("serin", "controller"))
-            .env(processes::MARKER, cluster.path())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Self(child, log)
+fn tell(findings: &mut Findings, load: Load, took: Duration, figures: &Figures) {
+    findings.tell("releases", format!("{} idle, {} in a stage", load.releases - load.active, load.active));
+    findings.tell("until all was made and every status said so", format!("{:.0} s", took.as_secs_f64()));
+    let memory = figures.memory_mib;
+    findings.aim("memory (RSS)", format!("{memory:.0} MiB"), "below 150 MiB", memory < MOST_MEMORY_MIB);
+    findings.tell("processor", format!("{:.1} % of a core over {:.0} s", figures.processor, figures.minutes * 60.0));
+    findings.tell("threads, descriptors", format!("{}, {}", figures.threads, figures.descriptors));
+    let per_minute = |count: usize| format!("{:.1} per minute", figures.per_minute(count));
+    for (what, count) in &figures.requests {
+        findings.tell(what, per_minute(*count));
     }
-
-    fn said(&self) -> String {
-        let text = std::fs::read_to_string(&self.1).unwrap_or_default();
-        text.lines().rev().take(20).collect::<Vec<_>>().join("\n")
+    findings.aim("writes for idle releases", per_minute(figures.idle_writes), "0", figures.idle_writes == 0);
+    findings.tell("writes for active releases", per_minute(figures.active_writes));
+    findings.aim("reads beside watches and the lease", per_minute(figures.reads), "0", figures.reads == 0);
+    if let Some(write) = &figures.idle_write {
+        findings.broken(format!("a write for an idle release: {write}"));
     }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let is_so = wait::paced(Duration::from_millis(500), PATIENCE, || condition().then_some(()));
-    assert!(is_so.is_some(), "waited in vain for {what}");
 }
