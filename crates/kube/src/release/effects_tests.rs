@@ -54,7 +54,7 @@ async fn retiring(stable_ready: u8, services: &[&str]) -> (FakeApi, World) {
         "status": {"parents": [{"controllerName": "c", "conditions": conditions}]},
     });
     api.put(ROUTE, route);
-    let mut world = world(&api, GATEWAY, memory(all, services));
+    let mut world = world(&api, GATEWAY, &memory(all, services));
     world.judged = version_of(&template("shop"), world.pair.arm_labels());
     world.router.expect(WeightBps::FULL, false);
     (api, world)

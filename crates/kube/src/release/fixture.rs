@@ -38,7 +38,7 @@ pub(super) fn memory(deployments: Vec<Value>, services: &[&str]) -> Memory {
 }
 
 /// The first run of the release `shop` of the Deployments `shop` and `trial`, which judges the version `judged`. `traffic`: of its document.
-pub(super) fn world(api: &FakeApi, traffic: &str, memory: Memory) -> World {
+pub(super) fn world(api: &FakeApi, traffic: &str, memory: &Memory) -> World {
     let document = format!(
         r#"{{"apiVersion": "serin.dev/v1alpha1", "kind": "Release", "metadata": {{"name": "shop"}}, "spec": {{
             "workload": {{"kubernetes": {{"stable": {{"deployment": "shop"}}, "canary": {{"deployment": "trial"}}}}}},
@@ -54,7 +54,7 @@ pub(super) fn world(api: &FakeApi, traffic: &str, memory: Memory) -> World {
     World {
         client: api.client.clone(),
         router: ObjectRouter::new(api.client.clone(), "shop", lens_of(&place.traffic, "shop"), owner, Arc::clone(&fence)),
-        pair: Pair::new(&api.client, &memory, names, BTreeSet::new(), fence),
+        pair: Pair::new(&api.client, memory, names, BTreeSet::new(), fence),
         place,
         namespace: "shop".to_owned(),
         route_namespace: "shop".to_owned(),

@@ -68,7 +68,7 @@ async fn shop(running: u8) -> (FakeApi, World) {
     let quotas = json!({"items": [quota("all", &[], &[], ["4", "4"])]});
     api.put("/api/v1/namespaces/shop/resourcequotas", quotas);
     api.put("/apis/policy/v1/namespaces/shop/poddisruptionbudgets", json!({"items": []}));
-    let world = world(&api, GATEWAY, memory(vec![], &[]));
+    let world = world(&api, GATEWAY, &memory(vec![], &[]));
     (api, world)
 }
 

@@ -188,7 +188,7 @@ mod tests {
             "stable": {"host": host, "subset": "v1"},
             "canary": {"host": host, "subset": "v2"},
         }});
-        let world = world(&api, &traffic.to_string(), memory(vec![], &[]));
+        let world = world(&api, &traffic.to_string(), &memory(vec![], &[]));
         let found = checks(&world).await.iter().map(|check| check.status == CheckStatus::Pass).collect();
         (found, api.calls().iter().filter(|call| call.contains("destinationrules")).count())
     }
