@@ -58,8 +58,10 @@ pub(super) struct World {
     pub(super) router: ObjectRouter,
     pub(super) pair: Pair,
     pub(super) place: Place,
-    /// Where the Deployments are.
+    /// Where the canary is.
     pub(super) namespace: String,
+    /// Where stable is.
+    pub(super) stable_namespace: String,
     /// Where route and services are.
     pub(super) route_namespace: String,
     /// The canary's version that is on trial.
@@ -173,8 +175,8 @@ impl World {
                 None => self.pair.scale_canary(replicas).await.map_err(pair_fault)?,
             }
         }
-        // An autoscaler takes replicas away again that nobody needs yet.
-        let least = if autoscaler.is_some() { 1 } else { replicas };
+        // An autoscaler takes replicas away again that nobody needs yet, and a DaemonSet has as many as it has nodes.
+        let least = if autoscaler.is_some() || !self.pair.is_canary_scaled() { 1 } else { replicas };
         tokio::select! {
             () = self.pair.canary_settled(&self.judged, least) => Ok(()),
             _ = unwanted.wait_for(|unwanted| *unwanted) => Err(no_longer_wanted()),
@@ -199,7 +201,7 @@ impl World {
         let peak = self.stable_peak.fetch_max(stable.ready, Ordering::Relaxed).max(stable.ready);
         let needed = share_of(peak, weight);
         self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
-        if self.pair.canary().is_some_and(|canary| canary.ready >= needed) {
+        if !self.pair.is_canary_scaled() || self.pair.canary().is_some_and(|canary| canary.ready >= needed) {
             return Ok(());
         }
         if self.pair.canarys_autoscaler().await.map_err(pair_fault)?.is_some() {
@@ -292,7 +294,7 @@ impl World {
             }
             Err(error) => return Err(error.to_string()),
         }
-        self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
+        self.set_note(Some("stable to run what was judged on all its replicas".to_owned()));
         tokio::select! {
             settled = self.stable_took_over() => settled?,
             () = self.pair.canary_lost(), if !is_handed_over => {
@@ -351,8 +353,8 @@ impl World {
     /// Why stable cannot take over yet.
     fn unsettled(&self) -> String {
         match self.pair.stable() {
-            None => "stable's Deployment is gone".to_owned(),
-            Some(stable) if stable.wanted == 0 => "stable's Deployment is asked to have no replicas: scale it up".to_owned(),
+            None => "stable's workload is gone".to_owned(),
+            Some(stable) if stable.wanted == 0 => "stable is asked to have no replicas: scale it up".to_owned(),
             Some(stable) if stable.version != self.judged => "stable's template was changed back by somebody else".to_owned(),
             Some(stable) => format!("{} of {} replicas of stable run what was judged and are ready", stable.ready, stable.wanted),
         }

@@ -1,10 +1,10 @@
-//! What is known of a cluster's Deployments, Services and `ConfigMaps` without asking.
+//! What is known of a cluster's workloads, Services and `ConfigMaps` without asking.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::api::DynamicObject;
-use serin_spec::validated::{ClusterRouter, ClusterTraffic};
+use serin_spec::validated::{ClusterRouter, ClusterTraffic, WorkloadKind};
 
 use super::{
     arm,
@@ -17,6 +17,10 @@ use crate::watch::Watched;
 pub struct Memory {
     /// Every Deployment.
     pub deployments: Arc<Watched<DynamicObject>>,
+    /// Every StatefulSet.
+    pub stateful_sets: Arc<Watched<DynamicObject>>,
+    /// Every DaemonSet.
+    pub daemon_sets: Arc<Watched<DynamicObject>>,
     /// Every Service.
     pub services: Arc<Watched<Service>>,
     /// Every `ConfigMap`, as digests.
@@ -24,6 +28,37 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Without anything, for those who ask once and do not watch.
+    pub(crate) fn empty() -> Self {
+        Self {
+            deployments: Arc::new(Watched::of(Vec::new())),
+            stateful_sets: Arc::new(Watched::of(Vec::new())),
+            daemon_sets: Arc::new(Watched::of(Vec::new())),
+            services: Arc::new(Watched::of(Vec::new())),
+            config_maps: Arc::new(Watched::of(Vec::new())),
+        }
+    }
+
+    /// These and no others are the workloads of a kind.
+    pub(crate) fn remember(&mut self, kind: WorkloadKind, found: Vec<DynamicObject>) {
+        let all = Arc::new(Watched::of(found));
+        match kind {
+            WorkloadKind::Deployment => self.deployments = all,
+            WorkloadKind::StatefulSet => self.stateful_sets = all,
+            WorkloadKind::DaemonSet => self.daemon_sets = all,
+        }
+    }
+
+    /// Every workload of a kind.
+    #[must_use]
+    pub fn workloads(&self, kind: WorkloadKind) -> &Arc<Watched<DynamicObject>> {
+        match kind {
+            WorkloadKind::Deployment => &self.deployments,
+            WorkloadKind::StatefulSet => &self.stateful_sets,
+            WorkloadKind::DaemonSet => &self.daemon_sets,
+        }
+    }
+
     /// Names of the labels by which a router tells the versions' pods apart. `namespace`: of the release.
     #[must_use]
     pub fn labels_of(&self, traffic: &ClusterTraffic, namespace: &str) -> BTreeSet<String> {
@@ -39,10 +74,10 @@ impl Memory {
         names
     }
 
-    /// The hash of what a Deployment's template reads: changes whenever that does.
+    /// The hash of what a workload's template reads: changes whenever that does.
     #[must_use]
-    pub fn config_stamp(&self, namespace: &str, deployment: &str) -> Option<String> {
-        let found = self.deployments.get(namespace, deployment)?;
+    pub fn config_stamp(&self, kind: WorkloadKind, namespace: &str, name: &str) -> Option<String> {
+        let found = self.workloads(kind).get(namespace, name)?;
         config::hash_of(&arm::template_of(&found), &self.config_maps, namespace).ok().flatten()
     }
 }

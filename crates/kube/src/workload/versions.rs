@@ -7,48 +7,45 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Pair, PairError, arm, config, template::version_of};
+use super::{Arm, Pair, PairError, arm, config, template::version_of};
 use crate::api::{CONFIG, merge_patch};
 
 impl Pair {
     /// What is edited to release something, in words.
     #[must_use]
     pub fn edited(&self) -> String {
-        format!("the template of Deployment {}", self.name_of_edited())
+        let arm = self.names.edited();
+        format!("the template of {} {}", self.names.kind(arm).name(), self.names.place(arm).1)
     }
 
     /// The version that would be tried now, as far as is known.
     #[must_use]
     pub fn candidate(&self) -> Option<String> {
-        let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited())?;
+        let found = self.known(self.names.edited()).ok()?;
         self.candidate_of(&arm::template_of(&found)).ok().map(|template| version_of(&template, &self.arm_labels))
     }
 
-    /// The versions that serves and that would be tried, of two Deployments that are given; the replicas that the canary has.
+    /// The versions that serves and that would be tried, of two workloads that are given; the replicas that the canary has.
     ///
     /// # Errors
     /// If one is missing, or cannot be told from the other, or what they read is not known yet.
     pub fn versions(&self) -> Result<(String, String, i32), PairError> {
         self.check()?;
-        let found = |name: &str| {
-            let place = format!("{}/{name}", self.names.namespace);
-            self.memory.deployments.get(&self.names.namespace, name).ok_or(PairError::Missing(place))
-        };
-        let (stable, canary) = (found(&self.names.stable)?, found(&self.names.canary)?);
+        let (stable, canary) = (self.known(Arm::Stable)?, self.known(Arm::Canary)?);
         let edited = self.candidate_of(&arm::template_of(&canary))?;
         let noted = stable.metadata.annotations.as_ref().and_then(|all| all.get(CONFIG));
         let serving = proven_of(&arm::template_of(&stable), noted.map(String::as_str), config::stated(&edited).as_deref());
         let version = |template: &Value| version_of(template, &self.arm_labels);
-        Ok((version(&serving), version(&edited), self.seen(&canary).wanted))
+        Ok((version(&serving), version(&edited), self.seen(Arm::Canary, &canary).wanted))
     }
 
     /// What stable of a pair reads, where nothing says so: before its first release.
     #[must_use]
     pub fn unnoted_config(&self) -> Option<String> {
-        let found = self.memory.deployments.get(&self.names.namespace, &self.names.stable)?;
+        let found = self.known(Arm::Stable).ok()?;
         let template = arm::template_of(&found);
         let is_noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CONFIG));
-        if is_noted || config::stated(&template).is_some() { None } else { self.config_of(&template).ok().flatten() }
+        if is_noted || config::stated(&template).is_some() { None } else { self.config_of(Arm::Stable, &template).ok().flatten() }
     }
 
     /// Notes what stable of a pair reads, so that a new content is known as new.
@@ -56,7 +53,7 @@ impl Pair {
     /// # Errors
     /// If it cannot be written.
     pub async fn note_config(&self, hash: &str) -> Result<(), PairError> {
-        self.change(&self.names.stable, |found| {
+        self.change(Arm::Stable, |found| {
             let is_noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CONFIG));
             (!is_noted).then(|| json!({"metadata": {"annotations": {CONFIG: hash}}}))
         })
@@ -66,7 +63,7 @@ impl Pair {
     /// Names of the `ConfigMaps` and of the `Secrets` that the edited template refers to.
     #[must_use]
     pub fn references(&self) -> [BTreeSet<String>; 2] {
-        let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited());
+        let found = self.known(self.names.edited()).ok();
         found.map(|found| config::references(&arm::template_of(&found))).unwrap_or_default()
     }
 
@@ -75,8 +72,7 @@ impl Pair {
     /// # Errors
     /// If the canary is not there, or what it reads is not known.
     pub(crate) fn would_mark(&self) -> Result<Value, PairError> {
-        let found = self.memory.deployments.get(&self.names.namespace, &self.names.canary);
-        let found = found.ok_or_else(|| PairError::Missing(format!("{}/{}", self.names.namespace, self.names.canary)))?;
+        let found = self.known(Arm::Canary)?;
         let template = arm::template_of(&found);
         Ok(json!({"spec": {"template": merge_patch(&template, &self.candidate_of(&template)?)}}))
     }
@@ -86,9 +82,9 @@ impl Pair {
     /// # Errors
     /// If it cannot be read or written.
     pub async fn mark_canary(&self) -> Result<(), PairError> {
-        let edited = self.fresh(&self.names.canary).await?;
+        let edited = self.fresh(Arm::Canary).await?;
         let hash = config::stated(&self.candidate_of(&arm::template_of(&edited))?);
-        self.change(&self.names.canary, |found| {
+        self.change(Arm::Canary, |found| {
             let template = arm::template_of(found);
             let is_so = config::stated(&template) == hash;
             (!is_so).then(|| json!({"spec": {"template": {"metadata": {"annotations": {CONFIG: hash}}}}}))
@@ -96,17 +92,14 @@ impl Pair {
         .await
     }
 
-    fn name_of_edited(&self) -> &str {
-        if self.names.is_managed { &self.names.stable } else { &self.names.canary }
-    }
-
     /// An edited template with the hash of what it would read now.
     pub(super) fn candidate_of(&self, template: &Value) -> Result<Value, PairError> {
-        Ok(config::with(template, self.config_of(template)?.as_deref()))
+        Ok(config::with(template, self.config_of(self.names.edited(), template)?.as_deref()))
     }
 
-    pub(super) fn config_of(&self, template: &Value) -> Result<Option<String>, PairError> {
-        config::hash_of(template, &self.memory.config_maps, &self.names.namespace)
+    /// The hash of what a template reads where that version is.
+    pub(super) fn config_of(&self, arm: Arm, template: &Value) -> Result<Option<String>, PairError> {
+        config::hash_of(template, &self.memory.config_maps, self.names.place(arm).0)
             .map_err(|_| PairError::NotYet("the ConfigMaps cannot be read yet".to_owned()))
     }
 }

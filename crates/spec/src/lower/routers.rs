@@ -85,7 +85,15 @@ fn gateway_api(given: raw::GatewayApi, path: &Path, cx: &mut Context<'_>) -> Clu
         None | Some(GatewayRouteKind::Http) => GatewayKind::Http,
         Some(GatewayRouteKind::Grpc) => GatewayKind::Grpc,
     };
-    let services = arms(given.stable_service, given.canary_service, path, cx);
+    let [stable_namespace, canary_namespace] = [given.stable_namespace, given.canary_namespace].map(|name| name.map(|name| name.0));
+    let common = given.namespace.as_ref().map(|name| &name.0);
+    let services = if stable_namespace.as_ref().or(common) == canary_namespace.as_ref().or(common) {
+        arms(given.stable_service, given.canary_service, path, cx)
+    } else {
+        // Of two namespaces the names may be the same.
+        Arms { stable: given.stable_service.0, canary: given.canary_service.0, ..Arms::default() }
+    };
+    let services = Arms { stable_namespace, canary_namespace, ..services };
     ClusterTraffic {
         namespace: given.namespace.map(|name| name.0),
         matches: matches(given.matches, Matches::Headers, "a route of the Gateway API", path, cx),
@@ -194,7 +202,7 @@ fn arms(stable: raw::Name, canary: raw::Name, path: &Path, cx: &mut Context<'_>)
         let diagnostic = cx.error(&path.key("canaryService"), "same-service", message);
         cx.push(diagnostic.expected("a second Service that selects the canary's pods only"));
     }
-    Arms { stable, canary }
+    Arms { stable, canary, ..Arms::default() }
 }
 
 fn matches(given: Option<Vec<RawRule>>, can: Matches, router: &str, path: &Path, cx: &mut Context<'_>) -> Vec<MatchRule> {

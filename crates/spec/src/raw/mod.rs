@@ -16,7 +16,7 @@ mod traffic;
 mod workload;
 
 pub(crate) use analysis::{Analysis, DeclaredMetric, Expectation, Judge, Kayenta, OnInconclusive, OnNoData, RetreatEnd};
-pub(crate) use cluster::Kubernetes;
+pub(crate) use cluster::{Kubernetes, StableWorkload};
 pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
 pub(crate) use routers::{CustomRouter, GatewayApi, GatewayRouteKind, IngressNginx, Istio, IstioDestination, ServiceSelector, Traefik};
 pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, ObjectName, Percentage, Size, TokenName, UrlPath, Weight};

@@ -21,6 +21,10 @@ pub(crate) struct GatewayApi {
     pub(crate) stable_service: Name,
     /// The Service in front of the canary's pods.
     pub(crate) canary_service: Name,
+    /// Where stable's Service is, if not beside the route. A ReferenceGrant there must allow the route to name it.
+    pub(crate) stable_namespace: Option<Name>,
+    /// Where the canary's Service is, if not beside the route. A ReferenceGrant there must allow the route to name it.
+    pub(crate) canary_namespace: Option<Name>,
     /// Requests that go to the canary whatever the weight, while the release is in a stage. Any rule that matches is enough. Headers only: routes of
     /// the Gateway API know no cookies.
     #[serde(rename = "match")]

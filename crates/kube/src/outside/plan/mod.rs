@@ -28,7 +28,7 @@ use crate::{
     api::{ApiError, DECISION, Release, merge_patch, merged, within},
     release::Place,
     route::{Decision, Lens, LensError, lens_of},
-    workload::{ArmSeen, Pair, PairError, deployments, promoted},
+    workload::{Arm, ArmSeen, Names, Pair, PairError, promoted, workloads},
 };
 
 /// What a release would change.
@@ -111,7 +111,7 @@ pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<
     let mut draft = Draft::default();
     let routes = place.traffic.namespace.clone().unwrap_or_else(|| session.namespace.clone());
     let lens = lens_of(&place.traffic, &routes);
-    let objects = read(session, &place, (lens.as_ref(), &routes), &mut draft, &mut checks).await?;
+    let objects = read(session, &place, pair.names(), (lens.as_ref(), &routes), &mut draft, &mut checks).await?;
     versions(&pair, &mut checks).await;
     let stable_replicas = pair.stable().and_then(|stable| usize::try_from(stable.wanted).ok()).unwrap_or(0);
     services(session, &place, &mut checks).await?;
@@ -171,7 +171,9 @@ impl Drawing<'_> {
         let mut order = 0;
         let taken = ours.stable.as_ref().and_then(|patch| draft.draw(self.objects.stable, patch));
         let served = self.objects.service.zip(ours.service.as_ref()).and_then(|(service, made)| draft.draw(service, made));
-        let up = draft.draw(self.objects.canary, &merged(&ours.canary, &json!({"spec": {"replicas": replicas}})));
+        // A DaemonSet is not scaled.
+        let scaled = |replicas: i64| if self.pair.is_canary_scaled() { json!({"spec": {"replicas": replicas}}) } else { json!({}) };
+        let up = draft.draw(self.objects.canary, &merged(&ours.canary, &scaled(replicas)));
         push(planned, draft, Kind::Deploy, vec![taken, served, up]).await;
         for (place, step) in plan.steps.iter().enumerate() {
             order += 1;
@@ -183,7 +185,7 @@ impl Drawing<'_> {
         // From the last stage: a branch of its own, drawn and then undone.
         let (route, canary) = (draft.current(self.objects.route).clone(), draft.current(self.objects.canary).clone());
         let back = self.shift(draft, WeightBps::ZERO, false, Decision { order: order + 1, retreated: true, done: true, ..self.note() })?;
-        let down = json!({"spec": {"replicas": rest}});
+        let down = scaled(rest);
         for drawn in [draft.put(self.objects.route, back), draft.draw(self.objects.canary, &down)].into_iter().flatten() {
             planned.rollback.push(draft.tried(drawn).await);
         }
@@ -269,15 +271,16 @@ async fn push(planned: &mut ClusterPlan, draft: &Draft, kind: Kind, drawn: Vec<O
 async fn read(
     session: &Session,
     place: &Place,
+    names: &Names,
     (lens, routes): (&dyn Lens, &str),
     draft: &mut Draft,
     checks: &mut Vec<Check>,
 ) -> Result<Option<Objects>, ApiError> {
-    let workloads = place.workload.namespace.as_deref().unwrap_or(&session.namespace);
+    let (stable, canary) = (names.place(Arm::Stable), names.place(Arm::Canary));
     let mut found = Vec::new();
     for (resource, namespace, name) in [
-        (deployments(), workloads, place.workload.stable.as_str()),
-        (deployments(), workloads, place.workload.canary.as_str()),
+        (workloads(names.kind(Arm::Stable)), stable.0, stable.1),
+        (workloads(names.kind(Arm::Canary)), canary.0, canary.1),
         (lens.resource(), routes, lens.name()),
     ] {
         match draft.read(&session.client, &resource, namespace, name).await? {

@@ -45,7 +45,7 @@ use super::{
 use crate::{
     api::{CommandStatus, Release},
     watch::{Selection, WatchTask, Watched, watch_all},
-    workload::{ArmSeen, Pair, trouble},
+    workload::{Arm, ArmSeen, Pair, trouble},
 };
 
 /// How often a run looks after itself when nothing wakes it.
@@ -108,7 +108,7 @@ struct Written {
 impl Actor {
     /// `engine` and `known` belong together: a new run, or one that an owner before began.
     pub(crate) fn new(setting: Setting, known: Release, run: Run, engine: Engine, pair: Pair, release: Option<&ClusterRelease>) -> Self {
-        let namespace = run.place.workload.namespace.clone().unwrap_or_else(|| known.namespace().to_owned());
+        let [stable_namespace, namespace] = [Arm::Stable, Arm::Canary].map(|arm| pair.names().place(arm).0.to_owned());
         let route_namespace = run.place.traffic.namespace.clone().unwrap_or_else(|| known.namespace().to_owned());
         let router = router(&setting, &known, &run);
         let targets = engine.state().targets.values().next().copied();
@@ -133,6 +133,7 @@ impl Actor {
             pair,
             place: run.place.clone(),
             namespace,
+            stable_namespace,
             route_namespace,
             judged: run.judged.clone(),
             canary_replicas: run.canary_replicas,
@@ -185,7 +186,7 @@ impl Actor {
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut releases = self.setting.releases.changes();
-        let mut deployments = self.setting.memory.deployments.changes();
+        let mut workloads = self.world.pair.changes();
         let mut routes = self.routes.changes();
         let mut pods = self.pods.changes();
         self.look_at_release();
@@ -204,7 +205,7 @@ impl Actor {
                 },
                 Ok(()) = releases.changed() => self.look_at_release(),
                 Ok(()) = pods.changed() => self.look_at_workload(),
-                Ok(()) = deployments.changed() => self.look_at_workload(),
+                Ok(()) = workloads.changed() => self.look_at_workload(),
                 Ok(()) = routes.changed() => self.look_at_route(),
                 news = self.polls.next() => self.hear(news),
                 _ = pulse.tick() => self.look_at_workload(),

@@ -17,15 +17,16 @@ use super::{
 };
 use crate::{
     api::{ApiError, within},
-    workload::deployments,
+    workload::{Arm, workloads},
 };
 
 pub(super) async fn checks(world: &World) -> Vec<Check> {
-    let [stable, canary] = [&world.place.workload.stable, &world.place.workload.canary];
-    let deployments: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &deployments());
+    let names = world.pair.names();
     let mut found = Vec::new();
-    for name in [stable, canary] {
-        found.push(within(&format!("get Deployment {name}"), deployments.get_opt(name)).await.ok().flatten().map(|found| found.data));
+    for arm in [Arm::Stable, Arm::Canary] {
+        let (namespace, name) = names.place(arm);
+        let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, &workloads(names.kind(arm)));
+        found.push(within(&format!("get {}", names.title(arm)), api.get_opt(name)).await.ok().flatten().map(|found| found.data));
     }
     let [Some(stable), canary] = [found.swap_remove(0), found.pop().flatten()] else { return Vec::new() };
     // A canary that Serin makes gets the template, with labels of its own, of the Deployment that is released in place.
@@ -33,8 +34,10 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     let template = canary.as_ref().unwrap_or(&stable).pointer("/spec/template").cloned().unwrap_or_default();
     let services = if canary.is_some() { services(world).await } else { None };
     let mut checks = template::checks(&Facts { stable: &stable, canary: &template, services });
-    let replicas = stable.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
-    let replicas = world.place.workload.canary_replicas.map_or(replicas, i64::from);
+    // A DaemonSet says in its status how many there are; one on trial runs already.
+    let asked = ["/spec/replicas", "/status/desiredNumberScheduled"].iter().find_map(|at| stable.pointer(at)?.as_i64()).unwrap_or(1);
+    let asked = world.place.workload.canary_replicas.map_or(asked, i64::from);
+    let replicas = if world.pair.is_canary_scaled() { asked } else { 0 };
     checks.push(namespace(world).await);
     checks.push(quota(world, replicas).await);
     checks.push(budget(world, &template).await);
@@ -42,9 +45,12 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     checks
 }
 
-/// Selectors of the Services, where each version has one beside its pods.
+/// Selectors of the Services, where each version has one beside its pods. In two namespaces neither could select the other's.
 async fn services(world: &World) -> Option<[(String, std::collections::BTreeMap<String, String>); 2]> {
     let mut found = Vec::new();
+    if world.stable_namespace != world.namespace {
+        return None;
+    }
     for (namespace, name) in world.place.traffic.services()? {
         let namespace = namespace.unwrap_or_else(|| world.route_namespace.clone());
         let api: Api<Service> = Api::namespaced(world.client.clone(), &namespace);
