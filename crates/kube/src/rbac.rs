@@ -35,6 +35,7 @@ const RULES: &[(&str, &[&str], &[&str], &str)] = &[
         "which labels tell the versions' pods apart; the selector of one that is switched; that one that was made goes with its release",
     ),
     ("", &["services"], &["create"], "the canary's, of a Deployment that is released in place"),
+    ("discovery.k8s.io", &["endpointslices"], &["list"], "count them where a share is made of replicas"),
     ("autoscaling", &["horizontalpodautoscalers"], &["list", "patch"], "who scales; stable's minimum is held while a release is under way"),
     ("keda.sh", &["scaledobjects"], &["list", "patch"], "the same where KEDA scales"),
     ("", &["configmaps"], &["list", "watch"], "a new content is a new version; only digests are kept"),

@@ -103,3 +103,25 @@ fn a_router_that_names_no_service_in_each_namespace_is_refused() {
     let same = "gatewayApi: {route: a, stableService: a, canaryService: a}";
     assert_eq!(refused(one, same)[0].0, "same-service");
 }
+
+#[test]
+fn shares_made_of_replicas_need_labels_and_no_number() {
+    const RATIO: &str = "replicas: {service: a, stable: {track: stable}, canary: {track: canary}, max: 4}";
+    let one = "stable: {deployment: a}, canary: {deployment: b}";
+    assert_eq!(pair(one, RATIO).canary_replicas, None);
+    for (workload, traffic, code, field) in [
+        ("stable: {deployment: a}, canary: {deployment: b, replicas: 2}", RATIO, "not-for-this-router", "workload.kubernetes.canary.replicas"),
+        ("stable: {deployment: a}, canary: {daemonSet: b}", RATIO, "not-for-this-router", "workload.kubernetes.canary.daemonSet"),
+        ("stable: {deployment: a}, canary: {deployment: a, namespace: trial}", RATIO, "not-for-this-router", "traffic.replicas"),
+        ("deployment: a", RATIO, "not-for-one-deployment", "traffic.replicas"),
+        (one, "replicas: {service: a, stable: {track: a}, canary: {track: a}}", "same-service", "traffic.replicas.canary"),
+        (one, "replicas: {service: a, stable: {track: a}, canary: {app: a}}", "different-labels", "traffic.replicas.canary"),
+    ] {
+        assert_eq!(refused(workload, traffic), [(code, field.to_owned())], "{workload} {traffic}");
+    }
+    let at_once = document(one, RATIO).replace("{canary: {stages: [{weight: 100, hold: 30m}]}}", "{blueGreen: {preview: {gate: manual}}}");
+    let errors = load_cluster("release.yaml", &at_once).expect_err("refused");
+    assert!(errors.iter().any(|one| one.code == "not-for-this-router"), "{errors:?}");
+    let matched = refused(one, "replicas: {service: a, stable: {track: a}, canary: {track: b}, match: [{header: {a: b}}]}");
+    assert_eq!(matched[0].0, "unknown-field");
+}

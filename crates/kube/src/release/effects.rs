@@ -12,7 +12,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicI32, AtomicU16, Ordering},
+        atomic::{AtomicI32, AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -66,6 +66,8 @@ pub(super) struct World {
     pub(super) route_namespace: String,
     /// The canary's version that is on trial.
     pub(super) judged: String,
+    /// The weights of the stages.
+    pub(super) weights: Vec<WeightBps>,
     /// The canary's replicas before the run.
     pub(super) canary_replicas: i32,
     /// Set once the canary is to be stopped: a start that is still under way must not bring it back.
@@ -76,10 +78,28 @@ pub(super) struct World {
     pub(super) granted_bps: AtomicU16,
     /// One change of the canary's replicas at a time.
     pub(super) scaling: tokio::sync::Mutex<()>,
+    /// Moves that are under way: what the canary has meanwhile is their affair.
+    pub(super) sizing: AtomicUsize,
     /// What an effect that takes its time is waiting for.
     pub(super) note: Mutex<Option<String>>,
     /// Whom to ask for what is measured.
     pub(super) sources: Sources,
+}
+
+/// A move that is under way, until it is dropped.
+struct Sizing<'a>(&'a AtomicUsize);
+
+impl<'a> Sizing<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Sizing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Carries out one effect and says how it went.
@@ -92,6 +112,7 @@ pub(super) async fn carry_out(world: &World, id: EffectId, effect: Effect) -> In
         Effect::Preflight => Input::PreflightChecked(id, preflight::checks(world).await),
         Effect::Deploy => done(world.deploy().await),
         Effect::Shift { weight, matches, preview, .. } => {
+            let _sizing = Sizing::begin(&world.sizing);
             if let Err(fault) = world.grow(weight).await {
                 return Input::Failed(id, fault);
             }
@@ -100,6 +121,10 @@ pub(super) async fn carry_out(world: &World, id: EffectId, effect: Effect) -> In
             done(shifted.map_or_else(|_| Err(slow()), |result| result.map_err(|error| error.fault())))
         }
         Effect::ReadBack { .. } => match timeout(ROUTER_PATIENCE, world.router.read_back()).await {
+            Ok(Ok(weight)) if world.is_ratio() => match world.endpoints_follow(weight).await {
+                Ok(()) => Input::ReadBack(id, weight),
+                Err(fault) => Input::Failed(id, fault),
+            },
             Ok(Ok(weight)) => Input::ReadBack(id, weight),
             Ok(Err(error)) => Input::Failed(id, error.fault()),
             Err(_) => Input::Failed(id, slow()),
@@ -155,7 +180,7 @@ impl World {
         let mut unwanted = self.unwanted.subscribe();
         let stable = self.pair.fresh_stable().await.map_err(pair_fault)?;
         let stated = self.place.workload.canary_replicas.and_then(|replicas| i32::try_from(replicas).ok());
-        let replicas = stated.unwrap_or(stable.wanted).max(1);
+        let replicas = stated.or_else(|| self.first_replicas(stable.wanted)).unwrap_or(stable.wanted).max(1);
         self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
         let autoscaler = self.pair.canarys_autoscaler().await.map_err(pair_fault)?;
         {
@@ -187,6 +212,9 @@ impl World {
     async fn grow(&self, weight: WeightBps) -> Result<(), Fault> {
         if weight.is_zero() {
             self.granted_bps.store(0, Ordering::Relaxed);
+        }
+        if self.is_ratio() && !weight.is_zero() && weight != WeightBps::FULL {
+            return self.make_share(weight).await;
         }
         if weight.canary_bps() <= self.granted_bps.load(Ordering::Relaxed) {
             return Ok(());
@@ -378,7 +406,7 @@ fn share_of(replicas: i32, weight: WeightBps) -> i32 {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn pair_fault(error: PairError) -> Fault {
+pub(super) fn pair_fault(error: PairError) -> Fault {
     let retryable = match &error {
         PairError::Api(error) => error.may_pass(),
         PairError::NotYet(_) => true,
@@ -391,7 +419,7 @@ fn pair_fault(error: PairError) -> Fault {
     Fault { text: error.to_string(), retryable }
 }
 
-fn no_longer_wanted() -> Fault {
+pub(super) fn no_longer_wanted() -> Fault {
     Fault { text: "the canary is no longer wanted".to_owned(), retryable: false }
 }
 

@@ -16,6 +16,7 @@ mod journal;
 mod keys;
 mod memory;
 mod preflight;
+mod ratio;
 mod setting;
 mod snapshot;
 mod status;

@@ -62,7 +62,7 @@ impl Memory {
     /// Names of the labels by which a router tells the versions' pods apart. `namespace`: of the release.
     #[must_use]
     pub fn labels_of(&self, traffic: &ClusterTraffic, namespace: &str) -> BTreeSet<String> {
-        if let ClusterRouter::Service { stable, .. } = &traffic.router {
+        if let ClusterRouter::Service { stable, .. } | ClusterRouter::Replicas { stable, .. } = &traffic.router {
             return stable.keys().cloned().collect();
         }
         let mut names = BTreeSet::new();

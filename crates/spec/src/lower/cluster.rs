@@ -40,6 +40,7 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
         routers::check_weights(&plan, traffic, &at_strategy, cx);
         if let Some((at, workload)) = at_router.as_ref().zip(workload.as_ref()) {
             pair::check_reach(workload, traffic, at, cx);
+            pair::check_ratio(workload, traffic, &spec.key("workload").key("kubernetes"), cx);
         }
         if let Some(at) = at_router.filter(|_| workload.as_ref().is_some_and(|workload| workload.is_managed)) {
             check_managed(traffic, &at, cx);
@@ -92,7 +93,7 @@ fn refuse_machine(document: &Document, cx: &mut Context<'_>) {
     let found = [
         (spec.workload.processes.is_some(), "workload", "processes", "`kubernetes`"),
         (spec.workload.external.is_some(), "workload", "external", "`kubernetes`"),
-        (spec.traffic.embedded.is_some(), "traffic", "embedded", "`gatewayApi`, `istio`, `ingressNginx`, `service`, `traefik` or `custom`"),
+        (spec.traffic.embedded.is_some(), "traffic", "embedded", "`gatewayApi`, `istio`, `ingressNginx`, `service`, `replicas`, `traefik` or `custom`"),
     ];
     for (section, field, instead) in found.into_iter().filter_map(|(is, section, field, instead)| is.then_some((section, field, instead))) {
         let at = Path::root().key("spec").key(section).key(field);

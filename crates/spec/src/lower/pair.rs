@@ -113,6 +113,23 @@ fn canary_of(stable: &str) -> String {
     format!("{}{SUFFIX}", kept.trim_end_matches(['-', '.']))
 }
 
+/// Reports what a router that makes shares of replicas cannot do with the workload. `path`: of the workload.
+pub(super) fn check_ratio(pair: &Pair, traffic: &ClusterTraffic, path: &Path, cx: &mut Context<'_>) {
+    if !matches!(traffic.router, ClusterRouter::Replicas { .. }) {
+        return;
+    }
+    if pair.canary_replicas.is_some() {
+        let message = "how many replicas the canary has follows from the weight, where its share is made of them";
+        let diagnostic = cx.error_at_key(&path.key("canary").key("replicas"), "not-for-this-router", message);
+        cx.push(diagnostic.expected("no `replicas`; the most it may have is `traffic.replicas.max`"));
+    }
+    if pair.kinds[1] == WorkloadKind::DaemonSet {
+        let message = "a DaemonSet is not scaled, so that no share can be made of its pods";
+        let diagnostic = cx.error_at_key(&path.key("canary").key("daemonSet"), "not-for-this-router", message);
+        cx.push(diagnostic.expected("a `deployment` or `statefulSet`, or a router that has weights"));
+    }
+}
+
 /// Reports a router that cannot lead to both versions where they are: a Service selects pods beside it only. `at`: the router's field.
 pub(super) fn check_reach(pair: &Pair, traffic: &ClusterTraffic, at: &Path, cx: &mut Context<'_>) {
     if pair.canary_namespace.is_none() {

@@ -127,6 +127,17 @@ pub enum ClusterRouter {
         /// Labels by which it selects the canary's pods: the same names, another value for at least one.
         canary: BTreeMap<String, String>,
     },
+    /// How many pods of each version are behind a Service.
+    Replicas {
+        /// The Service.
+        service: String,
+        /// Labels that stable's pods have and the canary's have not.
+        stable: BTreeMap<String, String>,
+        /// Labels of the canary's pods: the same names, another value for at least one.
+        canary: BTreeMap<String, String>,
+        /// The most replicas that the canary may need; `None`: as many as stable has.
+        max: Option<u32>,
+    },
     /// A weighted `TraefikService`.
     Traefik {
         /// The `TraefikService`.
@@ -201,6 +212,7 @@ impl ClusterTraffic {
             ClusterRouter::Istio { .. } => "istio",
             ClusterRouter::IngressNginx { .. } => "ingress-nginx",
             ClusterRouter::Service { .. } => "service",
+            ClusterRouter::Replicas { .. } => "replicas",
             ClusterRouter::Traefik { .. } => "traefik",
             ClusterRouter::Custom(_) => "custom",
         }
@@ -219,7 +231,7 @@ impl ClusterTraffic {
             ClusterRouter::Istio { stable, canary, .. } if stable.subset.is_none() && canary.subset.is_none() => {
                 Some([self.service_of(&stable.host), self.service_of(&canary.host)])
             }
-            ClusterRouter::Istio { .. } | ClusterRouter::Service { .. } | ClusterRouter::Custom(_) => None,
+            ClusterRouter::Istio { .. } | ClusterRouter::Service { .. } | ClusterRouter::Replicas { .. } | ClusterRouter::Custom(_) => None,
         }
     }
 

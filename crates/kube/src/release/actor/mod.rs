@@ -9,7 +9,7 @@ use std::{
     collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI32, AtomicU16, Ordering},
+        atomic::{AtomicI32, AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -136,6 +136,7 @@ impl Actor {
             stable_namespace,
             route_namespace,
             judged: run.judged.clone(),
+            weights: engine.plan().steps.iter().map(serin_core::plan::Step::weight).collect(),
             canary_replicas: run.canary_replicas,
             unwanted: watch::channel(false).0,
             stable_peak: AtomicI32::new(0),
@@ -144,6 +145,7 @@ impl Actor {
                 engine.state().targets.values().filter_map(|target| target.proven).max().unwrap_or_default().canary_bps(),
             ),
             scaling: tokio::sync::Mutex::default(),
+            sizing: AtomicUsize::new(0),
             note: Mutex::default(),
             sources,
         };
@@ -310,6 +312,9 @@ impl Actor {
         let seen = there.seen([stable, canary], self.changed.clone().or(gone), failing);
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
         self.end_if_it_may(stable_ready);
+        if self.world.is_ratio() {
+            self.look_at_route();
+        }
     }
 
     fn hear(&mut self, news: News) {
@@ -358,6 +363,8 @@ impl Actor {
         if let Some(weight) = route.map_or(none, |route| self.world.router.seen(&route))
             && !matches!(self.engine.state().phase, Phase::Retiring)
         {
+            // A share that is made of replicas is what those are.
+            let weight = self.world.excess(weight).unwrap_or(weight);
             for target in self.engine.plan().targets.clone() {
                 self.engine.handle(Input::RouterSeen { target, weight }, self.clock.now());
             }

@@ -1,9 +1,11 @@
 //! What is looked at before a release begins. Nothing is changed. `router` has what is about one kind of router, `template` what the templates say,
 //! `place` what is around them,
-//! `kinds` what is special about a kind of workload, `reach` whether the router may name Services elsewhere.
+//! `kinds` what is special about a kind of workload, `reach` whether the router may name Services elsewhere, `ratio` whether there are
+//! replicas for the shares.
 
 mod kinds;
 mod place;
+mod ratio;
 mod reach;
 mod router;
 mod template;
@@ -48,6 +50,7 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     checks.extend(router::checks(world).await);
     checks.extend(reach::checks(world).await);
     checks.extend(kinds::checks(world).await);
+    checks.extend(ratio::checks(world).await);
     checks.push(outcome(
         "stable is healthy",
         "all replicas are ready",

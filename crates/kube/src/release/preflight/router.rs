@@ -40,7 +40,15 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         ClusterRouter::Service { canary, .. } => {
             let found = "the selector will select the canary's pods";
             let hint = "pods of both Deployments have all labels that the Service selects by, each with its own values";
-            vec![outcome("selector", found, selector(world, canary).await, hint)]
+            vec![outcome("selector", found, selector(world, Arm::Canary, canary).await, hint)]
+        }
+        ClusterRouter::Replicas { stable, canary, .. } => {
+            let mut checks = Vec::new();
+            for (name, arm, labels) in [("stable's selector", Arm::Stable, stable), ("canary's selector", Arm::Canary, canary)] {
+                let hint = "pods of each version have the labels that both have in common and those of their own";
+                checks.push(outcome(name, "the Service can select its pods", selector(world, arm, labels).await, hint));
+            }
+            checks
         }
         ClusterRouter::IngressNginx { ingress, canary_ingress, services } => {
             let lens = IngressNginxLens { canary_ingress: ingress.clone(), services: services.clone(), declared: Vec::new() };
@@ -90,7 +98,7 @@ async fn subset(world: &World, destination: &Destination, arm: Arm) -> Result<()
 }
 
 /// Whether the Service will have endpoints when its selector was switched.
-async fn selector(world: &World, canary: &BTreeMap<String, String>) -> Result<(), String> {
+async fn selector(world: &World, arm: Arm, own: &BTreeMap<String, String>) -> Result<(), String> {
     if world.namespace != world.route_namespace {
         return Err(format!(
             "the Service is in {} and the versions are in {}: a Service selects pods beside it only",
@@ -101,11 +109,11 @@ async fn selector(world: &World, canary: &BTreeMap<String, String>) -> Result<()
     let name = world.router.lens().name();
     let service = within(&format!("get Service {name}"), api.get(name)).await.map_err(|error| error.to_string())?;
     let now = service.data.pointer("/spec/selector").and_then(Value::as_object).cloned().unwrap_or_default();
-    let labels = at_workload(world, Arm::Canary, "/spec/template/metadata/labels").await?;
+    let labels = at_workload(world, arm, "/spec/template/metadata/labels").await?;
     let kept = now.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()));
-    let switched: BTreeMap<String, String> = kept.chain(canary.clone()).collect();
+    let switched: BTreeMap<String, String> = kept.chain(own.clone()).collect();
     match switched.iter().find(|(name, value)| labels.get(*name) != Some(value)) {
-        Some((name, value)) => Err(format!("pods of the {} have no label {name}={value}", world.pair.names().title(Arm::Canary))),
+        Some((name, value)) => Err(format!("pods of the {} have no label {name}={value}", world.pair.names().title(arm))),
         None => Ok(()),
     }
 }
