@@ -20,7 +20,7 @@ const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The most replicas of the canary whose part is not more than the share; `None` where replicas make no share: nothing and everything.
-pub(super) fn replicas_for(stable: i32, weight: WeightBps) -> Option<i32> {
+pub(crate) fn replicas_for(stable: i32, weight: WeightBps) -> Option<i32> {
     if weight.is_zero() || weight == WeightBps::FULL {
         return None;
     }

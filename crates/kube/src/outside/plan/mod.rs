@@ -17,7 +17,7 @@ use serin_core::{
     WeightBps,
     release::{Check, CheckStatus},
 };
-use serin_spec::validated::ClusterRelease;
+use serin_spec::validated::{ClusterRelease, ClusterRouter};
 
 pub use diff::{Field, fields};
 use draft::Draft;
@@ -26,7 +26,7 @@ pub use draft::{Change, Tried};
 use super::{MANAGER, Session, look};
 use crate::{
     api::{ApiError, DECISION, Release, merge_patch, merged, within},
-    release::Place,
+    release::{Place, replicas_for, shares},
     route::{Decision, Lens, LensError, lens_of},
     workload::{Arm, ArmSeen, Names, Pair, PairError, promoted, workloads},
 };
@@ -113,6 +113,11 @@ pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<
     let lens = lens_of(&place.traffic, &routes);
     let objects = read(session, &place, pair.names(), (lens.as_ref(), &routes), &mut draft, &mut checks).await?;
     versions(&pair, &mut checks).await;
+    if let (ClusterRouter::Replicas { max, .. }, Some(stable)) = (&place.traffic.router, pair.stable()) {
+        let weights: Vec<WeightBps> = release.plan.steps.iter().map(serin_core::plan::Step::weight).collect();
+        let most = max.and_then(|max| i32::try_from(max).ok()).unwrap_or(stable.wanted);
+        checks.push(shares(&weights, stable.wanted, most));
+    }
     let stable_replicas = pair.stable().and_then(|stable| usize::try_from(stable.wanted).ok()).unwrap_or(0);
     services(session, &place, &mut checks).await?;
     let mut planned =
@@ -167,7 +172,13 @@ impl Drawing<'_> {
         let rest = draft.current(self.objects.canary).pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(i64::from(!is_managed));
         let rest = if is_managed { 0 } else { rest };
         let stable = self.pair.stable().map_or(1, |stable| i64::from(stable.wanted));
-        let replicas = self.release.workload.canary_replicas.map_or(stable, i64::from).max(1);
+        // Where shares are made of replicas, each stage has its own number.
+        let made = |weight: WeightBps| {
+            let is_ratio = matches!(self.release.traffic.router, ClusterRouter::Replicas { .. });
+            replicas_for(i32::try_from(stable).unwrap_or(i32::MAX), weight).filter(|_| is_ratio).map(i64::from)
+        };
+        let first = plan.steps.iter().find_map(|step| made(step.weight()));
+        let replicas = self.release.workload.canary_replicas.map(i64::from).or(first).unwrap_or(stable).max(1);
         let mut order = 0;
         let taken = ours.stable.as_ref().and_then(|patch| draft.draw(self.objects.stable, patch));
         let served = self.objects.service.zip(ours.service.as_ref()).and_then(|(service, made)| draft.draw(service, made));
@@ -179,8 +190,9 @@ impl Drawing<'_> {
             order += 1;
             let matches = !step.weight().is_zero() || step.weights.values().all(|weight| weight.is_zero());
             let shift = self.shift(draft, step.weight(), matches, Decision { order, ..self.note() })?;
+            let sized = made(step.weight()).and_then(|replicas| draft.draw(self.objects.canary, &scaled(replicas)));
             let drawn = draft.put(self.objects.route, shift);
-            push(planned, draft, Kind::Stage(place), vec![drawn]).await;
+            push(planned, draft, Kind::Stage(place), vec![sized, drawn]).await;
         }
         // From the last stage: a branch of its own, drawn and then undone.
         let (route, canary) = (draft.current(self.objects.route).clone(), draft.current(self.objects.canary).clone());
@@ -193,8 +205,12 @@ impl Drawing<'_> {
             draft.put(index, before);
         }
         let all = self.shift(draft, WeightBps::FULL, false, Decision { order: order + 1, ..self.note() })?;
+        let grown = first.and_then(|_| {
+            let now = draft.current(self.objects.canary).pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+            draft.draw(self.objects.canary, &scaled(now.max(stable)))
+        });
         let drawn = draft.put(self.objects.route, all);
-        push(planned, draft, Kind::Promote, vec![drawn]).await;
+        push(planned, draft, Kind::Promote, vec![grown, drawn]).await;
         let judged = template(draft.current(self.objects.canary));
         let old = template(draft.current(self.objects.stable));
         let made = promoted(&judged, &old, self.pair.arm_labels());

@@ -21,6 +21,8 @@ use serin_core::release::{Check, CheckStatus};
 use serin_spec::validated::WorkloadKind;
 use tokio::time::timeout;
 
+pub(crate) use ratio::shares;
+
 use super::effects::World;
 use crate::{api::within, workload::{Arm, PairError, workloads}};
 

@@ -37,8 +37,8 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     checks
 }
 
-/// What the stages become.
-fn shares(weights: &[WeightBps], stable: i32, most: i32) -> Check {
+/// What the stages become beside so many replicas of stable, if the canary may have so many.
+pub(crate) fn shares(weights: &[WeightBps], stable: i32, most: i32) -> Check {
     let mut told = Vec::new();
     for weight in weights {
         match replicas_for(stable, *weight) {
