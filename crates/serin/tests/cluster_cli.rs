@@ -354,6 +354,7 @@ fn every_example_could_be_released_as_it_stands() {
         ("istio", "VirtualService checkout/checkout"),
         ("ingress-nginx", "Ingress checkout/checkout-canary"),
         ("service", "Service checkout/checkout-clients"),
+        ("replicas", "Service checkout/checkout-clients"),
         ("traefik", "TraefikService checkout/checkout"),
     ] {
         shop.cluster.apply(&read(&format!("kubernetes-{router}/router.yaml")));

@@ -171,7 +171,10 @@ mod tests {
         let schema = cluster_spec_schema();
         let fields = |at: &str| schema.pointer(at).unwrap().as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(fields("/properties/workload/properties"), ["kubernetes"]);
-        assert_eq!(fields("/properties/traffic/properties"), ["custom", "gatewayApi", "ingressNginx", "istio", "service", "traefik"]);
+        assert_eq!(
+            fields("/properties/traffic/properties"),
+            ["custom", "gatewayApi", "ingressNginx", "istio", "replicas", "service", "traefik"]
+        );
         assert_eq!(schema["properties"]["workload"]["required"], json!(["kubernetes"]));
         let ways = &schema.pointer("/properties/strategy/properties/canary/x-kubernetes-validations").unwrap()[0]["rule"];
         assert_eq!(ways, "[has(self.stages), has(self.preset), has(self.linear)].filter(given, given).size() == 1");

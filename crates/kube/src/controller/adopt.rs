@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serin_spec::validated::WorkloadKind;
+
 use super::{Unknown, reign::Reign};
 use crate::{
     api::{ApiError, Release},
@@ -109,6 +111,8 @@ impl Reign<'_> {
             release: release.uid().to_owned(),
             release_name: format!("{own}/{}", release.name()),
             namespace: own.to_owned(),
+            canary_namespace: own.to_owned(),
+            kinds: [WorkloadKind::Deployment; 2],
             stable: stable.to_owned(),
             canary: canary.unwrap_or_else(none),
             is_managed: true,

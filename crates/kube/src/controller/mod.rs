@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, core::NamespaceResourceScope};
+use serin_spec::validated::WorkloadKind;
 use tokio::sync::watch;
 
 use vitals::{Begun, Pulse};
@@ -29,14 +30,14 @@ use crate::{
     api::Release,
     lease::{Leadership, LeaseKeeper, LeaseName},
     watch::{Selection, WatchTask, Watched, watch_all},
-    workload::{ConfigDigest, KeptDeployment, Memory},
+    workload::{ConfigDigest, Kept, Memory},
 };
 
 /// How long a shutdown waits for the lease to be let go.
 const LET_GO_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long the first list of `ConfigMaps` is waited for.
-const CONFIG_MAPS_WITHIN: Duration = Duration::from_secs(5);
+/// How long the first list of what not every release needs is waited for.
+const REST_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where releases are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,15 +106,28 @@ impl Eyes {
     fn open(client: &Client, scope: &Scope) -> Self {
         let (releases, first) = watch_all(api::<Release>(client, scope), Selection::All);
         let (services, second) = watch_all(api::<Service>(client, scope), Selection::All);
-        let (deployments, third) = watch_all(api::<KeptDeployment>(client, scope), Selection::All);
+        let kept = |kind| {
+            let resource = workload::workloads(kind);
+            let api = match scope {
+                Scope::Namespace(namespace) => Api::<Kept>::namespaced_with(client.clone(), namespace, &resource),
+                Scope::Cluster => Api::<Kept>::all_with(client.clone(), &resource),
+            };
+            watch_all(api, Selection::All)
+        };
+        let (deployments, third) = kept(WorkloadKind::Deployment);
         let (config_maps, fourth) = watch_all(api::<ConfigDigest>(client, scope), Selection::All);
-        Self { releases, memory: Memory { deployments, services, config_maps }, _tasks: vec![first, second, third, fourth] }
+        let (stateful_sets, fifth) = kept(WorkloadKind::StatefulSet);
+        let (daemon_sets, sixth) = kept(WorkloadKind::DaemonSet);
+        let memory = Memory { deployments, stateful_sets, daemon_sets, services, config_maps };
+        Self { releases, memory, _tasks: vec![first, second, third, fourth, fifth, sixth] }
     }
 
     fn begun(&self, leadership: watch::Receiver<Option<Leadership>>) -> Begun {
         let watches: Vec<(&'static str, Arc<dyn Pulse>)> = vec![
             ("releases", Arc::clone(&self.releases) as Arc<dyn Pulse>),
             ("deployments", Arc::clone(&self.memory.deployments) as Arc<dyn Pulse>),
+            ("statefulsets", Arc::clone(&self.memory.stateful_sets) as Arc<dyn Pulse>),
+            ("daemonsets", Arc::clone(&self.memory.daemon_sets) as Arc<dyn Pulse>),
             ("services", Arc::clone(&self.memory.services) as Arc<dyn Pulse>),
             ("configmaps", Arc::clone(&self.memory.config_maps) as Arc<dyn Pulse>),
         ];
@@ -124,8 +138,13 @@ impl Eyes {
         self.releases.synced().await;
         self.memory.deployments.synced().await;
         self.memory.services.synced().await;
-        // Where they may not be read, what reads none of them is released all the same.
-        let _ = tokio::time::timeout(CONFIG_MAPS_WITHIN, self.memory.config_maps.synced()).await;
+        // Where they may not be read, as by a role that is older than this program, what needs none of them is released all the same.
+        let rest = async {
+            self.memory.config_maps.synced().await;
+            self.memory.stateful_sets.synced().await;
+            self.memory.daemon_sets.synced().await;
+        };
+        let _ = tokio::time::timeout(REST_WITHIN, rest).await;
     }
 }
 

@@ -78,10 +78,13 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
     };
     let mut reign = Reign::new(client, eyes, setting);
     let (mut releases, mut deployments) = (eyes.releases.changes(), eyes.memory.deployments.changes());
+    let (mut stateful_sets, mut daemon_sets) = (eyes.memory.stateful_sets.changes(), eyes.memory.daemon_sets.changes());
     let (mut services, mut config_maps) = (eyes.memory.services.changes(), eyes.memory.config_maps.changes());
     loop {
         releases.mark_unchanged();
         deployments.mark_unchanged();
+        stateful_sets.mark_unchanged();
+        daemon_sets.mark_unchanged();
         services.mark_unchanged();
         config_maps.mark_unchanged();
         reign.look().await;
@@ -89,6 +92,8 @@ pub(super) async fn reign(client: &Client, eyes: &Eyes, keeper: &LeaseKeeper, le
         tokio::select! {
             Ok(()) = releases.changed() => {}
             Ok(()) = deployments.changed() => {}
+            Ok(()) = stateful_sets.changed() => {}
+            Ok(()) = daemon_sets.changed() => {}
             Ok(()) = services.changed() => {}
             Ok(()) = config_maps.changed() => {}
             Some(ended) = reign.actors.join_next() => reign.ended(ended),

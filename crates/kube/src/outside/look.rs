@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, api::DynamicObject};
 use serde_json::Value;
 use serin_engine::{Pending, workload::ArmStatus};
+use serin_spec::validated::WorkloadKind;
 
 use super::Session;
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     release::Place,
     route::Fence,
     watch::Watched,
-    workload::{ArmSeen, ConfigDigest, KeptDeployment, Memory, Names, Pair, PairError, Standing, deployments, references},
+    workload::{Arm, ArmSeen, ConfigDigest, Memory, Names, Pair, PairError, Standing, references, workloads},
 };
 
 /// What a look at a release and its objects has found.
@@ -53,7 +54,8 @@ pub async fn look(session: &Session, release: &Release) -> Look {
     let Ok(loaded) = release.load().map(|loaded| loaded.release) else {
         return Look::of_status(release);
     };
-    let (found, unread) = match pair(&session.client, release, &Place::of(&loaded)).await {
+    let place = Place::of(&loaded);
+    let (found, unread) = match pair(&session.client, release, &place).await {
         Ok(found) => found,
         Err(error) => {
             let blind = format!("{error}; whether a newer version waits for the controller cannot be told");
@@ -81,21 +83,33 @@ pub async fn look(session: &Session, release: &Release) -> Look {
         Verdict::Wait(_) => says(release, "Waiting"),
         Verdict::Begin | Verdict::Idle(_) | Verdict::LetGo => false,
     };
-    let arms = if found.is_managed() && canary.is_none() { [arm(stable), ArmStatus::default()] } else { [stable, canary].map(arm) };
+    let arms = if found.is_managed() && canary.is_none() {
+        [arm("Deployment", stable), ArmStatus::default()]
+    } else {
+        [arm(place.workload.kinds[0].name(), stable), arm(place.workload.kinds[1].name(), canary)]
+    };
     Look { arms, is_current, blind }
 }
 
-/// The Deployments of a release as they are now, and what may not be read of what their pods read.
+/// The workloads of a release as they are now, and what may not be read of what their pods read.
 pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> Result<(Pair, Option<ApiError>), ApiError> {
     let own = release.namespace();
     let (workload, traffic) = (&place.workload, &place.traffic);
-    let namespace = workload.namespace.as_deref().unwrap_or(own);
-    let names = [workload.stable.as_str(), workload.canary.as_str()];
-    let edited = if workload.is_managed { &workload.stable } else { &workload.canary };
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &deployments());
-    let mut found = Vec::new();
-    for name in names {
-        found.extend(within(&format!("get Deployment {namespace}/{name}"), api.get_opt(name)).await?);
+    let names = Names::of(release, workload, traffic);
+    let mut memory = Memory::empty();
+    let mut edited = None;
+    for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet] {
+        let mut found = Vec::new();
+        for arm in [Arm::Stable, Arm::Canary].into_iter().filter(|arm| names.kind(*arm) == kind) {
+            let (namespace, name) = names.place(arm);
+            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &workloads(kind));
+            let one = within(&format!("get {}", names.title(arm)), api.get_opt(name)).await?;
+            if arm == names.edited() {
+                edited = one.as_ref().and_then(|one| one.data.pointer("/spec/template")).cloned();
+            }
+            found.extend(one);
+        }
+        memory.remember(kind, found);
     }
     let mut services = Vec::new();
     for (elsewhere, name) in traffic.services().into_iter().flatten() {
@@ -103,14 +117,11 @@ pub(super) async fn pair(client: &Client, release: &Release, place: &Place) -> R
         let api: Api<Service> = Api::namespaced(client.clone(), namespace);
         services.extend(within(&format!("get Service {namespace}/{name}"), api.get_opt(&name)).await?);
     }
-    let template = found.iter().find(|found| found.metadata.name.as_ref() == Some(edited));
-    let template = template.and_then(|found| found.data.pointer("/spec/template")).cloned().unwrap_or_default();
-    let (config_maps, unread) = config_maps(client, namespace, &template).await?;
-    let deployments = Watched::of(found.into_iter().map(KeptDeployment::from).collect());
-    let memory =
-        Memory { deployments: Arc::new(deployments), services: Arc::new(Watched::of(services)), config_maps: Arc::new(config_maps) };
+    memory.services = Arc::new(Watched::of(services));
+    let (config_maps, unread) = config_maps(client, names.place(names.edited()).0, &edited.unwrap_or_default()).await?;
+    memory.config_maps = Arc::new(config_maps);
     let labels = memory.labels_of(traffic, own);
-    Ok((Pair::new(client, &memory, Names::of(release, workload, traffic), labels, Arc::new(Bystander)), unread))
+    Ok((Pair::new(client, &memory, names, labels, Arc::new(Bystander)), unread))
 }
 
 /// The `ConfigMaps` that a template reads. Whoever may not read them is not told which versions there are.
@@ -163,8 +174,8 @@ fn says(release: &Release, phase: &str) -> bool {
     observed(release) && release.status.as_ref().is_some_and(|status| status.phase == phase)
 }
 
-fn arm(seen: Option<ArmSeen>) -> ArmStatus {
-    let Some(seen) = seen else { return ArmStatus { failure: Some("its Deployment is gone".to_owned()), ..ArmStatus::default() } };
+fn arm(kind: &str, seen: Option<ArmSeen>) -> ArmStatus {
+    let Some(seen) = seen else { return ArmStatus { failure: Some(format!("its {kind} is gone")), ..ArmStatus::default() } };
     let number = |number: i32| u32::try_from(number).unwrap_or(0);
     ArmStatus { ready: Some(number(seen.ready)), replicas: number(seen.wanted), failure: seen.trouble, ..ArmStatus::default() }
 }

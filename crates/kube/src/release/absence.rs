@@ -83,8 +83,7 @@ impl Presence {
         WorkloadSeen {
             canary_ready: ready(canary_ready),
             stable_ready: ready(self.stable_ready),
-            stable_failure: stable
-                .map_or_else(|| Some("its Deployment is gone".to_owned()), |stable| self.stable_service.or(stable.trouble)),
+            stable_failure: stable.map_or_else(|| Some("its workload is gone".to_owned()), |stable| self.stable_service.or(stable.trouble)),
             // The cause before what it leads to.
             canary_failure: over.or(self.canary_service).or(failing).or(trouble).or(self.absent),
         }

@@ -12,7 +12,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicI32, AtomicU16, Ordering},
+        atomic::{AtomicI32, AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -59,12 +59,16 @@ pub(super) struct World {
     pub(super) router: ObjectRouter,
     pub(super) pair: Pair,
     pub(super) place: Place,
-    /// Where the Deployments are.
+    /// Where the canary is.
     pub(super) namespace: String,
+    /// Where stable is.
+    pub(super) stable_namespace: String,
     /// Where route and services are.
     pub(super) route_namespace: String,
     /// The canary's version that is on trial.
     pub(super) judged: String,
+    /// The weights of the stages.
+    pub(super) weights: Vec<WeightBps>,
     /// The canary's replicas before the run.
     pub(super) canary_replicas: i32,
     /// Set once the canary is to be stopped: a start that is still under way must not bring it back.
@@ -75,10 +79,28 @@ pub(super) struct World {
     pub(super) granted_bps: AtomicU16,
     /// One change of the canary's replicas at a time.
     pub(super) scaling: tokio::sync::Mutex<()>,
+    /// Moves that are under way: what the canary has meanwhile is their affair.
+    pub(super) sizing: AtomicUsize,
     /// What an effect that takes its time is waiting for.
     pub(super) note: Mutex<Option<String>>,
     /// Whom to ask for what is measured.
     pub(super) sources: Sources,
+}
+
+/// A move that is under way, until it is dropped.
+struct Sizing<'a>(&'a AtomicUsize);
+
+impl<'a> Sizing<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Sizing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Carries out one effect and says how it went.
@@ -91,6 +113,7 @@ pub(super) async fn carry_out(world: &World, id: EffectId, effect: Effect) -> In
         Effect::Preflight => Input::PreflightChecked(id, preflight::checks(world).await),
         Effect::Deploy => done(world.deploy().await),
         Effect::Shift { weight, matches, preview, .. } => {
+            let _sizing = Sizing::begin(&world.sizing);
             if let Err(fault) = world.grow(weight).await {
                 return Input::Failed(id, fault);
             }
@@ -99,6 +122,10 @@ pub(super) async fn carry_out(world: &World, id: EffectId, effect: Effect) -> In
             done(shifted.map_or_else(|_| Err(slow()), |result| result.map_err(|error| error.fault())))
         }
         Effect::ReadBack { .. } => match timeout(ROUTER_PATIENCE, world.router.read_back()).await {
+            Ok(Ok(weight)) if world.is_ratio() => match world.endpoints_follow(weight).await {
+                Ok(()) => Input::ReadBack(id, weight),
+                Err(fault) => Input::Failed(id, fault),
+            },
             Ok(Ok(weight)) => Input::ReadBack(id, weight),
             Ok(Err(error)) => Input::Failed(id, error.fault()),
             Err(_) => Input::Failed(id, slow()),
@@ -156,7 +183,7 @@ impl World {
         let mut unwanted = self.unwanted.subscribe();
         let stable = self.pair.fresh_stable().await.map_err(pair_fault)?;
         let stated = self.place.workload.canary_replicas.and_then(|replicas| i32::try_from(replicas).ok());
-        let replicas = stated.unwrap_or(stable.wanted).max(1);
+        let replicas = stated.or_else(|| self.first_replicas(stable.wanted)).unwrap_or(stable.wanted).max(1);
         let autoscaler = self.pair.canarys_autoscaler().await.map_err(pair_fault)?;
         {
             let _one_at_a_time = self.scaling.lock().await;
@@ -176,8 +203,8 @@ impl World {
                 None => self.pair.scale_canary(replicas).await.map_err(pair_fault)?,
             }
         }
-        // An autoscaler takes replicas away again that nobody needs yet.
-        let least = if autoscaler.is_some() { 1 } else { replicas };
+        // An autoscaler takes replicas away again that nobody needs yet, and a DaemonSet has as many as it has nodes.
+        let least = if autoscaler.is_some() || !self.pair.is_canary_scaled() { 1 } else { replicas };
         tokio::select! {
             () = self.pair.canary_settled(&self.judged, least) => Ok(()),
             _ = unwanted.wait_for(|unwanted| *unwanted) => Err(no_longer_wanted()),
@@ -188,6 +215,9 @@ impl World {
     async fn grow(&self, weight: WeightBps) -> Result<(), Fault> {
         if weight.is_zero() {
             self.granted_bps.store(0, Ordering::Relaxed);
+        }
+        if self.is_ratio() && !weight.is_zero() && weight != WeightBps::FULL {
+            return self.make_share(weight).await;
         }
         if weight.canary_bps() <= self.granted_bps.load(Ordering::Relaxed) {
             return Ok(());
@@ -208,7 +238,7 @@ impl World {
                 return Err(no_longer_wanted());
             }
             self.pair.hold(stable.wanted).await.map_err(pair_fault)?;
-            if self.pair.canary().is_some_and(|canary| canary.ready >= needed) {
+            if !self.pair.is_canary_scaled() || self.pair.canary().is_some_and(|canary| canary.ready >= needed) {
                 return Ok(());
             }
             if self.pair.canarys_autoscaler().await.map_err(pair_fault)?.is_some() {
@@ -306,7 +336,7 @@ impl World {
             }
             Err(error) => return Err(error.to_string()),
         }
-        self.set_note(Some("stable's Deployment to run what was judged on all its replicas".to_owned()));
+        self.set_note(Some("stable to run what was judged on all its replicas".to_owned()));
         tokio::select! {
             settled = self.stable_took_over() => settled?,
             () = self.pair.canary_lost(), if !is_handed_over => {
@@ -367,8 +397,8 @@ impl World {
     /// Why stable cannot take over yet.
     fn unsettled(&self) -> String {
         match self.pair.stable() {
-            None => "stable's Deployment is gone".to_owned(),
-            Some(stable) if stable.wanted == 0 => "stable's Deployment is asked to have no replicas: scale it up".to_owned(),
+            None => "stable's workload is gone".to_owned(),
+            Some(stable) if stable.wanted == 0 => "stable is asked to have no replicas: scale it up".to_owned(),
             Some(stable) if stable.version != self.judged => "stable's template was changed back by somebody else".to_owned(),
             Some(stable) => format!("{} of {} replicas of stable run what was judged and are ready", stable.ready, stable.wanted),
         }
@@ -392,7 +422,7 @@ pub(crate) fn share_of(replicas: i32, weight: WeightBps) -> i32 {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn pair_fault(error: PairError) -> Fault {
+pub(super) fn pair_fault(error: PairError) -> Fault {
     let retryable = match &error {
         PairError::Api(error) => error.may_pass(),
         PairError::NotYet(_) => true,
@@ -405,7 +435,7 @@ fn pair_fault(error: PairError) -> Fault {
     Fault { text: error.to_string(), retryable }
 }
 
-fn no_longer_wanted() -> Fault {
+pub(super) fn no_longer_wanted() -> Fault {
     Fault { text: "the canary is no longer wanted".to_owned(), retryable: false }
 }
 

@@ -26,8 +26,9 @@ pub(super) struct Looked<'a> {
 impl Looked<'_> {
     /// Why the run must end. While the old version is retired, nothing ends it any more.
     pub(super) fn why_to_end(&self) -> Option<String> {
-        let Pair { stable: stables, canary: canarys, is_managed, .. } = self.place;
+        let Pair { stable: stables, canary: canarys, is_managed, kinds, .. } = self.place;
         let of = if *is_managed { stables } else { canarys };
+        let kind = kinds[usize::from(!*is_managed)].name();
         if matches!(self.phase, Phase::Retiring) {
             return None;
         }
@@ -36,7 +37,7 @@ impl Looked<'_> {
         }
         if self.candidate.as_ref().is_some_and(|candidate| candidate != self.judged) {
             return Some(format!(
-                "the template of Deployment {of}, or what it reads, was changed while it was on trial; what it is now begins a new release"
+                "the template of {kind} {of}, or what it reads, was changed while it was on trial; what it is now begins a new release"
             ));
         }
         // What is edited of a pair is the canary itself, which was looked at.
@@ -49,7 +50,7 @@ impl Looked<'_> {
 
     /// That the canary is gone.
     pub(super) fn gone(&self) -> String {
-        format!("the canary's Deployment {} is gone", self.place.canary)
+        format!("the canary's {} {} is gone", self.place.kinds[1].name(), self.place.canary)
     }
 }
 
@@ -97,6 +98,8 @@ mod tests {
         let (mut pair, stage) = (
             Pair {
                 namespace: None,
+                canary_namespace: None,
+                kinds: [serin_spec::validated::WorkloadKind::Deployment; 2],
                 stable: "shop".to_owned(),
                 canary: "trial".to_owned(),
                 is_managed: true,

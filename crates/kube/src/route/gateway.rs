@@ -20,7 +20,7 @@ pub struct GatewayLens {
     pub kind: GatewayKind,
     /// The route.
     pub route: String,
-    /// Where route and services are.
+    /// Where the route is, and services without a namespace of their own.
     pub namespace: String,
     /// The services.
     pub services: Arms,
@@ -89,14 +89,14 @@ impl Dialect for GatewayLens {
 
     fn arm(&self, backend: &Value) -> Option<Arm> {
         let field = |name: &str| backend.get(name).and_then(Value::as_str);
-        let is_service = matches!(field("kind"), None | Some("Service"))
-            && matches!(field("group"), None | Some(""))
-            && field("namespace").is_none_or(|namespace| namespace == self.namespace);
-        match field("name") {
-            Some(name) if is_service && name == self.services.stable => Some(Arm::Stable),
-            Some(name) if is_service && name == self.services.canary => Some(Arm::Canary),
-            _ => None,
+        let is_service = matches!(field("kind"), None | Some("Service")) && matches!(field("group"), None | Some(""));
+        let (namespace, name) = (field("namespace").unwrap_or(&self.namespace), field("name")?);
+        let is = |service: &str, home: &Option<String>| is_service && name == service && namespace == self.home(home);
+        let Arms { stable, canary, stable_namespace, canary_namespace } = &self.services;
+        if is(stable, stable_namespace) {
+            return Some(Arm::Stable);
         }
+        is(canary, canary_namespace).then_some(Arm::Canary)
     }
 
     fn called<'a>(&self, backend: &'a Value) -> &'a str {
@@ -109,6 +109,12 @@ impl Dialect for GatewayLens {
 
     fn make_canary(&self, backend: &mut Value) {
         set(backend, "name", json!(self.services.canary));
+        let home = self.home(&self.services.canary_namespace);
+        if home != self.namespace {
+            set(backend, "namespace", json!(home));
+        } else if let Some(fields) = backend.as_object_mut() {
+            fields.remove("namespace");
+        }
     }
 
     fn weight_without(&self, _backends: usize) -> u64 {
@@ -141,6 +147,13 @@ impl Dialect for GatewayLens {
 
     fn most(&self) -> [usize; 2] {
         MOST
+    }
+}
+
+impl GatewayLens {
+    /// Where a service is: beside the route, unless it is said.
+    fn home<'a>(&'a self, elsewhere: &'a Option<String>) -> &'a str {
+        elsewhere.as_deref().unwrap_or(&self.namespace)
     }
 }
 

@@ -5,7 +5,7 @@ use serin_spec::validated::KeyValue;
 use super::*;
 
 fn lens(declared: &[MatchRule]) -> GatewayLens {
-    let services = Arms { stable: "checkout".to_owned(), canary: "checkout-canary".to_owned() };
+    let services = Arms { stable: "checkout".to_owned(), canary: "checkout-canary".to_owned(), ..Arms::default() };
     GatewayLens { kind: GatewayKind::Http, route: "web".to_owned(), namespace: "shop".to_owned(), services, declared: declared.to_vec() }
 }
 
@@ -180,4 +180,30 @@ fn of_two_rules_that_match_the_same_nothing_is_taken() {
     let before = json!({"spec": {"rules": [{"backendRefs": [stable, canary]}, {"backendRefs": [stable]}]}});
     let after = lens.shifted(&before, bps(500), false).unwrap();
     assert_eq!(lens.added(&before, &after), [""; 0]);
+}
+
+#[test]
+fn services_of_one_name_in_two_namespaces_are_two_versions() {
+    let services =
+        Arms { stable: "web".to_owned(), canary: "web".to_owned(), stable_namespace: None, canary_namespace: Some("trial".to_owned()) };
+    let lens = GatewayLens { services, ..lens(&[]) };
+    let shifted = |backends: Value| {
+        let object = lens.shifted(&json!({"spec": {"rules": [{"backendRefs": backends}]}}), bps(500), false).unwrap();
+        assert_eq!(lens.seen(&object).unwrap().weight, bps(500));
+        object["spec"]["rules"][0]["backendRefs"].clone()
+    };
+    let both = json!([{"name": "web", "port": 80, "weight": 9_500}, {"name": "web", "namespace": "trial", "port": 80, "weight": 500}]);
+    assert_eq!(shifted(json!([{"name": "web", "port": 80}])), both);
+    assert_eq!(shifted(both.clone()), both);
+    // Stable elsewhere, the canary beside the route.
+    let services = Arms { stable_namespace: Some("prod".to_owned()), canary_namespace: None, ..lens.services.clone() };
+    let lens = GatewayLens { services, ..lens };
+    let made =
+        lens.shifted(&json!({"spec": {"rules": [{"backendRefs": [{"name": "web", "namespace": "prod", "port": 80}]}]}}), bps(500), false);
+    let made = made.unwrap()["spec"]["rules"][0]["backendRefs"].clone();
+    assert_eq!(
+        made,
+        json!([{"name": "web", "namespace": "prod", "port": 80, "weight": 9_500}, {"name": "web", "port": 80, "weight": 500}])
+    );
+    assert!(lens.seen(&json!({"spec": {"rules": [{"backendRefs": [{"name": "web"}]}]}})).is_err(), "the canary alone leads not to stable");
 }

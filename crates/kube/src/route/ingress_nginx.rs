@@ -156,7 +156,7 @@ mod tests {
         let pair = |(name, value): (&str, &str)| KeyValue { name: name.to_owned(), value: value.to_owned() };
         IngressNginxLens {
             canary_ingress: "shop-canary".to_owned(),
-            services: Arms { stable: "shop".to_owned(), canary: "shop-canary".to_owned() },
+            services: Arms { stable: "shop".to_owned(), canary: "shop-canary".to_owned(), ..Arms::default() },
             declared: header.map(|header| MatchRule { headers: vec![pair(header)], cookies: Vec::new() }).into_iter().collect(),
         }
     }

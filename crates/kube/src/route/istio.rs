@@ -63,6 +63,18 @@ impl Lens for IstioLens {
         with(object, rules::without(http(object), self, added))
     }
 
+    /// Also whether each route that is named is there: one that is missing would go on without its share.
+    fn check(&self, object: &Value) -> Result<(), LensError> {
+        for name in self.routes.iter().flatten() {
+            let mut named = http(object).iter().filter(|rule| text(rule, "name") == name);
+            let to_stable = |rule: &Value| items(rule, "route").iter().any(|backend| self.arm(backend) == Some(Arm::Stable));
+            if !named.any(to_stable) {
+                return Err(LensError::Other(format!("it has no route {name} that leads to {}", self.stable())));
+            }
+        }
+        self.shifted(object, WeightBps::ZERO, self.has_matches()).map(drop)
+    }
+
     fn hint(&self) -> String {
         format!("the release names a VirtualService with an HTTP route to {}", self.stable())
     }

@@ -119,7 +119,41 @@ fn named_routes_only_if_they_are_named() {
     assert_eq!(after["spec"]["http"][1], before["spec"]["http"][1]);
     assert_eq!(lens.seen(&after).unwrap(), Seen { weight: bps(2_000), even: true, matches: false });
     lens.routes = Some(vec!["us".to_owned()]);
-    assert!(matches!(lens.check(&before), Err(LensError::NoStable(_))));
+    assert!(lens.check(&before).unwrap_err().to_string().contains("no route us"));
+}
+
+#[test]
+fn a_release_is_for_some_regions_or_for_all() {
+    let region = |name: &str| json!({"name": name, "match": [{"sourceLabels": {"region": name}}], "route": [{"destination": {"host": "shop", "subset": "stable"}}]});
+    let before = service(&json!([region("eu"), region("us"), region("asia"), {"name": "rest", "route": region("eu")["route"]}]));
+    let mut lens = subsets();
+    let weights = |object: &Value| {
+        let all = object["spec"]["http"].as_array().unwrap().iter();
+        all.map(|rule| rule["route"][1]["weight"].as_u64()).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(&lens.shifted(&before, bps(2_000), false).unwrap()), [Some(20); 4], "all that lead to stable");
+    lens.routes = Some(vec!["eu".to_owned(), "asia".to_owned()]);
+    assert_eq!(lens.check(&before), Ok(()));
+    let after = lens.shifted(&before, bps(2_000), false).unwrap();
+    assert_eq!(weights(&after), [Some(20), None, Some(20), None]);
+    for at in 0..4 {
+        assert_eq!(after["spec"]["http"][at]["match"], before["spec"]["http"][at]["match"]);
+    }
+    // One region that somebody else moved is no share of the others.
+    let mut uneven = after.clone();
+    uneven["spec"]["http"][2]["route"][1]["weight"] = json!(0);
+    assert!(!lens.seen(&uneven).unwrap().even);
+    // Declared matches are for the clients of those regions alone.
+    lens.declared = vec![rule(Some(("x-canary", "true")), None)];
+    let after = lens.shifted(&before, bps(0), true).unwrap();
+    let rules = after["spec"]["http"].as_array().unwrap();
+    assert_eq!(rules.len(), 6);
+    let expected = json!([{"sourceLabels": {"region": "eu"}, "headers": {"x-canary": {"exact": "true"}}}]);
+    assert_eq!(rules[0]["match"], expected);
+    assert_eq!(rules[2], before["spec"]["http"][1], "us as it was");
+    // A region that is not there would go on without its share.
+    lens.routes = Some(vec!["eu".to_owned(), "africa".to_owned()]);
+    assert!(lens.check(&before).unwrap_err().to_string().contains("no route africa"));
 }
 
 #[test]

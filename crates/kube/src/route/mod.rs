@@ -1,6 +1,6 @@
 //! Routers of a cluster: objects that hold the canary's share.
 //!
-//! A [`Lens`] reads and changes one kind of object as data: `gateway`, `istio`, `ingress_nginx`, `selector`, `traefik`, `custom`; three of them
+//! A [`Lens`] reads and changes one kind of object as data: `gateway`, `istio`, `ingress_nginx`, `selector`, `replicas`, `traefik`, `custom`; three of them
 //! write `rules` alike. [`ObjectRouter`] is what all have in common, behind the engine's [`Router`](serin_engine::router::Router); `decision` is
 //! the note that every write leaves on the object. [`lens_of`] is the one table of kinds.
 
@@ -11,6 +11,7 @@ mod ingress_nginx;
 mod istio;
 mod lens;
 mod object_router;
+mod replicas;
 mod rules;
 mod selector;
 mod traefik;
@@ -27,6 +28,7 @@ pub use istio::IstioLens;
 pub(crate) use lens::kind;
 pub use lens::{Lens, LensError, Seen, difference};
 pub use object_router::{Fence, ObjectRouter};
+pub use replicas::ReplicaLens;
 pub use selector::SelectorLens;
 pub use traefik::TraefikLens;
 
@@ -41,6 +43,7 @@ pub fn lens_of(traffic: &ClusterTraffic, namespace: &str) -> Arc<dyn Lens> {
         }
         ClusterRouter::IngressNginx { canary_ingress, services, .. } => Arc::new(IngressNginxLens { canary_ingress, services, declared }),
         ClusterRouter::Service { service, stable, canary } => Arc::new(SelectorLens { service, stable, canary }),
+        ClusterRouter::Replicas { service, stable, canary, .. } => Arc::new(ReplicaLens { service, stable, canary }),
         ClusterRouter::Traefik { traefik_service, services } => Arc::new(TraefikLens { traefik_service, namespace, services }),
         ClusterRouter::Custom(custom) => Arc::new(CustomLens(custom)),
     }

@@ -17,7 +17,7 @@ impl Fence for NobodyAsks {
 /// After it has written a share of 20 %, as version 5.
 fn router() -> ObjectRouter {
     let client = Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
-    let services = Arms { stable: "shop".into(), canary: "shop-canary".into() };
+    let services = Arms { stable: "shop".into(), canary: "shop-canary".into(), ..Arms::default() };
     let lens = GatewayLens { kind: GatewayKind::Http, route: "shop".into(), namespace: "shop".into(), services, declared: Vec::new() };
     let owner = Owner { release: "r".into(), name: "shop/shop".into(), run: 1, epoch: 3 };
     let router = ObjectRouter::new(client, "shop", Arc::new(lens), owner, Arc::new(NobodyAsks));

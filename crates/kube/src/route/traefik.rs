@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn lens() -> TraefikLens {
-        let services = Arms { stable: "shop".to_owned(), canary: "shop-canary".to_owned() };
+        let services = Arms { stable: "shop".to_owned(), canary: "shop-canary".to_owned(), ..Arms::default() };
         TraefikLens { traefik_service: "shop".to_owned(), namespace: "shop".to_owned(), services }
     }
 

@@ -1,13 +1,17 @@
-//! How a Deployment is, as its object says.
+//! How a workload is, as its object says.
+//!
+//! A Deployment and a StatefulSet have a number of replicas that is asked for; a DaemonSet has as many as there are nodes for it, which its status
+//! says. What is asked of all three is the same: that all pods there should be are there, are of the template as it is, and serve.
 
 use std::collections::BTreeSet;
 
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Map, Value};
+use serin_spec::validated::WorkloadKind;
 
 use super::template::version_of;
 
-/// How a Deployment is.
+/// How a workload is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArmSeen {
     /// Replicas that are asked for.
@@ -31,11 +35,26 @@ pub struct ArmSeen {
 /// Deployments as JSON.
 #[must_use]
 pub fn deployments() -> ApiResource {
-    resource("Deployment", "deployments")
+    workloads(WorkloadKind::Deployment)
+}
+
+/// A kind of workload as JSON.
+#[must_use]
+pub fn workloads(kind: WorkloadKind) -> ApiResource {
+    let plural = match kind {
+        WorkloadKind::Deployment => "deployments",
+        WorkloadKind::StatefulSet => "statefulsets",
+        WorkloadKind::DaemonSet => "daemonsets",
+    };
+    resource(kind.name(), plural)
 }
 
 pub(super) fn replica_sets() -> ApiResource {
     resource("ReplicaSet", "replicasets")
+}
+
+pub(super) fn controller_revisions() -> ApiResource {
+    resource("ControllerRevision", "controllerrevisions")
 }
 
 fn resource(kind: &str, plural: &str) -> ApiResource {
@@ -48,12 +67,19 @@ fn resource(kind: &str, plural: &str) -> ApiResource {
     }
 }
 
-/// How a Deployment is. `may_lag`: it is paused by us, so that no pod runs its template while that was edited.
-pub(super) fn seen(deployment: &DynamicObject, arm_labels: &BTreeSet<String>, may_lag: bool) -> ArmSeen {
+/// How a workload is. `may_lag`: it is paused by us, so that no pod runs its template while that was edited.
+pub(super) fn seen(kind: WorkloadKind, deployment: &DynamicObject, arm_labels: &BTreeSet<String>, may_lag: bool) -> ArmSeen {
     let number = |at: &str| i32::try_from(deployment.data.pointer(at).and_then(Value::as_i64).unwrap_or(0)).unwrap_or(i32::MAX);
-    let wanted = deployment.data.pointer("/spec/replicas").map_or(1, |_| number("/spec/replicas"));
+    let wanted = match kind {
+        WorkloadKind::DaemonSet => number("/status/desiredNumberScheduled"),
+        _ => deployment.data.pointer("/spec/replicas").map_or(1, |_| number("/spec/replicas")),
+    };
     let is_observed = deployment.data.pointer("/status/observedGeneration").and_then(Value::as_i64) >= deployment.metadata.generation;
-    let [total, updated, available] = ["replicas", "updatedReplicas", "availableReplicas"].map(|name| number(&format!("/status/{name}")));
+    let counts = match kind {
+        WorkloadKind::DaemonSet => ["currentNumberScheduled", "updatedNumberScheduled", "numberAvailable", "numberReady"],
+        _ => ["replicas", "updatedReplicas", "availableReplicas", "readyReplicas"],
+    };
+    let [total, updated, available, ready] = counts.map(|name| number(&format!("/status/{name}")));
     let conditions = deployment.data.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     let text = |condition: &Value, field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let trouble = conditions
@@ -68,7 +94,7 @@ pub(super) fn seen(deployment: &DynamicObject, arm_labels: &BTreeSet<String>, ma
     let complete = total == wanted && available == wanted && (updated == wanted || (may_lag && paused));
     ArmSeen {
         wanted,
-        ready: number("/status/readyReplicas"),
+        ready,
         settled: is_observed && complete,
         complete,
         version: version_of(template_in(deployment), arm_labels),
@@ -121,7 +147,7 @@ mod tests {
             "spec": {"replicas": 2, "paused": paused, "selector": {"matchLabels": {"app": "checkout", "track": "canary"}}, "template": {}},
             "status": status,
         });
-        seen(&serde_json::from_value(object).unwrap(), &BTreeSet::new(), may_lag)
+        seen(WorkloadKind::Deployment, &serde_json::from_value(object).unwrap(), &BTreeSet::new(), may_lag)
     }
 
     #[test]
@@ -148,5 +174,25 @@ mod tests {
         let status = |generation: i64| json!({"observedGeneration": generation, "conditions": [late]});
         assert_eq!(of_two(&status(3), false, false).trouble.unwrap(), "ProgressDeadlineExceeded: has timed out");
         assert_eq!(of_two(&status(2), false, false).trouble, None, "about an older template");
+    }
+
+    #[test]
+    fn a_daemon_set_has_as_many_as_there_are_nodes_for_it() {
+        let of = |status: Value| {
+            let object = json!({"metadata": {"name": "shop", "generation": 3}, "spec": {"template": {}}, "status": status});
+            seen(WorkloadKind::DaemonSet, &serde_json::from_value(object).unwrap(), &BTreeSet::new(), false)
+        };
+        let all = json!({"observedGeneration": 3, "desiredNumberScheduled": 2, "currentNumberScheduled": 2, "updatedNumberScheduled": 2,
+            "numberAvailable": 2, "numberReady": 2});
+        let found = of(all.clone());
+        assert!((found.wanted, found.ready) == (2, 2) && found.settled && found.complete, "{found:?}");
+        for (field, value) in
+            [("observedGeneration", 2), ("currentNumberScheduled", 3), ("updatedNumberScheduled", 1), ("numberAvailable", 1)]
+        {
+            let mut other = all.clone();
+            other[field] = json!(value);
+            assert!(!of(other).settled, "{field}");
+        }
+        assert_eq!(of(json!({})).wanted, 0, "its controller has not said how many");
     }
 }

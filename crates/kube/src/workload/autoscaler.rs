@@ -13,8 +13,9 @@ use kube::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use serin_spec::validated::WorkloadKind;
 
-use super::{Pair, PairError};
+use super::{Arm, Pair, PairError};
 use crate::api::{ApiError, FIELD_MANAGER, HELD, within};
 
 const CONFLICTS: u32 = 8;
@@ -69,11 +70,12 @@ impl Kind {
         }
     }
 
-    /// An object as the autoscaler of a Deployment, if it is that.
-    fn of(self, object: DynamicObject, deployment: &str) -> Option<Autoscaler> {
+    /// An object as the autoscaler of a workload, if it is that.
+    fn of(self, object: DynamicObject, (workload, name): (WorkloadKind, &str)) -> Option<Autoscaler> {
         let target = object.data.pointer("/spec/scaleTargetRef")?;
-        let is_deployment = target.get("kind").and_then(Value::as_str).is_none_or(|kind| kind == "Deployment");
-        let is_its = is_deployment && target.get("name").and_then(Value::as_str) == Some(deployment);
+        // KEDA takes one without a kind for a Deployment.
+        let is_kind = target.get("kind").and_then(Value::as_str).unwrap_or("Deployment") == workload.name();
+        let is_its = is_kind && target.get("name").and_then(Value::as_str) == Some(name);
         is_its.then(|| self.read(object))
     }
 
@@ -90,7 +92,7 @@ impl Pair {
     /// # Errors
     /// If that cannot be read.
     pub async fn stables_autoscaler(&self) -> Result<Option<Autoscaler>, PairError> {
-        self.autoscaler_of(&self.names.stable).await
+        self.autoscaler_of(Arm::Stable).await
     }
 
     /// What scales the canary.
@@ -98,7 +100,7 @@ impl Pair {
     /// # Errors
     /// If that cannot be read.
     pub async fn canarys_autoscaler(&self) -> Result<Option<Autoscaler>, PairError> {
-        self.autoscaler_of(&self.names.canary).await
+        self.autoscaler_of(Arm::Canary).await
     }
 
     /// Keeps stable's autoscaler from going below a number, or below what it is held at already; no further than its maximum.
@@ -136,7 +138,7 @@ impl Pair {
             }
             let name = found.object.metadata.name.as_deref().unwrap_or_default();
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let api = self.autoscalers(found.kind);
+            let api = self.autoscalers(found.kind, &self.names.namespace);
             self.still_leads().await?;
             match within(&format!("patch {}", found.title), api.patch(name, &params, &Patch::Merge(patch))).await {
                 Ok(_) | Err(ApiError::NotFound(_)) => return Ok(()),
@@ -149,24 +151,25 @@ impl Pair {
     }
 
     /// KEDA makes an autoscaler of its own, whose numbers it keeps: its own object is the one that counts.
-    async fn autoscaler_of(&self, deployment: &str) -> Result<Option<Autoscaler>, PairError> {
+    async fn autoscaler_of(&self, arm: Arm) -> Result<Option<Autoscaler>, PairError> {
+        let (namespace, name) = self.names.place(arm);
         for kind in [Kind::Keda, Kind::Horizontal] {
-            let what = format!("list {} in {}", kind.resource().plural, self.names.namespace);
-            let found = match within(&what, self.autoscalers(kind).list(&ListParams::default())).await {
+            let what = format!("list {} in {}", kind.resource().plural, namespace);
+            let found = match within(&what, self.autoscalers(kind, namespace).list(&ListParams::default())).await {
                 Ok(found) => found.items,
                 // There is no KEDA.
                 Err(ApiError::NotFound(_)) => continue,
                 Err(error) => return Err(error.into()),
             };
-            if let Some(found) = found.into_iter().find_map(|object| kind.of(object, deployment)) {
+            if let Some(found) = found.into_iter().find_map(|object| kind.of(object, (self.names.kind(arm), name))) {
                 return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
-    fn autoscalers(&self, kind: Kind) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &self.names.namespace, &kind.resource())
+    fn autoscalers(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
     }
 }
 
@@ -231,7 +234,7 @@ mod tests {
 
     fn found(kind: Kind, spec: &Value) -> Option<(i32, i32)> {
         let object = json!({"metadata": {"name": "a"}, "spec": spec});
-        kind.of(serde_json::from_value(object).unwrap(), "shop").map(|found| (found.min, found.max))
+        kind.of(serde_json::from_value(object).unwrap(), (WorkloadKind::Deployment, "shop")).map(|found| (found.min, found.max))
     }
 
     #[test]

@@ -1,17 +1,16 @@
-//! A Deployment as it is remembered: what is looked at for every release at every change, and the rest as text.
+//! A workload as it is remembered: what is looked at for every release at every change, and the rest as text.
 //!
-//! As a tree of JSON a Deployment of usual size takes more than 30 KiB, because every object in it is a node with room for eleven fields; as text
-//! it takes 3. A controller remembers every Deployment of a cluster and looks into the few that are under way, so the tree is made
+//! As a tree of JSON a workload of usual size takes more than 30 KiB, because every object in it is a node with room for eleven fields; as text
+//! it takes 3. A controller remembers every workload of a cluster and looks into the few that are under way, so the tree is made
 //! whenever somebody does. No field is left out of the text: a version is the hash over all of a template, also over fields that this program
 //! does not know.
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Resource,
-    api::DynamicObject,
-    core::{NamespaceResourceScope, ObjectMeta},
+    api::{ApiResource, DynamicObject},
+    core::{DynamicResourceScope, ObjectMeta},
 };
 use serde::{Deserialize, Deserializer};
 
@@ -19,14 +18,14 @@ use super::{arm, config};
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct KeptDeployment {
+pub struct Kept {
     metadata: ObjectMeta,
     is_paused: bool,
     reads: Box<[String]>,
     rest: Box<str>,
 }
 
-impl KeptDeployment {
+impl Kept {
     /// Name, namespace, identity, generation, annotations.
     #[must_use]
     pub fn metadata(&self) -> &ObjectMeta {
@@ -53,7 +52,7 @@ impl KeptDeployment {
     }
 }
 
-impl From<DynamicObject> for KeptDeployment {
+impl From<DynamicObject> for Kept {
     fn from(object: DynamicObject) -> Self {
         Self {
             is_paused: arm::is_paused(&object),
@@ -64,30 +63,30 @@ impl From<DynamicObject> for KeptDeployment {
     }
 }
 
-impl<'de> Deserialize<'de> for KeptDeployment {
+impl<'de> Deserialize<'de> for Kept {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         DynamicObject::deserialize(deserializer).map(Self::from)
     }
 }
 
-impl Resource for KeptDeployment {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
+impl Resource for Kept {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
 
-    fn kind((): &()) -> Cow<'_, str> {
-        Deployment::kind(&())
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
     }
 
-    fn group((): &()) -> Cow<'_, str> {
-        Deployment::group(&())
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
     }
 
-    fn version((): &()) -> Cow<'_, str> {
-        Deployment::version(&())
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
     }
 
-    fn plural((): &()) -> Cow<'_, str> {
-        Deployment::plural(&())
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn nothing_of_it_is_lost() {
-        let kept: KeptDeployment = serde_json::from_value(object()).unwrap();
+        let kept: Kept = serde_json::from_value(object()).unwrap();
         let (whole, plain) = (kept.whole(), serde_json::from_value::<DynamicObject>(object()).unwrap());
         assert_eq!((&whole.data, &whole.metadata), (&plain.data, &plain.metadata));
         assert_eq!(whole.data["spec"], object()["spec"], "also of fields that nobody knows yet");
@@ -128,10 +127,10 @@ mod tests {
 
     #[test]
     fn what_it_reads_is_known_without_looking_into_it() {
-        let kept: KeptDeployment = serde_json::from_value(object()).unwrap();
+        let kept: Kept = serde_json::from_value(object()).unwrap();
         assert_eq!(kept.reads(), ["a", "b"]);
         let mut off = object();
         off["spec"]["template"]["metadata"] = json!({"annotations": {"serin.dev/track": "disabled"}});
-        assert!(serde_json::from_value::<KeptDeployment>(off).unwrap().reads().is_empty());
+        assert!(serde_json::from_value::<Kept>(off).unwrap().reads().is_empty());
     }
 }

@@ -19,7 +19,7 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Pair, PairError,
+    Arm, Pair, PairError,
     adoption::{self, MAX_NEXT_BYTES, Made, Note},
     arm, config,
     pair::template_of_set,
@@ -86,7 +86,7 @@ impl Pair {
     pub async fn standing(&self, is_alive: impl Fn(&str) -> bool) -> Result<Standing, PairError> {
         let name = &self.names.stable;
         let found = self.memory.deployment(&self.names.namespace, name);
-        let found = found.ok_or_else(|| PairError::Missing(format!("{}/{name}", self.names.namespace)))?;
+        let found = found.ok_or_else(|| PairError::Missing(self.names.title(Arm::Stable)))?;
         let note = Note::on(&found.metadata);
         if let Some(other) = note.as_ref().filter(|note| note.release != self.names.release && is_alive(&note.release)) {
             return Err(PairError::Unfit(format!("Deployment {name} is released by {} already", other.name)));
@@ -98,7 +98,7 @@ impl Pair {
             return Err(PairError::Unfit(why));
         }
         if !is_paused {
-            let seen = self.seen(&found);
+            let seen = self.seen(Arm::Stable, &found);
             if !seen.settled {
                 let why = format!("Deployment {name} is in a rollout of its own: {} of {} replicas are ready", seen.ready, seen.wanted);
                 return Err(PairError::NotYet(format!("{why}; it is taken on when that has ended")));
@@ -129,12 +129,12 @@ impl Pair {
     pub async fn adopt(&self) -> Result<bool, PairError> {
         let mut conflicts = 0;
         loop {
-            let found = self.fresh(&self.names.stable).await?;
+            let found = self.fresh(Arm::Stable).await?;
             let Some(patch) = self.adoption(&found).await? else {
                 self.make_service(&found).await?;
                 return Ok(false);
             };
-            if self.patch(&found, patch, &mut conflicts).await? {
+            if self.patch(Arm::Stable, &found, patch, &mut conflicts).await? {
                 self.make_service(&found).await?;
                 return Ok(true);
             }
@@ -147,7 +147,7 @@ impl Pair {
     /// If it cannot be taken on as it is.
     async fn adoption(&self, found: &DynamicObject) -> Result<Option<Value>, PairError> {
         let note = Note::on(&found.metadata);
-        let seen = self.seen(found);
+        let seen = self.seen(Arm::Stable, found);
         if !seen.paused && !seen.settled {
             return Err(PairError::NotYet(format!("Deployment {} has begun a rollout of its own", self.names.stable)));
         }
@@ -155,7 +155,7 @@ impl Pair {
         let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
         // Once it was adopted, what it reads may have changed since.
         let known = note.as_ref().filter(|note| seen.paused && note.proven == proven.set).and_then(|note| note.config.clone());
-        let ours = Note { config: known.or(self.config_of(&proven.template)?), ..self.note(proven.set) };
+        let ours = Note { config: known.or(self.config_of(Arm::Stable, &proven.template)?), ..self.note(proven.set) };
         if seen.paused && note.as_ref() == Some(&ours) {
             return Ok(None);
         }
@@ -171,7 +171,7 @@ impl Pair {
     /// # Errors
     /// If the template is another version by now, or what is there cannot be used.
     pub async fn make_canary(&self, judged: &str) -> Result<(), PairError> {
-        let of = self.fresh(&self.names.stable).await?;
+        let of = self.fresh(Arm::Stable).await?;
         let template = self.candidate_of(&arm::template_of(&of))?;
         if version_of(&template, &self.arm_labels) != judged {
             return Err(PairError::Unfit(format!(
@@ -181,7 +181,7 @@ impl Pair {
         }
         self.make_service(&of).await?;
         let name = &self.names.canary;
-        let found = within(&format!("get Deployment {}/{name}", self.names.namespace), self.api.get_opt(name)).await?;
+        let found = within(&format!("get Deployment {}/{name}", self.names.namespace), self.api(Arm::Canary).get_opt(name)).await?;
         let Some(found) = found else {
             let object = self.new_canary(&of, &template);
             let what = format!("create Deployment {}/{name}", self.names.namespace);
@@ -189,12 +189,12 @@ impl Pair {
             let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
             self.still_leads().await?;
             // One that exists by now is looked at in the next attempt.
-            within(&what, self.api.create(&params, &object)).await?;
+            within(&what, self.api(Arm::Canary).create(&params, &object)).await?;
             return Ok(());
         };
         self.check_made("Deployment", name, &found.metadata)?;
         let wanted = adoption::canary_template(&template, &self.arm_labels, &arm::match_labels(&found));
-        self.change(name, |found| {
+        self.change(Arm::Canary, |found| {
             let before = arm::template_of(found);
             let labels = |template: &Value| template.pointer("/metadata/labels").cloned();
             let is_so = version_of(&before, &self.arm_labels) == judged && labels(&before) == labels(&wanted);
@@ -210,7 +210,7 @@ impl Pair {
     pub async fn roll_out(&self, judged: &str) -> Result<(), PairError> {
         let mut conflicts = 0;
         loop {
-            let found = self.fresh(&self.names.stable).await?;
+            let found = self.fresh(Arm::Stable).await?;
             let note = Note::on(&found.metadata);
             let is_paused = arm::is_paused(&found);
             let before = arm::template_of(&found);
@@ -245,7 +245,7 @@ impl Pair {
                     "spec": {"paused": false, "template": merge_patch(&before, &after)},
                 });
             }
-            if self.patch(&found, patch, &mut conflicts).await? {
+            if self.patch(Arm::Stable, &found, patch, &mut conflicts).await? {
                 return Ok(());
             }
         }
@@ -256,12 +256,12 @@ impl Pair {
     /// # Errors
     /// What is missing, or that it cannot be told.
     pub async fn runs(&self, judged: &str) -> Result<(), PairError> {
-        let found = self.fresh(&self.names.stable).await?;
+        let found = self.fresh(Arm::Stable).await?;
         self.check_runs(&found, judged).await.map(drop)
     }
 
     async fn check_runs(&self, found: &DynamicObject, judged: &str) -> Result<Proven, PairError> {
-        let seen = self.seen(found);
+        let seen = self.seen(Arm::Stable, found);
         let missing = |why: String| Err(PairError::NotYet(why));
         if seen.wanted == 0 {
             return missing(format!("Deployment {} is asked to have no replicas: scale it up", self.names.stable));
@@ -285,7 +285,7 @@ impl Pair {
     pub async fn pause_again(&self, judged: &str) -> Result<(), PairError> {
         let mut conflicts = 0;
         loop {
-            let found = self.fresh(&self.names.stable).await?;
+            let found = self.fresh(Arm::Stable).await?;
             let proven = self.check_runs(&found, judged).await?;
             let next = adoption::put_aside(&found);
             if arm::is_paused(&found) && next.is_none() {
@@ -296,7 +296,7 @@ impl Pair {
             if let (Some(next), Some(spec)) = (next, patch.pointer_mut("/spec").and_then(Value::as_object_mut)) {
                 spec.insert("template".to_owned(), merge_patch(&arm::template_of(&found), &next));
             }
-            if self.patch(&found, patch, &mut conflicts).await? {
+            if self.patch(Arm::Stable, &found, patch, &mut conflicts).await? {
                 return Ok(());
             }
         }
@@ -375,7 +375,7 @@ impl Pair {
     pub(crate) fn would_make(&self) -> Result<(Value, Option<Value>), PairError> {
         let known = |name: &String| self.memory.deployment(&self.names.namespace, name);
         let of = known(&self.names.stable);
-        let of = of.ok_or_else(|| PairError::Missing(format!("{}/{}", self.names.namespace, self.names.stable)))?;
+        let of = of.ok_or_else(|| PairError::Missing(self.names.title(Arm::Stable)))?;
         let template = self.candidate_of(&arm::template_of(&of))?;
         let there = known(&self.names.canary);
         let fixed = there.as_ref().map(arm::match_labels).unwrap_or_default();
@@ -401,7 +401,7 @@ impl Pair {
         let found = self.memory.deployment(&self.names.namespace, &self.names.stable);
         match found {
             Some(found) => self.adoption(&found).await,
-            None => Err(PairError::Missing(format!("{}/{}", self.names.namespace, self.names.stable))),
+            None => Err(PairError::Missing(self.names.title(Arm::Stable))),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::KeptDeployment;
+use super::Kept;
 
 /// See the module. `K`: what the result depends on beside the object.
 #[derive(Debug)]
@@ -15,14 +15,14 @@ pub(super) struct Once<K, V>(Arc<Mutex<HashMap<String, Known<K, V>>>>);
 #[derive(Debug)]
 struct Known<K, V> {
     /// Kept, so that no other object can come to be where it is.
-    object: Arc<KeptDeployment>,
+    object: Arc<Kept>,
     key: K,
     value: V,
 }
 
 impl<K: PartialEq, V: Clone> Once<K, V> {
     /// What was worked out of this object before, with the same key; else `work` does.
-    pub(super) fn of(&self, name: &str, object: &Arc<KeptDeployment>, key: K, work: impl FnOnce(&K) -> V) -> V {
+    pub(super) fn of(&self, name: &str, object: &Arc<Kept>, key: K, work: impl FnOnce(&K) -> V) -> V {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(name).filter(|known| Arc::ptr_eq(&known.object, object) && known.key == key) {
             return known.value.clone();
@@ -53,10 +53,10 @@ mod tests {
 
     #[test]
     fn work_is_done_once_for_each_version_and_key() {
-        let object = || Arc::new(serde_json::from_value::<KeptDeployment>(json!({"metadata": {"name": "a"}})).unwrap());
+        let object = || Arc::new(serde_json::from_value::<Kept>(json!({"metadata": {"name": "a"}})).unwrap());
         let (once, [first, second]) = (Once::default(), [object(), object()]);
         let mut done = 0;
-        let mut of = |name: &str, object: &Arc<KeptDeployment>, key: u8| {
+        let mut of = |name: &str, object: &Arc<Kept>, key: u8| {
             once.clone().of(name, object, key, |key| {
                 done += 1;
                 (done, *key)

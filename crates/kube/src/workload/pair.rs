@@ -1,8 +1,8 @@
-//! Two Deployments by name: what they are, and the few changes that Serin makes to them.
+//! Two workloads by name: what they are, and the few changes that Serin makes to them.
 //!
-//! Fields that are touched of a pair that is given: `spec.replicas` of the canary, and once, when a run has succeeded, `spec.template` of stable.
-//! What is done to a Deployment that is released in place is in [`managed`](super::managed). Deployments are read and written as JSON, so that
-//! fields of later Kubernetes versions are promoted like all others.
+//! Fields that are touched of a pair that is given: `spec.replicas` of the canary, unless it is a DaemonSet, and once, when a run has succeeded,
+//! `spec.template` of stable. What is done to a Deployment that is released in place is in [`managed`](super::managed). Workloads are read and
+//! written as JSON, so that fields of later Kubernetes versions are promoted like all others.
 
 use std::{
     collections::BTreeSet,
@@ -15,11 +15,12 @@ use kube::{
     api::{DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use serin_spec::validated::WorkloadKind;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Memory, Names,
-    arm::{self, ArmSeen, deployments, replica_sets},
+    Arm, Changes, Kept, Memory, Names,
+    arm::{self, ArmSeen, replica_sets, workloads},
     once::Once,
     template::{promoted, version_of},
 };
@@ -36,11 +37,11 @@ const STEADY: Duration = Duration::from_secs(1);
 /// Changes wake whoever waits; this is only for what can be missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// The Deployments of a release.
+/// The workloads of a release.
 #[derive(Clone)]
 pub struct Pair {
     pub(super) client: Client,
-    pub(super) api: Api<DynamicObject>,
+    apis: [Api<DynamicObject>; 2],
     replica_sets: Api<DynamicObject>,
     pub(super) memory: Memory,
     pub(super) names: Names,
@@ -53,25 +54,23 @@ pub struct Pair {
     pub(super) candidates: Once<Option<String>, String>,
 }
 
-/// Why the Deployments of a release cannot be used.
+/// Why the workloads of a release cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PairError {
     /// The API server.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// A Deployment is not there.
-    #[error("there is no Deployment {0}")]
+    /// A workload is not there.
+    #[error("there is no {0}")]
     Missing(String),
-    /// Both Deployments want the same pods.
-    #[error(
-        "the Deployments {0} and {1} select the same labels, so that each would count the other's pods; give the canary a label of its own"
-    )]
+    /// Both want the same pods.
+    #[error("the {0} and the {1} select the same labels, so that each would count the other's pods; give the canary a label of its own")]
     SameSelector(String, String),
     /// A selector that cannot be compared.
-    #[error("the selector of Deployment {0} {1}; select by `matchLabels` alone, which a new Deployment can have")]
+    #[error("the selector of the {0} {1}; select by `matchLabels` alone, which a new one can have")]
     Selector(String, &'static str),
     /// The judged template is gone.
-    #[error("the template that was judged is neither in Deployment {0} nor in one of its ReplicaSets any more")]
+    #[error("the template that was judged is neither in the {0} nor in one of its older versions any more")]
     JudgedIsGone(String),
     /// Something is there that is somebody else's, or is not as it must be.
     #[error("{0}")]
@@ -82,19 +81,21 @@ pub enum PairError {
 }
 
 impl Pair {
-    /// The Deployments of a release, from memory: nothing is asked. `arm_labels`: names of the labels by which the router tells the versions apart;
-    /// those of the Deployments' selectors are added. `fence` is asked before every write.
+    /// The workloads of a release, from memory: nothing is asked. `arm_labels`: names of the labels by which the router tells the versions apart;
+    /// those of their own selectors are added. `fence` is asked before every write.
     #[must_use]
     pub fn new(client: &Client, memory: &Memory, names: Names, mut arm_labels: BTreeSet<String>, fence: Arc<dyn Fence>) -> Self {
-        for name in [&names.stable, &names.canary] {
-            if let Some(deployment) = memory.deployment(&names.namespace, name) {
-                arm_labels.extend(arm::match_labels(&deployment).keys().cloned());
+        for arm in [Arm::Stable, Arm::Canary] {
+            let (namespace, name) = names.place(arm);
+            if let Some(found) = memory.workloads(names.kind(arm)).get(namespace, name) {
+                arm_labels.extend(arm::match_labels(&found.whole()).keys().cloned());
             }
         }
+        let api = |arm| Api::namespaced_with(client.clone(), names.place(arm).0, &workloads(names.kind(arm)));
         Self {
             client: client.clone(),
-            api: Api::namespaced_with(client.clone(), &names.namespace, &deployments()),
-            replica_sets: Api::namespaced_with(client.clone(), &names.namespace, &replica_sets()),
+            apis: [api(Arm::Stable), api(Arm::Canary)],
+            replica_sets: Api::namespaced_with(client.clone(), names.place(names.edited()).0, &replica_sets()),
             memory: memory.clone(),
             names,
             arm_labels,
@@ -110,29 +111,55 @@ impl Pair {
         self.names.is_managed
     }
 
+    /// Whether Serin scales the canary: not if it has a pod on each node.
+    #[must_use]
+    pub fn is_canary_scaled(&self) -> bool {
+        self.names.kind(Arm::Canary) != WorkloadKind::DaemonSet
+    }
+
+    /// What its workloads are called and where they are.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// A version's workload as it is known.
+    ///
+    /// # Errors
+    /// If there is none, or nobody knows.
+    pub(super) fn known(&self, arm: Arm) -> Result<Arc<Kept>, PairError> {
+        let (namespace, name) = self.names.place(arm);
+        let all = self.memory.workloads(self.names.kind(arm));
+        match all.get(namespace, name) {
+            Some(found) => Ok(found),
+            None if all.silent_for().is_none() => {
+                let kind = self.names.kind(arm).name();
+                Err(PairError::NotYet(format!("{kind}s cannot be read yet; is the ClusterRole of the controller that of its version?")))
+            }
+            None => Err(PairError::Missing(self.names.title(arm))),
+        }
+    }
+
     /// Why a release cannot begin, if so.
     ///
     /// # Errors
-    /// A Deployment is missing, or cannot be told from the other one.
+    /// A workload is missing, or cannot be told from the other one.
     pub fn check(&self) -> Result<(), PairError> {
-        let labels = |name: &str| {
-            let place = format!("{}/{name}", self.names.namespace);
-            let found = self.memory.deployment(&self.names.namespace, name).ok_or(PairError::Missing(place))?;
+        let labels = |arm: Arm| {
+            let (found, title) = (self.known(arm)?.whole(), self.names.title(arm));
             if arm::has_expressions(&found) {
-                return Err(PairError::Selector(
-                    name.to_owned(),
-                    "has `matchExpressions`, of which nobody can say whether two select the same pods",
-                ));
+                let why = "has `matchExpressions`, of which nobody can say whether two select the same pods";
+                return Err(PairError::Selector(title, why));
             }
             let labels = arm::match_labels(&found);
-            if labels.is_empty() { Err(PairError::Selector(name.to_owned(), "selects every pod of the namespace")) } else { Ok(labels) }
+            if labels.is_empty() { Err(PairError::Selector(title, "selects every pod of the namespace")) } else { Ok(labels) }
         };
-        let stable = labels(&self.names.stable)?;
+        let stable = labels(Arm::Stable)?;
         if self.names.is_managed {
             return self.check_managed();
         }
-        if stable == labels(&self.names.canary)? {
-            return Err(PairError::SameSelector(self.names.stable.clone(), self.names.canary.clone()));
+        if stable == labels(Arm::Canary)? && self.names.namespace == self.names.canary_namespace {
+            return Err(PairError::SameSelector(self.names.title(Arm::Stable), self.names.title(Arm::Canary)));
         }
         Ok(())
     }
@@ -146,13 +173,13 @@ impl Pair {
     /// How stable is; `None` if it is gone.
     #[must_use]
     pub fn stable(&self) -> Option<ArmSeen> {
-        self.remembered(&self.names.stable)
+        self.remembered(Arm::Stable)
     }
 
     /// How the canary is; `None` if it is gone, or not made yet.
     #[must_use]
     pub fn canary(&self) -> Option<ArmSeen> {
-        self.remembered(&self.names.canary)
+        self.remembered(Arm::Canary)
     }
 
     /// The labels of the canary's pods, as a selector, also before there are any.
@@ -167,7 +194,7 @@ impl Pair {
     /// # Errors
     /// If it cannot be read.
     pub async fn fresh_stable(&self) -> Result<ArmSeen, PairError> {
-        Ok(self.seen(&self.fresh(&self.names.stable).await?))
+        Ok(self.seen(Arm::Stable, &self.fresh(Arm::Stable).await?))
     }
 
     /// How the canary is, not from memory but from the API server.
@@ -175,30 +202,35 @@ impl Pair {
     /// # Errors
     /// If it cannot be read.
     pub async fn fresh_canary(&self) -> Result<ArmSeen, PairError> {
-        Ok(self.seen(&self.fresh(&self.names.canary).await?))
+        Ok(self.seen(Arm::Canary, &self.fresh(Arm::Canary).await?))
     }
 
-    /// Changes whenever any Deployment does.
+    /// Changes whenever any workload of the kinds of both versions does.
     #[must_use]
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.memory.deployments.changes()
+    pub fn changes(&self) -> Changes {
+        let [stable, canary] = [Arm::Stable, Arm::Canary].map(|arm| self.names.kind(arm));
+        let second = (stable != canary).then(|| self.memory.workloads(canary).changes());
+        Changes::new(self.memory.workloads(stable).changes(), second)
     }
 
-    fn remembered(&self, name: &str) -> Option<ArmSeen> {
-        let found = self.memory.deployments.get(&self.names.namespace, name)?;
-        Some(self.looks.of(name, &found, (), |()| self.seen(&found.whole())))
+    fn remembered(&self, arm: Arm) -> Option<ArmSeen> {
+        let found = self.known(arm).ok()?;
+        Some(self.looks.of(&self.names.title(arm), &found, (), |()| self.seen(arm, &found.whole())))
     }
 
-    pub(super) fn seen(&self, deployment: &DynamicObject) -> ArmSeen {
-        arm::seen(deployment, &self.arm_labels, self.names.is_managed)
+    pub(super) fn seen(&self, arm: Arm, found: &DynamicObject) -> ArmSeen {
+        arm::seen(self.names.kind(arm), found, &self.arm_labels, self.names.is_managed)
     }
 
-    /// Sets the number of the canary's replicas.
+    /// Sets the number of the canary's replicas. A DaemonSet is left as it is.
     ///
     /// # Errors
     /// If it cannot be written.
     pub async fn scale_canary(&self, replicas: i32) -> Result<(), PairError> {
-        self.change(&self.names.canary, |found| {
+        if !self.is_canary_scaled() {
+            return Ok(());
+        }
+        self.change(Arm::Canary, |found| {
             let is_so = found.data.pointer("/spec/replicas").and_then(Value::as_i64) == Some(i64::from(replicas));
             (!is_so).then(|| json!({"spec": {"replicas": replicas}}))
         })
@@ -210,13 +242,13 @@ impl Pair {
     /// # Errors
     /// If it cannot be found or written.
     pub async fn promote(&self, version: &str) -> Result<(), PairError> {
-        let stable = self.fresh(&self.names.stable).await?;
+        let stable = self.fresh(Arm::Stable).await?;
         // What was promoted already needs no canary to be copied from.
         if version_of(&arm::template_of(&stable), &self.arm_labels) == version {
             return Ok(());
         }
         let judged = self.judged(version).await?;
-        self.change(&self.names.stable, |found| {
+        self.change(Arm::Stable, |found| {
             let before = arm::template_of(found);
             if version_of(&before, &self.arm_labels) == version {
                 return None;
@@ -299,18 +331,21 @@ impl Pair {
         }
     }
 
-    /// The template of a version: the canary's own, or that of one of its ReplicaSets, if it was changed since.
+    /// The template of a version: the canary's own, or that of an older version that the cluster keeps, if it was changed since.
     pub(super) async fn judged(&self, version: &str) -> Result<Value, PairError> {
-        let canary = self.fresh(&self.names.canary).await?;
+        let canary = self.fresh(Arm::Canary).await?;
         let template = arm::template_of(&canary);
         if version_of(&template, &self.arm_labels) == version {
             return Ok(template);
         }
-        let sets = self.sets_of(&canary).await?;
-        let mut templates = sets.iter().map(template_of_set);
-        templates
+        let older: Vec<Value> = match self.names.kind(Arm::Canary) {
+            WorkloadKind::Deployment => self.sets_of(&canary).await?.iter().map(template_of_set).collect(),
+            WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => self.revisions_of(&canary).await?,
+        };
+        let mut older = older.into_iter();
+        older
             .find(|template| version_of(template, &self.arm_labels) == version)
-            .ok_or_else(|| PairError::JudgedIsGone(self.names.canary.clone()))
+            .ok_or_else(|| PairError::JudgedIsGone(self.names.title(Arm::Canary)))
     }
 
     /// The ReplicaSets of a Deployment.
@@ -324,12 +359,12 @@ impl Pair {
     }
 
     /// Reads, changes and writes, again at once after a conflict, if we still lead. `change` returns a patch, or nothing if all is well already.
-    pub(super) async fn change(&self, name: &str, change: impl Fn(&DynamicObject) -> Option<Value>) -> Result<(), PairError> {
+    pub(super) async fn change(&self, arm: Arm, change: impl Fn(&DynamicObject) -> Option<Value>) -> Result<(), PairError> {
         let mut conflicts = 0;
         loop {
-            let found = self.fresh(name).await?;
+            let found = self.fresh(arm).await?;
             let Some(patch) = change(&found) else { return Ok(()) };
-            if self.patch(&found, patch, &mut conflicts).await? {
+            if self.patch(arm, &found, patch, &mut conflicts).await? {
                 return Ok(());
             }
         }
@@ -341,7 +376,7 @@ impl Pair {
     }
 
     /// Writes over what was found. `false`: somebody else did meanwhile, and it may be tried again at once.
-    pub(super) async fn patch(&self, found: &DynamicObject, mut patch: Value, conflicts: &mut u32) -> Result<bool, PairError> {
+    pub(super) async fn patch(&self, arm: Arm, found: &DynamicObject, mut patch: Value, conflicts: &mut u32) -> Result<bool, PairError> {
         self.still_leads().await?;
         let name = found.metadata.name.as_deref().unwrap_or_default();
         if let Some(fields) = patch.as_object_mut()
@@ -350,8 +385,8 @@ impl Pair {
             metadata.insert("resourceVersion".to_owned(), json!(found.metadata.resource_version));
         }
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let what = format!("patch Deployment {}/{name}", self.names.namespace);
-        match within(&what, self.api.patch(name, &params, &Patch::Merge(patch))).await {
+        let what = format!("patch {}", self.names.title(arm));
+        match within(&what, self.api(arm).patch(name, &params, &Patch::Merge(patch))).await {
             Ok(_) => Ok(true),
             Err(ApiError::Conflict(_)) if *conflicts < CONFLICTS => {
                 *conflicts += 1;
@@ -362,10 +397,14 @@ impl Pair {
         }
     }
 
-    pub(super) async fn fresh(&self, name: &str) -> Result<DynamicObject, PairError> {
-        let what = format!("get Deployment {}/{name}", self.names.namespace);
-        let found = within(&what, self.api.get_opt(name)).await?;
-        found.ok_or_else(|| PairError::Missing(format!("{}/{name}", self.names.namespace)))
+    pub(super) async fn fresh(&self, arm: Arm) -> Result<DynamicObject, PairError> {
+        let title = self.names.title(arm);
+        let found = within(&format!("get {title}"), self.api(arm).get_opt(self.names.place(arm).1)).await?;
+        found.ok_or(PairError::Missing(title))
+    }
+
+    pub(super) fn api(&self, arm: Arm) -> &Api<DynamicObject> {
+        &self.apis[usize::from(arm == Arm::Canary)]
     }
 }
 

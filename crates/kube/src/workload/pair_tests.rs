@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     testing::{FakeApi, status},
     watch::{Selection, Watched, watch_all},
-    workload::{ConfigDigest, KeptDeployment},
+    workload::{ConfigDigest, Kept},
 };
 
 /// Leads for so many questions.
@@ -42,7 +42,7 @@ async fn pair(conflicts: usize, leads_for: usize) -> (FakeApi, Pair) {
             _ => None,
         }
     });
-    let (deployments, _) = watch_all(Api::all(api.client.clone()), Selection::All);
+    let (deployments, _) = watch_all(Api::all_with(api.client.clone(), &workloads(WorkloadKind::Deployment)), Selection::All);
     let (services, _) = watch_all(Api::all(api.client.clone()), Selection::All);
     let fence = Arc::new(Leads(AtomicUsize::new(leads_for)));
     let (config_maps, _) = watch_all(Api::all(api.client.clone()), Selection::All);
@@ -50,12 +50,15 @@ async fn pair(conflicts: usize, leads_for: usize) -> (FakeApi, Pair) {
         release: "1".to_owned(),
         release_name: "shop/shop".to_owned(),
         namespace: "shop".to_owned(),
+        canary_namespace: "shop".to_owned(),
+        kinds: [WorkloadKind::Deployment; 2],
         stable: "shop".to_owned(),
         canary: "shop-canary".to_owned(),
         is_managed: false,
         services: None,
     };
-    let pair = Pair::new(&api.client, &Memory { deployments, services, config_maps }, names, BTreeSet::new(), fence);
+    let pair =
+        Pair::new(&api.client, &Memory { deployments, services, config_maps, ..memory(vec![], vec![]) }, names, BTreeSet::new(), fence);
     (api, pair)
 }
 
@@ -128,7 +131,9 @@ fn memory(deployments: Vec<DynamicObject>, config_maps: Vec<ConfigDigest>) -> Me
     let services = ["shop", "trial"]
         .map(|name| object::<Service>(json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": name}}})));
     Memory {
-        deployments: Arc::new(Watched::of(deployments.into_iter().map(KeptDeployment::from).collect())),
+        deployments: Arc::new(Watched::of(deployments.into_iter().map(Kept::from).collect())),
+        stateful_sets: Arc::new(Watched::of(vec![])),
+        daemon_sets: Arc::new(Watched::of(vec![])),
         services: Arc::new(Watched::of(services.into())),
         config_maps: Arc::new(Watched::of(config_maps)),
     }
@@ -144,6 +149,8 @@ fn with_pair<T>(memory: &Memory, change: impl FnOnce(&mut Names), look: impl FnO
         release: text("1"),
         release_name: text("shop/shop"),
         namespace: text("shop"),
+        canary_namespace: text("shop"),
+        kinds: [WorkloadKind::Deployment; 2],
         stable: text("shop"),
         canary: text("trial"),
         is_managed: false,
@@ -225,7 +232,7 @@ fn a_new_content_is_another_version_unless_it_is_not_tracked() {
     let versions = |colour: &str, labels: &Value, noted: bool| {
         let mut stable = deployment("shop", &by_app("shop"), "settings");
         let first = memory(vec![stable.clone()], vec![config_map("settings", "blue", &json!({}))]);
-        let hash = first.config_stamp("shop", "shop").unwrap();
+        let hash = first.config_stamp(WorkloadKind::Deployment, "shop", "shop").unwrap();
         if noted {
             stable.metadata.annotations = Some([(crate::api::CONFIG.to_owned(), hash)].into());
         }

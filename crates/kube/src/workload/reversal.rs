@@ -9,7 +9,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    Pair, PairError,
+    Arm, Pair, PairError,
     adoption::{self, Made, Note},
     arm, config,
     template::version_of,
@@ -35,7 +35,7 @@ impl Pair {
     pub async fn give_back(&self) -> Result<Option<Reverted>, PairError> {
         let mut conflicts = 0;
         loop {
-            let found = match self.fresh(&self.names.stable).await {
+            let found = match self.fresh(Arm::Stable).await {
                 Ok(found) => found,
                 Err(PairError::Missing(_)) => return Ok(None),
                 Err(error) => return Err(error),
@@ -63,7 +63,7 @@ impl Pair {
                     if is_proven { Reverted::Resumed } else { Reverted::EditLeftOut }
                 }
             };
-            if self.patch(&found, patch, &mut conflicts).await? {
+            if self.patch(Arm::Stable, &found, patch, &mut conflicts).await? {
                 return Ok(Some(reverted));
             }
         }
@@ -90,10 +90,10 @@ impl Pair {
         let is_ours = |metadata: &kube::core::ObjectMeta| Made::on(metadata).is_some_and(|made| made.of == names.stable);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let what = |kind: &str| format!("patch {kind} {}", names.canary);
-        let found = within(&what("Deployment"), self.api.get_opt(&names.canary)).await?;
+        let found = within(&what("Deployment"), self.api(Arm::Canary).get_opt(&names.canary)).await?;
         if found.is_some_and(|found| is_ours(&found.metadata)) {
             self.still_leads().await?;
-            gone_is_fine(within(&what("Deployment"), self.api.patch(&names.canary, &params, &Patch::Merge(&patch))).await)?;
+            gone_is_fine(within(&what("Deployment"), self.api(Arm::Canary).patch(&names.canary, &params, &Patch::Merge(&patch))).await)?;
         }
         let Some([_, (namespace, service)]) = &names.services else { return Ok(()) };
         let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);

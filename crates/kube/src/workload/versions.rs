@@ -8,41 +8,39 @@ use std::collections::BTreeSet;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{Note, Pair, PairError, arm, config, template::version_of};
+use super::{Arm, Note, Pair, PairError, arm, config, template::version_of};
 use crate::api::{CONFIG, merge_patch};
 
 impl Pair {
     /// What is edited to release something, in words.
     #[must_use]
     pub fn edited(&self) -> String {
-        format!("the template of Deployment {}", self.name_of_edited())
+        let arm = self.names.edited();
+        format!("the template of {} {}", self.names.kind(arm).name(), self.names.place(arm).1)
     }
 
     /// The version that would be tried now, as far as is known.
     #[must_use]
     pub fn candidate(&self) -> Option<String> {
-        let found = self.memory.deployments.get(&self.names.namespace, self.name_of_edited())?;
-        let hash = config::hash_of(found.reads(), &self.memory.config_maps, &self.names.namespace).ok()?;
+        let edited = self.names.edited();
+        let found = self.known(edited).ok()?;
+        let hash = config::hash_of(found.reads(), &self.memory.config_maps, self.names.place(edited).0).ok()?;
         let version = |hash: &Option<String>| {
             let whole = found.whole();
             version_of(&config::with(arm::template_in(&whole), hash.as_deref()), &self.arm_labels)
         };
-        Some(self.candidates.of(self.name_of_edited(), &found, hash, version))
+        Some(self.candidates.of(&self.names.title(edited), &found, hash, version))
     }
 
-    /// The versions that serves and that would be tried, of two Deployments that are given; the replicas that the canary has.
+    /// The versions that serves and that would be tried, of two workloads that are given; the replicas that the canary has.
     ///
     /// # Errors
     /// If one is missing, or cannot be told from the other, or what they read is not known yet.
     pub fn versions(&self) -> Result<(String, String, i32), PairError> {
         self.check()?;
-        let found = |name: &str| {
-            let place = format!("{}/{name}", self.names.namespace);
-            self.memory.deployment(&self.names.namespace, name).ok_or(PairError::Missing(place))
-        };
-        let (stable, canary) = (found(&self.names.stable)?, found(&self.names.canary)?);
+        let (stable, canary) = (self.known(Arm::Stable)?.whole(), self.known(Arm::Canary)?.whole());
         let (proven, candidate) = self.compared(arm::template_in(&stable), noted(&stable), arm::template_in(&canary))?;
-        Ok((proven, candidate, self.seen(&canary).wanted))
+        Ok((proven, candidate, self.seen(Arm::Canary, &canary).wanted))
     }
 
     /// The versions that serves and that would be tried, not from memory: for a check right before a release.
@@ -50,14 +48,14 @@ impl Pair {
     /// # Errors
     /// If it cannot be told.
     pub async fn fresh_versions(&self) -> Result<(String, String), PairError> {
-        let stable = self.fresh(&self.names.stable).await?;
+        let stable = self.fresh(Arm::Stable).await?;
         if !self.is_managed() {
-            let canary = self.fresh(&self.names.canary).await?;
+            let canary = self.fresh(Arm::Canary).await?;
             return self.compared(arm::template_in(&stable), noted(&stable), arm::template_in(&canary));
         }
         let note = Note::on(&stable.metadata);
         let proven = self.proven(&stable, note.as_ref()).await?;
-        let proven = proven.ok_or_else(|| PairError::NotYet(format!("Deployment {} has no pods", self.names.stable)))?;
+        let proven = proven.ok_or_else(|| PairError::NotYet(format!("{} has no pods", self.names.title(Arm::Stable))))?;
         self.compared(&proven.template, note.and_then(|note| note.config).as_deref(), arm::template_in(&stable))
     }
 
@@ -71,10 +69,10 @@ impl Pair {
     /// What stable of a pair reads, where nothing says so: before its first release.
     #[must_use]
     pub fn unnoted_config(&self) -> Option<String> {
-        let found = self.memory.deployment(&self.names.namespace, &self.names.stable)?;
+        let found = self.known(Arm::Stable).ok()?.whole();
         let template = arm::template_in(&found);
         let is_known = noted(&found).is_some() || config::stated(template).is_some();
-        if is_known { None } else { self.config_of(template).ok().flatten() }
+        if is_known { None } else { self.config_of(Arm::Stable, template).ok().flatten() }
     }
 
     /// Notes what stable of a pair reads, so that a new content is known as new.
@@ -82,13 +80,13 @@ impl Pair {
     /// # Errors
     /// If it cannot be written.
     pub async fn note_config(&self, hash: &str) -> Result<(), PairError> {
-        self.change(&self.names.stable, |found| noted(found).is_none().then(|| json!({"metadata": {"annotations": {CONFIG: hash}}}))).await
+        self.change(Arm::Stable, |found| noted(found).is_none().then(|| json!({"metadata": {"annotations": {CONFIG: hash}}}))).await
     }
 
     /// Names of the `ConfigMaps` and of the `Secrets` that the edited template refers to.
     #[must_use]
     pub fn references(&self) -> [BTreeSet<String>; 2] {
-        let found = self.memory.deployment(&self.names.namespace, self.name_of_edited());
+        let found = self.known(self.names.edited()).ok().map(|found| found.whole());
         found.map(|found| config::references(arm::template_in(&found))).unwrap_or_default()
     }
 
@@ -97,8 +95,7 @@ impl Pair {
     /// # Errors
     /// If the canary is not there, or what it reads is not known.
     pub(crate) fn would_mark(&self) -> Result<Value, PairError> {
-        let found = self.memory.deployment(&self.names.namespace, &self.names.canary);
-        let found = found.ok_or_else(|| PairError::Missing(format!("{}/{}", self.names.namespace, self.names.canary)))?;
+        let found = self.known(Arm::Canary)?.whole();
         let template = arm::template_in(&found);
         Ok(json!({"spec": {"template": merge_patch(template, &self.candidate_of(template)?)}}))
     }
@@ -108,26 +105,23 @@ impl Pair {
     /// # Errors
     /// If it cannot be read or written.
     pub async fn mark_canary(&self) -> Result<(), PairError> {
-        let edited = self.fresh(&self.names.canary).await?;
+        let edited = self.fresh(Arm::Canary).await?;
         let hash = config::stated(&self.candidate_of(arm::template_in(&edited))?);
-        self.change(&self.names.canary, |found| {
+        self.change(Arm::Canary, |found| {
             let is_so = config::stated(arm::template_in(found)) == hash;
             (!is_so).then(|| json!({"spec": {"template": {"metadata": {"annotations": {CONFIG: hash}}}}}))
         })
         .await
     }
 
-    fn name_of_edited(&self) -> &str {
-        if self.names.is_managed { &self.names.stable } else { &self.names.canary }
-    }
-
     /// An edited template with the hash of what it would read now.
     pub(super) fn candidate_of(&self, template: &Value) -> Result<Value, PairError> {
-        Ok(config::with(template, self.config_of(template)?.as_deref()))
+        Ok(config::with(template, self.config_of(self.names.edited(), template)?.as_deref()))
     }
 
-    pub(super) fn config_of(&self, template: &Value) -> Result<Option<String>, PairError> {
-        config::hash_of(&config::tracked(template), &self.memory.config_maps, &self.names.namespace)
+    /// The hash of what a template reads where that version is.
+    pub(super) fn config_of(&self, arm: Arm, template: &Value) -> Result<Option<String>, PairError> {
+        config::hash_of(&config::tracked(template), &self.memory.config_maps, self.names.place(arm).0)
             .map_err(|_| PairError::NotYet("the ConfigMaps cannot be read yet".to_owned()))
     }
 }

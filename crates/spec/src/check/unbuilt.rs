@@ -15,23 +15,30 @@ const FIELDS: [(&str, &[&str]); 4] = [
     ("spec.strategy", &["hybrid"]),
 ];
 
-/// Kinds of a cluster that run pods and cannot be released as Deployments are: why, and what to do instead.
-const KINDS: [(&str, &str, &str); 4] = [
+/// Kinds of a cluster that run pods and cannot be released as Deployments are: why, what to do instead, and where one could write them.
+const KINDS: [(&str, &str, &str, &[&str]); 4] = [
     (
         "statefulSet",
-        "its pods have identities and volumes that a second one cannot share, and cannot have replicas of two versions beside each other",
-        "put a pair of Deployments in front of the state, or roll it out with its own `updateStrategy.rollingUpdate.partition`",
+        "its pods have identities and volumes that others cannot share, so that Serin makes no canary of it by itself",
+        "give a pair: `stable: {statefulSet: NAME}` and `canary: {statefulSet: NAME}`, with volumes of its own",
+        &ALONE,
     ),
     (
         "daemonSet",
-        "it has one pod on each node, so that there is no canary to scale beside it",
-        "roll it out node by node with its own `updateStrategy`, or run what takes requests as a Deployment",
+        "it has one pod on each node and cannot be scaled to zero, so that Serin makes no canary of it by itself",
+        "give a pair: `stable: {daemonSet: NAME}` and a `canary`, which may be another DaemonSet or a Deployment",
+        &ALONE,
     ),
-    ("job", "it runs once and takes no requests, so that there is no traffic to split", "release the Deployment that takes the requests"),
-    ("cronJob", "it takes no requests, so that there is no traffic to split", "release the Deployment that takes the requests"),
+    (
+        "job",
+        "it runs once and takes no requests, so that there is no traffic to split",
+        "release the Deployment that takes the requests",
+        &OF_KINDS,
+    ),
+    ("cronJob", "it takes no requests, so that there is no traffic to split", "release the Deployment that takes the requests", &OF_KINDS),
 ];
 
-/// Where one could write them.
+const ALONE: [&str; 1] = ["spec.workload.kubernetes"];
 const OF_KINDS: [&str; 3] = ["spec.workload.kubernetes", "spec.workload.kubernetes.stable", "spec.workload.kubernetes.canary"];
 
 /// Where a reserved field has alternatives that are built.
@@ -69,7 +76,7 @@ pub(super) fn field(path: &Path, name: &str, built: &[&str]) -> Option<Unbuilt> 
     if !is_reserved(path, name) {
         return None;
     }
-    if let Some((_, why, instead)) = kind(&path.pattern(), name) {
+    if let Some((_, why, instead, _)) = kind(&path.pattern(), name) {
         let message = format!("`{name}` cannot be released: {why}");
         return Some(Unbuilt { code: "not-for-this-kind", message, help: Some((*instead).to_owned()), built: None });
     }
@@ -82,6 +89,6 @@ pub(super) fn field(path: &Path, name: &str, built: &[&str]) -> Option<Unbuilt> 
     Some(Unbuilt { code: "not-built", message: format!("`{place}` is not built yet"), help: None, built: instead })
 }
 
-fn kind(place: &str, name: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
-    KINDS.iter().find(|(kind, ..)| *kind == name && OF_KINDS.contains(&place))
+fn kind(place: &str, name: &str) -> Option<&'static (&'static str, &'static str, &'static str, &'static [&'static str])> {
+    KINDS.iter().find(|(kind, .., places)| *kind == name && places.contains(&place))
 }

@@ -2,18 +2,12 @@
 
 use serin_core::plan::{Analysis, Metric, Plan};
 
-use super::{
-    Context,
-    context::{DAY, MINUTE, SECOND},
-    criterion::Taken,
-    routers,
-    strategy::Lowered,
-};
+use super::{Context, criterion::Taken, pair, routers, strategy::Lowered};
 use crate::{
     diagnostic::quote,
     raw::{self, Document},
     tree::Path,
-    validated::{ClusterRelease, ClusterTraffic, EnvValue, Measures, Pair, Secret},
+    validated::{ClusterRelease, ClusterTraffic, EnvValue, Measures, Secret},
 };
 
 /// A document as a release of a cluster; `None` if errors were reported.
@@ -22,7 +16,7 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     let preview = preview_address(&document.spec.strategy, cx);
     let spec = Path::root().key("spec");
     let raw::Spec { workload, traffic, strategy, analysis } = document.spec;
-    let workload = workload.kubernetes.map(|given| pair(given, &spec.key("workload").key("kubernetes"), cx));
+    let workload = workload.kubernetes.map(|given| pair::lower(given, &spec.key("workload").key("kubernetes"), cx));
     let at_router = routers::given(&traffic).map(|field| spec.key("traffic").key(field));
     let traffic = routers::lower(traffic, &spec.key("traffic"), cx);
     let at_strategy = super::strategy::place(&strategy);
@@ -39,6 +33,10 @@ pub(crate) fn lower(document: Document, document_hash: String, cx: &mut Context<
     refuse_secrets(&measures, cx);
     if let Some(traffic) = &traffic {
         routers::check_weights(&plan, traffic, &at_strategy, cx);
+        if let Some((at, workload)) = at_router.as_ref().zip(workload.as_ref()) {
+            pair::check_reach(workload, traffic, at, cx);
+            pair::check_ratio(workload, traffic, &spec.key("workload").key("kubernetes"), cx);
+        }
         if let Some(at) = at_router.filter(|_| workload.as_ref().is_some_and(|workload| workload.is_managed)) {
             check_managed(traffic, &at, cx);
         }
@@ -90,7 +88,12 @@ fn refuse_machine(document: &Document, cx: &mut Context<'_>) {
     let found = [
         (spec.workload.processes.is_some(), "workload", "processes", "`kubernetes`"),
         (spec.workload.external.is_some(), "workload", "external", "`kubernetes`"),
-        (spec.traffic.embedded.is_some(), "traffic", "embedded", "`gatewayApi`, `istio`, `ingressNginx`, `service`, `traefik` or `custom`"),
+        (
+            spec.traffic.embedded.is_some(),
+            "traffic",
+            "embedded",
+            "`gatewayApi`, `istio`, `ingressNginx`, `service`, `replicas`, `traefik` or `custom`",
+        ),
     ];
     for (section, field, instead) in found.into_iter().filter_map(|(is, section, field, instead)| is.then_some((section, field, instead))) {
         let at = Path::root().key("spec").key(section).key(field);
@@ -205,49 +208,6 @@ fn secrets(measures: &Measures) -> Vec<(Path, Option<&Secret>)> {
         found.extend(references.map(|(name, _)| (at.key("headers").key(name), None)));
     }
     found
-}
-
-pub(super) fn pair(given: raw::Kubernetes, path: &Path, cx: &mut Context<'_>) -> Pair {
-    let at_canary = path.key("canary").key("deployment");
-    let is_managed = given.deployment.is_some();
-    // Neither was reported already.
-    let stable = given.deployment.or(given.stable.map(|stable| stable.deployment)).map(|name| name.0).unwrap_or_default();
-    let asked = given.canary.unwrap_or_default();
-    let canary = match asked.deployment {
-        Some(name) => name.0,
-        None if is_managed => canary_of(&stable),
-        None => {
-            let message = "the pair has no `canary.deployment`";
-            let diagnostic = cx.error_at_key(&path.key("stable"), "missing-field", message).expected("`canary: {deployment: NAME}`");
-            cx.push(diagnostic.help("with `deployment: NAME` instead of `stable`, Serin makes the canary itself"));
-            String::new()
-        }
-    };
-    if stable == canary && !canary.is_empty() {
-        let message = format!("stable and canary are the same Deployment, {}", quote(&canary));
-        cx.push(cx.error(&at_canary, "same-deployment", message).expected("a second Deployment with labels of its own"));
-    }
-    if is_managed && given.namespace.is_some() {
-        let message = "a Deployment that Serin makes a canary of is in the namespace of the release";
-        let diagnostic = cx.error_at_key(&path.key("namespace"), "not-for-one-deployment", message).expected("no `namespace`");
-        cx.push(diagnostic.help("put the release into the Deployment's namespace, or give a pair: `stable` and `canary`"));
-    }
-    Pair {
-        namespace: given.namespace.map(|name| name.0),
-        stable,
-        canary,
-        is_managed,
-        canary_replicas: asked.replicas,
-        ready_within_ms: cx.duration(&path.key("readyWithin"), given.ready_within.as_ref(), 10 * MINUTE, SECOND..=DAY),
-    }
-}
-
-/// The name of the canary that Serin makes. Names of Deployments may be long, those of their pods are cut by the cluster itself.
-fn canary_of(stable: &str) -> String {
-    const MAX: usize = 253;
-    const SUFFIX: &str = "-canary";
-    let kept = stable.get(..stable.len().min(MAX - SUFFIX.len())).unwrap_or(stable);
-    format!("{}{SUFFIX}", kept.trim_end_matches(['-', '.']))
 }
 
 /// Serin makes the canary's Service, and gives the canary's pods labels of its own making: a router that names pods otherwise would not find them.

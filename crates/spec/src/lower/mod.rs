@@ -17,6 +17,7 @@ mod judge;
 mod limit;
 mod measures;
 mod metrics;
+mod pair;
 mod preview;
 mod processes;
 mod refused;

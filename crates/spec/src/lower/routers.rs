@@ -1,5 +1,7 @@
 //! Who splits the traffic in a cluster. What a router cannot do is an error here: a match that it cannot tell apart, a weight that it cannot hold.
 
+use std::collections::BTreeMap;
+
 use serin_core::plan::Plan;
 
 use super::{Context, traffic::match_rule};
@@ -36,6 +38,9 @@ pub(super) fn lower(given: raw::Traffic, path: &Path, cx: &mut Context<'_>) -> O
     if let Some(given) = given.service {
         return Some(service(given, &path.key("service"), cx));
     }
+    if let Some(given) = given.replicas {
+        return Some(replicas(given, &path.key("replicas"), cx));
+    }
     if let Some(given) = given.traefik {
         let services = arms(given.stable_service, given.canary_service, &path.key("traefik"), cx);
         let router = ClusterRouter::Traefik { traefik_service: given.traefik_service.0, services };
@@ -51,6 +56,7 @@ pub(super) fn given(traffic: &raw::Traffic) -> Option<&'static str> {
         (traffic.istio.is_some(), "istio"),
         (traffic.ingress_nginx.is_some(), "ingressNginx"),
         (traffic.service.is_some(), "service"),
+        (traffic.replicas.is_some(), "replicas"),
         (traffic.traefik.is_some(), "traefik"),
         (traffic.custom.is_some(), "custom"),
     ]
@@ -58,8 +64,12 @@ pub(super) fn given(traffic: &raw::Traffic) -> Option<&'static str> {
     .find_map(|(is, name)| is.then_some(name))
 }
 
-/// Reports stages whose weight the router cannot hold.
+/// Reports stages whose weight the router cannot hold. Which shares replicas can make is known in the cluster alone.
 pub(super) fn check_weights(plan: &Plan, traffic: &ClusterTraffic, strategy: &Path, cx: &mut Context<'_>) {
+    if matches!(traffic.router, ClusterRouter::Replicas { .. }) && plan.steps.iter().any(|step| step.is_preview()) {
+        let message = "a preview switches everything at once, for which no ratio of replicas is needed";
+        cx.push(cx.error_at_key(strategy, "not-for-this-router", message).expected("`traffic.service` with the same labels"));
+    }
     let total = match &traffic.router {
         ClusterRouter::Service { .. } => 1,
         ClusterRouter::Custom(custom) => custom.total,
@@ -85,7 +95,15 @@ fn gateway_api(given: raw::GatewayApi, path: &Path, cx: &mut Context<'_>) -> Clu
         None | Some(GatewayRouteKind::Http) => GatewayKind::Http,
         Some(GatewayRouteKind::Grpc) => GatewayKind::Grpc,
     };
-    let services = arms(given.stable_service, given.canary_service, path, cx);
+    let [stable_namespace, canary_namespace] = [given.stable_namespace, given.canary_namespace].map(|name| name.map(|name| name.0));
+    let common = given.namespace.as_ref().map(|name| &name.0);
+    let services = if stable_namespace.as_ref().or(common) == canary_namespace.as_ref().or(common) {
+        arms(given.stable_service, given.canary_service, path, cx)
+    } else {
+        // Of two namespaces the names may be the same.
+        Arms { stable: given.stable_service.0, canary: given.canary_service.0, ..Arms::default() }
+    };
+    let services = Arms { stable_namespace, canary_namespace, ..services };
     ClusterTraffic {
         namespace: given.namespace.map(|name| name.0),
         matches: matches(given.matches, Matches::Headers, "a route of the Gateway API", path, cx),
@@ -124,15 +142,28 @@ fn ingress_nginx(given: raw::IngressNginx, path: &Path, cx: &mut Context<'_>) ->
     }
 }
 
-fn service(given: raw::ServiceSelector, path: &Path, cx: &mut Context<'_>) -> ClusterTraffic {
+/// Labels that tell the versions' pods apart: of one name, and not all of one value.
+fn labels(given: (&BTreeMap<String, String>, &BTreeMap<String, String>), path: &Path, cx: &mut Context<'_>) {
     let at = path.key("canary");
-    if !given.stable.keys().eq(given.canary.keys()) {
+    let (stable, canary) = given;
+    if !stable.keys().eq(canary.keys()) {
         let message = "stable and canary are told apart by different labels: the selector would lose one of them at each switch";
         cx.push(cx.error_at_key(&at, "different-labels", message).expected("the same names as in `stable`, with the canary's values"));
-    } else if given.stable == given.canary {
+    } else if stable == canary {
         let diagnostic = cx.error_at_key(&at, "same-service", "stable and canary have the same labels");
         cx.push(diagnostic.expected("another value for at least one of them"));
     }
+}
+
+fn replicas(given: raw::ReplicaRatio, path: &Path, cx: &mut Context<'_>) -> ClusterTraffic {
+    labels((&given.stable, &given.canary), path, cx);
+    let raw::ReplicaRatio { service, namespace, stable, canary, max } = given;
+    let router = ClusterRouter::Replicas { service: service.0, stable, canary, max };
+    ClusterTraffic { namespace: namespace.map(|name| name.0), matches: Vec::new(), router }
+}
+
+fn service(given: raw::ServiceSelector, path: &Path, cx: &mut Context<'_>) -> ClusterTraffic {
+    labels((&given.stable, &given.canary), path, cx);
     ClusterTraffic {
         namespace: given.namespace.map(|name| name.0),
         matches: Vec::new(),
@@ -194,7 +225,7 @@ fn arms(stable: raw::Name, canary: raw::Name, path: &Path, cx: &mut Context<'_>)
         let diagnostic = cx.error(&path.key("canaryService"), "same-service", message);
         cx.push(diagnostic.expected("a second Service that selects the canary's pods only"));
     }
-    Arms { stable, canary }
+    Arms { stable, canary, ..Arms::default() }
 }
 
 fn matches(given: Option<Vec<RawRule>>, can: Matches, router: &str, path: &Path, cx: &mut Context<'_>) -> Vec<MatchRule> {

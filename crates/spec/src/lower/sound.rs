@@ -6,7 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Basis, Context, analysis, cluster, decidable, external, processes, routers, strategy, traffic};
+use super::{Basis, Context, analysis, decidable, external, pair, processes, routers, strategy, traffic};
 use crate::{raw, tree::Path};
 
 /// Reports what is wrong with the meaning of the sound sections.
@@ -23,7 +23,7 @@ pub(crate) fn report(document: &Value, cx: &mut Context<'_>) {
             external::lower(given, &at.key("external"), cx);
         }
         if let Some(given) = workload.kubernetes {
-            cluster::pair(given, &at.key("kubernetes"), cx);
+            pair::lower(given, &at.key("kubernetes"), cx);
         }
     }
     if let Some(given) = section::<raw::Traffic>(document, "traffic", cx) {

@@ -16,9 +16,11 @@ mod traffic;
 mod workload;
 
 pub(crate) use analysis::{Analysis, DeclaredMetric, Expectation, Judge, Kayenta, OnInconclusive, OnNoData, RetreatEnd};
-pub(crate) use cluster::Kubernetes;
+pub(crate) use cluster::{Kubernetes, StableWorkload};
 pub(crate) use criterion::{Combine, Criterion, Guard, Mode, OnBreach, Severity, VersusStable};
-pub(crate) use routers::{CustomRouter, GatewayApi, GatewayRouteKind, IngressNginx, Istio, IstioDestination, ServiceSelector, Traefik};
+pub(crate) use routers::{
+    CustomRouter, GatewayApi, GatewayRouteKind, IngressNginx, Istio, IstioDestination, ReplicaRatio, ServiceSelector, Traefik,
+};
 pub(crate) use scalar::{Duration, Listen, Name, NumberOrText, ObjectName, Percentage, Size, TokenName, UrlPath, Weight};
 pub(crate) use server::{Role, ServerDocument, Service, Tcp};
 pub(crate) use sources::{Alert, Arms, Auth, Prometheus, PrometheusMetric, Requests, RequestsOf, SecretReference, Source};

@@ -21,6 +21,10 @@ pub(crate) struct GatewayApi {
     pub(crate) stable_service: Name,
     /// The Service in front of the canary's pods.
     pub(crate) canary_service: Name,
+    /// Where stable's Service is, if not beside the route. A ReferenceGrant there must allow the route to name it.
+    pub(crate) stable_namespace: Option<Name>,
+    /// Where the canary's Service is, if not beside the route. A ReferenceGrant there must allow the route to name it.
+    pub(crate) canary_namespace: Option<Name>,
     /// Requests that go to the canary whatever the weight, while the release is in a stage. Any rule that matches is enough. Headers only: routes of
     /// the Gateway API know no cookies.
     #[serde(rename = "match")]
@@ -107,6 +111,27 @@ pub(crate) struct ServiceSelector {
     /// Labels of the canary's pods that the Service selects by: the same names with another value for at least one.
     #[schemars(length(min = 1, max = 16))]
     pub(crate) canary: std::collections::BTreeMap<String, String>,
+}
+
+/// A plain Service in front of both versions: the canary's share is its part of the ready pods. Serin scales the canary so that its part is not more
+/// than the stage's weight, and changes the Service's selector: to stable's pods alone for nothing, to the canary's alone for everything. A
+/// weight that the replicas cannot make is refused before the release begins. Stable is not scaled.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ReplicaRatio {
+    /// The Service that clients use. Before a release it selects stable's pods alone.
+    pub(crate) service: Name,
+    /// Where it is; both versions must be there as well. Default: the namespace of the release.
+    pub(crate) namespace: Option<Name>,
+    /// Labels of stable's pods that the canary's have not. What else the Service selects by, pods of both have.
+    #[schemars(length(min = 1, max = 16))]
+    pub(crate) stable: std::collections::BTreeMap<String, String>,
+    /// Labels of the canary's pods: the same names with another value for at least one.
+    #[schemars(length(min = 1, max = 16))]
+    pub(crate) canary: std::collections::BTreeMap<String, String>,
+    /// The most replicas that the canary may need. Default: as many as stable has, which is enough for 50 %, and for 100 %.
+    #[schemars(range(min = 1, max = 10000))]
+    pub(crate) max: Option<u32>,
 }
 
 /// A weighted `TraefikService`. Serin changes the weights of the two services, and adds the canary's beside stable's if it is not there.

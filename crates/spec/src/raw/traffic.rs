@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CustomRouter, Duration, GatewayApi, IngressNginx, Istio, Listen, ServiceSelector, Size, Traefik};
+use super::{CustomRouter, Duration, GatewayApi, IngressNginx, Istio, Listen, ReplicaRatio, ServiceSelector, Size, Traefik};
 
 /// Who splits the traffic: exactly one of these.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -22,6 +22,8 @@ pub(crate) struct Traffic {
     pub(crate) ingress_nginx: Option<IngressNginx>,
     /// In a cluster: the selector of a Service.
     pub(crate) service: Option<ServiceSelector>,
+    /// In a cluster: how many pods of each version are behind a Service.
+    pub(crate) replicas: Option<ReplicaRatio>,
     /// In a cluster: a weighted `TraefikService`.
     pub(crate) traefik: Option<Traefik>,
     /// In a cluster: any object that holds a weight in a field.

@@ -27,14 +27,20 @@ pub struct ClusterRelease {
     pub preview: Option<String>,
 }
 
-/// Two Deployments by name.
+/// Two workloads by name, or one Deployment of which Serin makes another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
-    /// Where both are.
+    /// Where stable is.
     pub namespace: Option<String>,
-    /// The Deployment that serves now.
+    /// Where the canary is; `None`: beside stable.
+    #[serde(default)]
+    pub canary_namespace: Option<String>,
+    /// What kinds stable and the canary are.
+    #[serde(default)]
+    pub kinds: [WorkloadKind; 2],
+    /// The workload that serves now.
     pub stable: String,
-    /// The Deployment on trial; another one than stable's.
+    /// The workload on trial; another one than stable's.
     pub canary: String,
     /// Stable is edited by its owners, and Serin makes the canary of it. Otherwise both are given, and the canary is edited.
     #[serde(default)]
@@ -43,6 +49,30 @@ pub struct Pair {
     pub canary_replicas: Option<u32>,
     /// How long the canary may take until all its replicas are ready, in milliseconds.
     pub ready_within_ms: u64,
+}
+
+/// Kinds of workloads that keep pods of one template.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkloadKind {
+    /// `Deployment`.
+    #[default]
+    Deployment,
+    /// `StatefulSet`.
+    StatefulSet,
+    /// `DaemonSet`, which has a pod on each node and cannot be scaled.
+    DaemonSet,
+}
+
+impl WorkloadKind {
+    /// Its name in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+        }
+    }
 }
 
 /// Who splits the traffic: an object, and where it is.
@@ -97,6 +127,17 @@ pub enum ClusterRouter {
         /// Labels by which it selects the canary's pods: the same names, another value for at least one.
         canary: BTreeMap<String, String>,
     },
+    /// How many pods of each version are behind a Service.
+    Replicas {
+        /// The Service.
+        service: String,
+        /// Labels that stable's pods have and the canary's have not.
+        stable: BTreeMap<String, String>,
+        /// Labels of the canary's pods: the same names, another value for at least one.
+        canary: BTreeMap<String, String>,
+        /// The most replicas that the canary may need; `None`: as many as stable has.
+        max: Option<u32>,
+    },
     /// A weighted `TraefikService`.
     Traefik {
         /// The `TraefikService`.
@@ -109,12 +150,18 @@ pub enum ClusterRouter {
 }
 
 /// The Services of both versions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arms {
     /// Stable's.
     pub stable: String,
     /// The canary's; another one than stable's.
     pub canary: String,
+    /// Where stable's is; `None`: beside the router's object.
+    #[serde(default)]
+    pub stable_namespace: Option<String>,
+    /// Where the canary's is; `None`: beside the router's object.
+    #[serde(default)]
+    pub canary_namespace: Option<String>,
 }
 
 /// Kinds of routes of the Gateway API.
@@ -165,6 +212,7 @@ impl ClusterTraffic {
             ClusterRouter::Istio { .. } => "istio",
             ClusterRouter::IngressNginx { .. } => "ingress-nginx",
             ClusterRouter::Service { .. } => "service",
+            ClusterRouter::Replicas { .. } => "replicas",
             ClusterRouter::Traefik { .. } => "traefik",
             ClusterRouter::Custom(_) => "custom",
         }
@@ -173,15 +221,17 @@ impl ClusterTraffic {
     /// The Services that select pods of one version only, each with its namespace if the document says one.
     #[must_use]
     pub fn services(&self) -> Option<[(Option<String>, String); 2]> {
-        let here = |name: &String| (self.namespace.clone(), name.clone());
+        let at = |namespace: &Option<String>, name: &String| (namespace.clone().or_else(|| self.namespace.clone()), name.clone());
         match &self.router {
             ClusterRouter::GatewayApi { services, .. }
             | ClusterRouter::IngressNginx { services, .. }
-            | ClusterRouter::Traefik { services, .. } => Some([here(&services.stable), here(&services.canary)]),
+            | ClusterRouter::Traefik { services, .. } => {
+                Some([at(&services.stable_namespace, &services.stable), at(&services.canary_namespace, &services.canary)])
+            }
             ClusterRouter::Istio { stable, canary, .. } if stable.subset.is_none() && canary.subset.is_none() => {
                 Some([self.service_of(&stable.host), self.service_of(&canary.host)])
             }
-            ClusterRouter::Istio { .. } | ClusterRouter::Service { .. } | ClusterRouter::Custom(_) => None,
+            ClusterRouter::Istio { .. } | ClusterRouter::Service { .. } | ClusterRouter::Replicas { .. } | ClusterRouter::Custom(_) => None,
         }
     }
 

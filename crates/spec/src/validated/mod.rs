@@ -10,7 +10,7 @@ mod server;
 mod traffic;
 mod workload;
 
-pub use cluster::{Arms, ClusterRelease, ClusterRouter, ClusterTraffic, CustomRouter, Destination, GatewayKind, Pair};
+pub use cluster::{Arms, ClusterRelease, ClusterRouter, ClusterTraffic, CustomRouter, Destination, GatewayKind, Pair, WorkloadKind};
 pub use measures::{AlertRule, Ask, Auth, Measures, PerArm, Prometheus, Query, Secret, SourceUrl};
 pub use server::{ApiRole, ApiTcp, ApiToken, Server};
 pub use traffic::{AccessLog, CookieSticky, Embedded, KeyValue, MatchRule, Sticky, Timeouts};

@@ -17,7 +17,7 @@ use serin_core::{
     WeightBps,
     release::{Check, CheckStatus},
 };
-use serin_spec::validated::ClusterRelease;
+use serin_spec::validated::{ClusterRelease, ClusterRouter};
 
 use checks::{accepted, services, versions};
 pub use diff::{Field, fields};
@@ -28,9 +28,9 @@ use replicas::Replicas;
 use super::{MANAGER, Session, look};
 use crate::{
     api::{ApiError, DECISION, Release, merge_patch, merged},
-    release::{Place, check},
+    release::{Place, check, shares},
     route::{Decision, Lens, LensError, lens_of},
-    workload::{Pair, PairError, deployments, promoted},
+    workload::{Arm, Names, Pair, PairError, promoted, workloads},
 };
 
 /// What a release would change.
@@ -113,8 +113,13 @@ pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<
     let mut draft = Draft::default();
     let routes = place.traffic.namespace.clone().unwrap_or_else(|| session.namespace.clone());
     let lens = lens_of(&place.traffic, &routes);
-    let objects = read(session, &place, (lens.as_ref(), &routes), &mut draft, &mut checks).await?;
+    let objects = read(session, &place, pair.names(), (lens.as_ref(), &routes), &mut draft, &mut checks).await?;
     versions(&pair, &mut checks).await;
+    if let (ClusterRouter::Replicas { max, .. }, Some(stable)) = (&place.traffic.router, pair.stable()) {
+        let weights: Vec<WeightBps> = release.plan.steps.iter().map(serin_core::plan::Step::weight).collect();
+        let most = max.and_then(|max| i32::try_from(max).ok()).unwrap_or(stable.wanted);
+        checks.push(shares(&weights, stable.wanted, most));
+    }
     let stable_replicas = pair.stable().and_then(|stable| usize::try_from(stable.wanted).ok()).unwrap_or(0);
     services(session, &place, &mut checks).await?;
     let mut planned =
@@ -277,15 +282,16 @@ async fn push(planned: &mut ClusterPlan, draft: &Draft, kind: Kind, drawn: Vec<O
 async fn read(
     session: &Session,
     place: &Place,
+    names: &Names,
     (lens, routes): (&dyn Lens, &str),
     draft: &mut Draft,
     checks: &mut Vec<Check>,
 ) -> Result<Option<Objects>, ApiError> {
-    let workloads = place.workload.namespace.as_deref().unwrap_or(&session.namespace);
+    let (stable, canary) = (names.place(Arm::Stable), names.place(Arm::Canary));
     let mut found = Vec::new();
     for (resource, namespace, name) in [
-        (deployments(), workloads, place.workload.stable.as_str()),
-        (deployments(), workloads, place.workload.canary.as_str()),
+        (workloads(names.kind(Arm::Stable)), stable.0, stable.1),
+        (workloads(names.kind(Arm::Canary)), canary.0, canary.1),
         (lens.resource(), routes, lens.name()),
     ] {
         match draft.read(&session.client, &resource, namespace, name).await? {

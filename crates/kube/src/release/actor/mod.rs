@@ -9,7 +9,7 @@ use std::{
     collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI32, AtomicU16, Ordering},
+        atomic::{AtomicI32, AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,7 +45,7 @@ use super::{
 use crate::{
     api::{CommandStatus, Release},
     watch::{Selection, WatchTask, Watched, watch_all},
-    workload::{ArmSeen, Pair, trouble},
+    workload::{Arm, ArmSeen, Pair, trouble},
 };
 
 /// How often a run looks after itself when nothing wakes it.
@@ -108,7 +108,7 @@ struct Written {
 impl Actor {
     /// `engine` and `known` belong together: a new run, or one that an owner before began.
     pub(crate) fn new(setting: Setting, known: Release, run: Run, engine: Engine, pair: Pair, release: Option<&ClusterRelease>) -> Self {
-        let namespace = run.place.workload.namespace.clone().unwrap_or_else(|| known.namespace().to_owned());
+        let [stable_namespace, namespace] = [Arm::Stable, Arm::Canary].map(|arm| pair.names().place(arm).0.to_owned());
         let route_namespace = run.place.traffic.namespace.clone().unwrap_or_else(|| known.namespace().to_owned());
         let router = router(&setting, &known, &run);
         let targets = engine.state().targets.values().next().copied();
@@ -133,8 +133,10 @@ impl Actor {
             pair,
             place: run.place.clone(),
             namespace,
+            stable_namespace,
             route_namespace,
             judged: run.judged.clone(),
+            weights: engine.plan().steps.iter().map(serin_core::plan::Step::weight).collect(),
             canary_replicas: run.canary_replicas,
             unwanted: watch::channel(false).0,
             stable_peak: AtomicI32::new(0),
@@ -143,6 +145,7 @@ impl Actor {
                 engine.state().targets.values().filter_map(|target| target.proven).max().unwrap_or_default().canary_bps(),
             ),
             scaling: tokio::sync::Mutex::default(),
+            sizing: AtomicUsize::new(0),
             note: Mutex::default(),
             sources,
         };
@@ -185,7 +188,7 @@ impl Actor {
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut releases = self.setting.releases.changes();
-        let mut deployments = self.setting.memory.deployments.changes();
+        let mut workloads = self.world.pair.changes();
         let mut routes = self.routes.changes();
         let mut pods = self.pods.changes();
         self.look_at_release();
@@ -204,7 +207,7 @@ impl Actor {
                 },
                 Ok(()) = releases.changed() => self.look_at_release(),
                 Ok(()) = pods.changed() => self.look_at_workload(),
-                Ok(()) = deployments.changed() => self.look_at_workload(),
+                Ok(()) = workloads.changed() => self.look_at_workload(),
                 Ok(()) = routes.changed() => self.look_at_route(),
                 news = self.polls.next() => self.hear(news),
                 _ = pulse.tick() => self.look_at_workload(),
@@ -309,6 +312,9 @@ impl Actor {
         let seen = there.seen([stable, canary], self.changed.clone().or(gone), failing);
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
         self.end_if_it_may(stable_ready);
+        if self.world.is_ratio() {
+            self.look_at_route();
+        }
     }
 
     fn hear(&mut self, news: News) {
@@ -357,6 +363,8 @@ impl Actor {
         if let Some(weight) = route.map_or(none, |route| self.world.router.seen(&route))
             && !matches!(self.engine.state().phase, Phase::Retiring)
         {
+            // A share that is made of replicas is what those are.
+            let weight = self.world.excess(weight).unwrap_or(weight);
             for target in self.engine.plan().targets.clone() {
                 self.engine.handle(Input::RouterSeen { target, weight }, self.clock.now());
             }

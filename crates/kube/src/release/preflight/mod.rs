@@ -1,7 +1,12 @@
 //! What is looked at before a release begins. Nothing is changed. `router` has what is about one kind of router, `template` what the templates say,
-//! `place` what is around them.
+//! `place` what is around them,
+//! `kinds` what is special about a kind of workload, `reach` whether the router may name Services elsewhere, `ratio` whether there are
+//! replicas for the shares.
 
+mod kinds;
 mod place;
+mod ratio;
+mod reach;
 mod router;
 mod template;
 
@@ -14,10 +19,16 @@ use k8s_openapi::api::{
 use kube::{Api, Client, api::PostParams};
 use serin_core::release::{Check, CheckStatus};
 use serin_engine::preflight::outcome;
+use serin_spec::validated::WorkloadKind;
 use tokio::time::timeout;
 
+pub(crate) use ratio::shares;
+
 use super::effects::World;
-use crate::{api::within, workload::PairError};
+use crate::{
+    api::within,
+    workload::{Arm, PairError, workloads},
+};
 
 /// How long stable may take to come to rest: a rollout of stable's own may be under way.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
@@ -29,11 +40,10 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     let mut checks = Vec::new();
     let lens = world.router.lens();
     let route = lens.resource();
-    let mut needed = vec![
-        ("patch", route.group.as_str(), route.plural.as_str(), &world.route_namespace, lens.name()),
-        ("patch", "apps", "deployments", &world.namespace, world.place.workload.stable.as_str()),
-        ("patch", "apps", "deployments", &world.namespace, world.place.workload.canary.as_str()),
-    ];
+    let names = world.pair.names();
+    let [of_stable, of_canary] = [Arm::Stable, Arm::Canary].map(|arm| (workloads(names.kind(arm)), names.place(arm)));
+    let mut needed = vec![("patch", route.group.as_str(), route.plural.as_str(), world.route_namespace.as_str(), lens.name())];
+    needed.extend([&of_stable, &of_canary].map(|(kind, (namespace, name))| ("patch", "apps", kind.plural.as_str(), *namespace, *name)));
     if world.pair.is_managed() {
         needed.push(("create", "apps", "deployments", &world.namespace, ""));
         needed.push(("create", "", "services", &world.route_namespace, ""));
@@ -47,6 +57,9 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     checks.push(outcome("route", "it gives the canary nothing and belongs to nobody else", examined, &lens.hint()));
     checks.extend(services(world).await);
     checks.extend(router::checks(world).await);
+    checks.extend(reach::checks(world).await);
+    checks.extend(kinds::checks(world).await);
+    checks.extend(ratio::checks(world).await);
     checks.push(outcome(
         "stable is healthy",
         "all replicas are ready",
@@ -60,7 +73,7 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         if world.pair.is_managed() {
             "change the template of the Deployment to the version that you want to release"
         } else {
-            "change the template of the canary's Deployment to the version that you want to release"
+            "change the template of the canary to the version that you want to release"
         },
     ));
     checks.push(autoscalers(world).await);
@@ -111,7 +124,7 @@ async fn autoscalers(world: &World) -> Check {
     };
     if let Some(scaler) = &of_stable {
         let (group, resource) = scaler.resource();
-        if let Err(why) = may(&world.client, "patch", group, resource, &world.namespace, &scaler.name()).await {
+        if let Err(why) = may(&world.client, "patch", group, resource, &world.stable_namespace, &scaler.name()).await {
             return failed(why);
         }
     }
@@ -133,7 +146,12 @@ async fn autoscalers(world: &World) -> Check {
 async fn stable(world: &World) -> Result<(), String> {
     let stable = world.pair.fresh_stable().await.map_err(|error| error.to_string())?;
     if stable.wanted == 0 {
-        return Err("stable is asked to have no replicas".to_owned());
+        let why = if world.pair.names().kind(Arm::Stable) == WorkloadKind::DaemonSet {
+            "stable's DaemonSet fits on no node"
+        } else {
+            "stable is asked to have no replicas"
+        };
+        return Err(why.to_owned());
     }
     if stable.paused && !world.pair.is_managed() {
         return Err("stable's Deployment is paused, so that nothing could be promoted; resume it".to_owned());

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     api::{ApiError, within},
-    workload::deployments,
+    workload::{Arm, workloads},
 };
 
 const QUOTA: &str = "quota";
@@ -36,12 +36,11 @@ const QUOTA: &str = "quota";
 type Selects = (String, BTreeMap<String, String>);
 
 pub(super) async fn checks(world: &World) -> Vec<Check> {
-    let workload = &world.place.workload;
-    let (stable, canary) = match (deployment(world, &workload.stable).await, deployment(world, &workload.canary).await) {
+    let (stable, canary) = match (workload(world, Arm::Stable).await, workload(world, Arm::Canary).await) {
         (Ok(Some(stable)), Ok(canary)) => (stable, canary),
         // That it is gone was said where it is to be healthy.
         (Ok(None), Ok(_)) => return Vec::new(),
-        (Err(why), _) | (_, Err(why)) => return vec![outcome("deployments", "", Err(why), BIND)],
+        (Err(why), _) | (_, Err(why)) => return vec![outcome("workloads", "", Err(why), BIND)],
     };
     let running = canary.as_ref().and_then(|canary| canary.pointer("/status/replicas")).and_then(Value::as_i64).unwrap_or(0);
     // A canary that Serin makes gets the template, with labels of its own, of the Deployment that is released in place.
@@ -54,8 +53,10 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
         None
     });
     checks.extend(template::checks(&Facts { stable: &stable, canary: &template, services }));
-    let replicas = stable.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
-    let replicas = workload.canary_replicas.map_or(replicas, i64::from);
+    // A DaemonSet says in its status how many there are; one on trial runs already.
+    let asked = ["/spec/replicas", "/status/desiredNumberScheduled"].iter().find_map(|at| stable.pointer(at)?.as_i64()).unwrap_or(1);
+    let asked = world.place.workload.canary_replicas.map_or(asked, i64::from);
+    let replicas = if world.pair.is_canary_scaled() { asked } else { 0 };
     checks.push(namespace(world).await);
     checks.push(quota(world, replicas.saturating_sub(running).max(0)).await);
     checks.push(budget(world, &template).await);
@@ -63,14 +64,20 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
     checks
 }
 
-async fn deployment(world: &World, name: &str) -> Result<Option<Value>, String> {
-    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &deployments());
-    let found = within(&format!("get Deployment {}/{name}", world.namespace), api.get_opt(name)).await;
+async fn workload(world: &World, arm: Arm) -> Result<Option<Value>, String> {
+    let names = world.pair.names();
+    let (namespace, name) = names.place(arm);
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, &workloads(names.kind(arm)));
+    let found = within(&format!("get {}", names.title(arm)), api.get_opt(name)).await;
     found.map(|found| found.map(|found| found.data)).map_err(|error| error.to_string())
 }
 
-/// The Services, where each version has one beside its pods. One that is missing or selects nothing was said already.
+/// The Services, where each version has one beside its pods. One that is missing or selects nothing was said already. In two namespaces neither
+/// could select the other's pods.
 async fn services(world: &World) -> Result<Option<[Selects; 2]>, String> {
+    if world.stable_namespace != world.namespace {
+        return Ok(None);
+    }
     let mut found = Vec::new();
     for (namespace, name) in world.place.traffic.services().into_iter().flatten() {
         let namespace = namespace.unwrap_or_else(|| world.route_namespace.clone());

@@ -17,31 +17,32 @@ use super::{super::effects::World, outcome};
 use crate::{
     api::within,
     route::{IngressNginxLens, kind},
+    workload::{Arm, workloads},
 };
 
-const SUBSET_HINT: &str =
-    "a DestinationRule of the host names each subset with a label that the selector of its Deployment has, such as `version`";
+const SUBSET_HINT: &str = "a DestinationRule of the host names each subset with a label that the selector of its Deployment or StatefulSet has, such as `version`";
 
 pub(super) async fn checks(world: &World) -> Vec<Check> {
     match &world.place.traffic.router {
         ClusterRouter::Istio { stable, canary, .. } if stable.subset.is_some() || canary.subset.is_some() => {
             let mut checks = Vec::new();
-            for (name, destination, deployment) in
-                [("stable's subset", stable, &world.place.workload.stable), ("canary's subset", canary, &world.place.workload.canary)]
-            {
-                checks.push(outcome(
-                    name,
-                    "it selects pods of its Deployment only",
-                    subset(world, destination, deployment).await,
-                    SUBSET_HINT,
-                ));
+            for (name, destination, arm) in [("stable's subset", stable, Arm::Stable), ("canary's subset", canary, Arm::Canary)] {
+                checks.push(outcome(name, "it selects pods of its version only", subset(world, destination, arm).await, SUBSET_HINT));
             }
             checks
         }
         ClusterRouter::Service { canary, .. } => {
             let found = "the selector will select the canary's pods";
             let hint = "pods of both Deployments have all labels that the Service selects by, each with its own values";
-            vec![outcome("selector", found, selector(world, canary).await, hint)]
+            vec![outcome("selector", found, selector(world, Arm::Canary, canary).await, hint)]
+        }
+        ClusterRouter::Replicas { stable, canary, .. } => {
+            let mut checks = Vec::new();
+            for (name, arm, labels) in [("stable's selector", Arm::Stable, stable), ("canary's selector", Arm::Canary, canary)] {
+                let hint = "pods of each version have the labels that both have in common and those of their own";
+                checks.push(outcome(name, "the Service can select its pods", selector(world, arm, labels).await, hint));
+            }
+            checks
         }
         ClusterRouter::IngressNginx { ingress, canary_ingress, services } => {
             let lens = IngressNginxLens { canary_ingress: ingress.clone(), services: services.clone(), declared: Vec::new() };
@@ -58,7 +59,7 @@ pub(super) async fn checks(world: &World) -> Vec<Check> {
 }
 
 /// Whether the labels of a subset are of the Deployment's selector, so that they choose its pods and nobody else's.
-async fn subset(world: &World, destination: &Destination, deployment: &str) -> Result<(), String> {
+async fn subset(world: &World, destination: &Destination, arm: Arm) -> Result<(), String> {
     let wanted = destination.subset.as_deref().unwrap_or_default();
     let (namespace, service) = world.place.traffic.service_of(&destination.host);
     let namespace = namespace.unwrap_or_else(|| world.route_namespace.clone());
@@ -84,20 +85,21 @@ async fn subset(world: &World, destination: &Destination, deployment: &str) -> R
     let found = found.ok_or_else(|| format!("no DestinationRule of {} has the subset {wanted}", destination.host))?;
     let labels = found.get("labels").and_then(Value::as_object).filter(|labels| !labels.is_empty());
     let labels = labels.ok_or_else(|| format!("the subset {wanted} has no labels: it is all pods of the host"))?;
-    let selector = at_deployment(world, deployment, "/spec/selector/matchLabels").await?;
+    let selector = at_workload(world, arm, "/spec/selector/matchLabels").await?;
     match labels.iter().find(|(name, value)| selector.get(name.as_str()) != value.as_str().map(str::to_owned).as_ref()) {
         Some((name, value)) => {
-            Err(format!("the subset {wanted} selects {name}={value}, which the selector of the Deployment {deployment} has not"))
+            let title = world.pair.names().title(arm);
+            Err(format!("the subset {wanted} selects {name}={value}, which the selector of the {title} has not"))
         }
         None => Ok(()),
     }
 }
 
 /// Whether the Service will have endpoints when its selector was switched.
-async fn selector(world: &World, canary: &BTreeMap<String, String>) -> Result<(), String> {
+async fn selector(world: &World, arm: Arm, own: &BTreeMap<String, String>) -> Result<(), String> {
     if world.namespace != world.route_namespace {
         return Err(format!(
-            "the Service is in {} and the Deployments are in {}: a Service selects pods beside it only",
+            "the Service is in {} and the versions are in {}: a Service selects pods beside it only",
             world.route_namespace, world.namespace
         ));
     }
@@ -105,11 +107,11 @@ async fn selector(world: &World, canary: &BTreeMap<String, String>) -> Result<()
     let name = world.router.lens().name();
     let service = within(&format!("get Service {name}"), api.get(name)).await.map_err(|error| error.to_string())?;
     let now = service.data.pointer("/spec/selector").and_then(Value::as_object).cloned().unwrap_or_default();
-    let labels = at_deployment(world, &world.place.workload.canary, "/spec/template/metadata/labels").await?;
+    let labels = at_workload(world, arm, "/spec/template/metadata/labels").await?;
     let kept = now.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()));
-    let switched: BTreeMap<String, String> = kept.chain(canary.clone()).collect();
+    let switched: BTreeMap<String, String> = kept.chain(own.clone()).collect();
     match switched.iter().find(|(name, value)| labels.get(*name) != Some(value)) {
-        Some((name, value)) => Err(format!("pods of the Deployment {} have no label {name}={value}", world.place.workload.canary)),
+        Some((name, value)) => Err(format!("pods of the {} have no label {name}={value}", world.pair.names().title(arm))),
         None => Ok(()),
     }
 }
@@ -147,10 +149,12 @@ fn paths(ingress: &Value) -> Vec<(String, String)> {
     rules.flat_map(of_rule).collect()
 }
 
-/// Texts of a map in a Deployment.
-async fn at_deployment(world: &World, name: &str, at: &str) -> Result<BTreeMap<String, String>, String> {
-    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &crate::workload::deployments());
-    let found = within(&format!("get Deployment {name}"), api.get(name)).await.map_err(|error| error.to_string())?;
+/// Texts of a map in a version's workload.
+pub(super) async fn at_workload(world: &World, arm: Arm, at: &str) -> Result<BTreeMap<String, String>, String> {
+    let names = world.pair.names();
+    let (namespace, name) = names.place(arm);
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, &workloads(names.kind(arm)));
+    let found = within(&format!("get {}", names.title(arm)), api.get(name)).await.map_err(|error| error.to_string())?;
     let map = found.data.pointer(at).and_then(Value::as_object).cloned().unwrap_or_default();
     Ok(map.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect())
 }

@@ -2,7 +2,7 @@
 //!
 //! Which rule wins does not depend on their order: exact path, then the longest prefix, then a method, then the number of header matches, then
 //! that of query matches; only then the order. Weights of 0 get nothing; if all are 0, or the service is not there, the answer is 500, as
-//! the standard says. Filters are not carried out.
+//! the standard says. So is it for a service in another namespace that no ReferenceGrant there lets the route name. Filters are not carried out.
 
 use serde_json::{Value, json};
 
@@ -38,10 +38,10 @@ pub(super) fn hosts(world: &World, door: Door) -> Vec<Host> {
     hosts
 }
 
-/// What a controller of Gateway API writes back: `parents` of the status.
-pub(super) fn parents(world: &World, namespace: &str, route: &Value, controller: &str, now: &str) -> Value {
+/// What a controller of Gateway API writes back: `parents` of the status. `of`: the route's kind and namespace.
+pub(super) fn parents(world: &World, of: (&str, &str), route: &Value, controller: &str, now: &str) -> Value {
     let missing: Vec<String> =
-        backends(route).filter(|backend| key(world, namespace, backend).is_none()).map(|b| text(&b["name"]).to_owned()).collect();
+        backends(route).filter(|backend| key(world, of, backend).is_none()).map(|b| text(&b["name"]).to_owned()).collect();
     let generation = &route["metadata"]["generation"];
     let old = |parent: &Value, kind: &str| {
         let mine = list(&route["status"]["parents"]).iter().find(|old| old["parentRef"] == *parent && old["controllerName"] == controller);
@@ -57,7 +57,8 @@ pub(super) fn parents(world: &World, namespace: &str, route: &Value, controller:
         let resolved = if missing.is_empty() {
             condition(parent, "ResolvedRefs", true, "ResolvedRefs", "")
         } else {
-            condition(parent, "ResolvedRefs", false, "BackendNotFound", &format!("no such service: {}", missing.join(", ")))
+            let message = format!("no such service, or no grant for it: {}", missing.join(", "));
+            condition(parent, "ResolvedRefs", false, "BackendNotFound", &message)
         };
         json!({
             "parentRef": parent, "controllerName": controller,
@@ -75,9 +76,13 @@ fn backends(route: &Value) -> impl Iterator<Item = &Value> {
     list(&route["spec"]["rules"]).iter().flat_map(|rule| list(&rule["backendRefs"]))
 }
 
-fn key(world: &World, namespace: &str, backend: &Value) -> Option<UpstreamKey> {
-    let namespace = backend["namespace"].as_str().unwrap_or(namespace);
+/// `route`: its kind and namespace.
+fn key(world: &World, route: (&str, &str), backend: &Value) -> Option<UpstreamKey> {
+    let namespace = backend["namespace"].as_str().unwrap_or(route.1);
     let service = text(&backend["name"]);
+    if !world.may_refer(route, namespace, service) {
+        return None;
+    }
     let port = world.port(namespace, service, &backend["port"])?;
     Some(UpstreamKey { namespace: namespace.to_owned(), service: service.to_owned(), port, subset: None })
 }
@@ -85,8 +90,12 @@ fn key(world: &World, namespace: &str, backend: &Value) -> Option<UpstreamKey> {
 fn rules(world: &World, namespace: &str, route: &Value, is_grpc: bool) -> Vec<Rule> {
     let mut rules = Vec::new();
     for rule in list(&route["spec"]["rules"]) {
-        let backends: Vec<_> =
-            list(&rule["backendRefs"]).iter().map(|backend| (key(world, namespace, backend), weight(&backend["weight"], 1))).collect();
+        let backends: Vec<_> = list(&rule["backendRefs"])
+            .iter()
+            .map(|backend| {
+                (key(world, (if is_grpc { "GRPCRoute" } else { "HTTPRoute" }, namespace), backend), weight(&backend["weight"], 1))
+            })
+            .collect();
         let action = if backends.iter().all(|(_, weight)| *weight == 0) { Action::Answer(500) } else { Action::Split(backends) };
         let timeout_ms = rule["timeouts"]["request"].as_str().and_then(super::duration_ms);
         let matches = match list(&rule["matches"]) {

@@ -61,7 +61,7 @@ pub struct Mesh {
 }
 
 struct Mirrors {
-    all: [Mirror; 10],
+    all: [Mirror; 11],
 }
 
 struct Feeder {
@@ -133,6 +133,7 @@ impl Mirrors {
             "/apis/networking.k8s.io/v1/ingresses",
             "/apis/traefik.io/v1alpha1/traefikservices",
             "/apis/traefik.io/v1alpha1/ingressroutes",
+            "/apis/gateway.networking.k8s.io/v1beta1/referencegrants",
         ];
         Self { all: paths.map(|path| Mirror::follow(client.clone(), path, Arc::clone(changes))) }
     }
@@ -149,6 +150,7 @@ impl Mirrors {
             ingresses,
             traefik_services,
             ingress_routes,
+            reference_grants,
         ] = std::array::from_fn(|index| self.all[index].all());
         world::World {
             services,
@@ -161,6 +163,7 @@ impl Mirrors {
             ingresses,
             traefik_services,
             ingress_routes,
+            reference_grants,
         }
     }
 }
@@ -196,7 +199,7 @@ impl Feeder {
         let mut is_done = true;
         for (routes, kind) in [(&world.http_routes, "HTTPRoute/status"), (&world.grpc_routes, "GRPCRoute/status")] {
             for ((namespace, name), route) in routes {
-                let ours = http_route::parents(world, namespace, route, CONTROLLER, &agent::now());
+                let ours = http_route::parents(world, (kind.trim_end_matches("/status"), namespace), route, CONTROLLER, &agent::now());
                 let others =
                     world::list(&route["status"]["parents"]).iter().filter(|parent| parent["controllerName"] != CONTROLLER).cloned();
                 let parents: Vec<Value> = others.chain(world::list(&ours).iter().cloned()).collect();

@@ -52,6 +52,7 @@ fn world(yaml: &str) -> World {
             "Ingress" => &mut world.ingresses,
             "TraefikService" => &mut world.traefik_services,
             "IngressRoute" => &mut world.ingress_routes,
+            "ReferenceGrant" => &mut world.reference_grants,
             kind => panic!("{kind}"),
         };
         map.insert((text("/metadata/namespace"), text("/metadata/name")), Arc::new(object));
@@ -159,7 +160,7 @@ spec:
 ",
     );
     let route = world.http_routes.values().next().unwrap();
-    let parents = super::http_route::parents(&world, "shop", route, "c", "now");
+    let parents = super::http_route::parents(&world, ("HTTPRoute", "shop"), route, "c", "now");
     let conditions = parents[0]["conditions"].as_array().unwrap();
     assert_eq!((&conditions[0]["type"], &conditions[0]["status"]), (&json!("Accepted"), &json!("True")));
     assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&json!("False"), &json!("BackendNotFound")));
@@ -167,7 +168,28 @@ spec:
     let mut told = Value::clone(route);
     told["status"]["parents"] = parents.clone();
     // What does not change keeps its time.
-    assert_eq!(super::http_route::parents(&world, "shop", &told, "c", "later"), parents);
+    assert_eq!(super::http_route::parents(&world, ("HTTPRoute", "shop"), &told, "c", "later"), parents);
+}
+
+#[test]
+fn a_service_in_another_namespace_needs_a_grant() {
+    const ROUTE: &str = r"
+kind: HTTPRoute
+metadata: {namespace: edge, name: web}
+spec:
+  parentRefs: [{name: gateway}]
+  hostnames: [shop.example]
+  rules: [{backendRefs: [{name: web, namespace: shop, port: 80}]}]
+---
+";
+    let grant = |from: &str| {
+        let text = "{kind: ReferenceGrant, metadata: {namespace: shop, name: edge}, spec: {from: [{group: gateway.networking.k8s.io, \
+                    kind: HTTPRoute, namespace: FROM}], to: [{group: '', kind: Service}]}}";
+        translated(&format!("{ROUTE}{}", text.replace("FROM", from)))
+    };
+    assert_eq!(routes(&translated(ROUTE), Door::Gateway, "shop.example"), routes(&grant("other"), Door::Gateway, "shop.example"));
+    assert_eq!(routes(&grant("edge"), Door::Gateway, "shop.example"), ["prefix=/ -> shop/web/80"]);
+    assert_ne!(routes(&grant("other"), Door::Gateway, "shop.example"), ["prefix=/ -> shop/web/80"]);
 }
 
 #[test]

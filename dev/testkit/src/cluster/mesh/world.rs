@@ -22,6 +22,7 @@ pub(super) struct World {
     pub(super) ingresses: ByName,
     pub(super) traefik_services: ByName,
     pub(super) ingress_routes: ByName,
+    pub(super) reference_grants: ByName,
 }
 
 /// A port of a service, or those of its pods that have certain labels.
@@ -52,6 +53,14 @@ pub(super) struct Upstream {
 impl World {
     pub(super) fn service(&self, namespace: &str, name: &str) -> Option<&Value> {
         self.services.get(&(namespace.to_owned(), name.to_owned())).map(AsRef::as_ref)
+    }
+
+    /// Whether a route of this kind and namespace may name a service: beside it always, elsewhere by a grant.
+    pub(super) fn may_refer(&self, (kind, from): (&str, &str), namespace: &str, service: &str) -> bool {
+        let is_from = |one: &Value| one["group"] == "gateway.networking.k8s.io" && one["kind"] == kind && one["namespace"] == from;
+        let is_to = |one: &Value| one["group"] == "" && one["kind"] == "Service" && (one["name"].is_null() || one["name"] == service);
+        let allows = |grant: &Value| list(&grant["spec"]["from"]).iter().any(is_from) && list(&grant["spec"]["to"]).iter().any(is_to);
+        from == namespace || self.reference_grants.iter().any(|((home, _), grant)| home == namespace && allows(grant))
     }
 
     /// A service's port by number or name; its only one if none is asked for.
