@@ -1,6 +1,7 @@
 //! What is left where giving something back fails in the midst.
 
 use serde_json::{Value, json};
+use serin_spec::validated::WorkloadKind;
 
 use super::*;
 use crate::{
@@ -8,7 +9,6 @@ use crate::{
     controller::{Eyes, Recorder, Scope},
     release::Setting,
     testing::{FakeApi, Leads, status},
-    watch::Watched,
     workload::Memory,
 };
 
@@ -33,11 +33,8 @@ async fn adopted(by: &str) -> (FakeApi, Memory) {
         api.get(&path).unwrap()
     };
     let both = [of("shop", json!({ADOPTED: note})), of("shop-canary", json!({MADE: made}))];
-    let memory = Memory {
-        deployments: Arc::new(Watched::of(both.map(|one| serde_json::from_value(one).unwrap()).into())),
-        services: Arc::new(Watched::of(vec![])),
-        config_maps: Arc::new(Watched::of(vec![])),
-    };
+    let mut memory = Memory::empty();
+    memory.remember(WorkloadKind::Deployment, both.map(|one| serde_json::from_value(one).unwrap()).into());
     api.put("/apis/apps/v1/namespaces/shop/replicasets", json!({"items": []}));
     api.fault(|method, path| (method == "PATCH" && path.contains("/shop-canary")).then(|| status(500)));
     (api, memory)
@@ -78,6 +75,8 @@ async fn what_was_made_for_another_release_is_left_to_that_one() {
         release: "1".to_owned(),
         release_name: "shop/other".to_owned(),
         namespace: "shop".to_owned(),
+        canary_namespace: "shop".to_owned(),
+        kinds: [WorkloadKind::Deployment; 2],
         stable: "shop".to_owned(),
         canary: "shop-canary".to_owned(),
         is_managed: true,

@@ -30,7 +30,7 @@ use crate::{
     api::Release,
     lease::{Leadership, LeaseKeeper, LeaseName},
     watch::{Selection, WatchTask, Watched, watch_all},
-    workload::{ConfigDigest, Kept, Memory},
+    workload::{ConfigDigest, Kept, Memory, workloads},
 };
 
 /// How long a shutdown waits for the lease to be let go.
@@ -107,7 +107,7 @@ impl Eyes {
         let (releases, first) = watch_all(api::<Release>(client, scope), Selection::All);
         let (services, second) = watch_all(api::<Service>(client, scope), Selection::All);
         let kept = |kind| {
-            let resource = workload::workloads(kind);
+            let resource = workloads(kind);
             let api = match scope {
                 Scope::Namespace(namespace) => Api::<Kept>::namespaced_with(client.clone(), namespace, &resource),
                 Scope::Cluster => Api::<Kept>::all_with(client.clone(), &resource),

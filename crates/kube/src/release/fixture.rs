@@ -4,14 +4,17 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI32, AtomicU16},
+        atomic::{AtomicI32, AtomicU16, AtomicUsize},
     },
 };
 
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 use serin_engine::source::{Keyring, Sources};
-use serin_spec::{load_cluster, validated::Measures};
+use serin_spec::{
+    load_cluster,
+    validated::{Measures, WorkloadKind},
+};
 
 use super::{effects::World, keys::ClusterKeys, snapshot::Place};
 use crate::{
@@ -29,12 +32,13 @@ pub(super) const GATEWAY: &str = r#"{"gatewayApi": {"route": "shop", "stableServ
 pub(super) fn memory(deployments: Vec<Value>, services: &[&str]) -> Memory {
     let service = |name: &&str| json!({"metadata": {"name": name, "namespace": "shop"}});
     let services: Vec<Service> = services.iter().map(|name| serde_json::from_value(service(name)).unwrap()).collect();
-    let deployments = deployments.into_iter().map(|deployment| serde_json::from_value(deployment).unwrap()).collect();
-    Memory {
-        deployments: Arc::new(Watched::of(deployments)),
-        services: Arc::new(Watched::of(services)),
-        config_maps: Arc::new(Watched::of(vec![])),
-    }
+    let mut memory = Memory::empty();
+    memory.remember(
+        WorkloadKind::Deployment,
+        deployments.into_iter().map(|deployment| serde_json::from_value(deployment).unwrap()).collect(),
+    );
+    memory.services = Arc::new(Watched::of(services));
+    memory
 }
 
 /// The first run of the release `shop` of the Deployments `shop` and `trial`, which judges the version `judged`. `traffic`: of its document.
@@ -57,13 +61,16 @@ pub(super) fn world(api: &FakeApi, traffic: &str, memory: &Memory) -> World {
         pair: Pair::new(&api.client, memory, names, BTreeSet::new(), fence),
         place,
         namespace: "shop".to_owned(),
+        stable_namespace: "shop".to_owned(),
         route_namespace: "shop".to_owned(),
         judged: "judged".to_owned(),
         canary_replicas: 0,
         unwanted: tokio::sync::watch::channel(false).0,
         stable_peak: AtomicI32::new(0),
         granted_bps: AtomicU16::new(0),
+        weights: Vec::new(),
         scaling: tokio::sync::Mutex::default(),
+        sizing: AtomicUsize::new(0),
         note: Mutex::default(),
         sources: Sources::new(&Measures::default(), &keys),
     }

@@ -140,7 +140,7 @@ fn a_release_is_for_some_regions_or_for_all() {
         assert_eq!(after["spec"]["http"][at]["match"], before["spec"]["http"][at]["match"]);
     }
     // One region that somebody else moved is no share of the others.
-    let mut uneven = after.clone();
+    let mut uneven = after;
     uneven["spec"]["http"][2]["route"][1]["weight"] = json!(0);
     assert!(!lens.seen(&uneven).unwrap().even);
     // Declared matches are for the clients of those regions alone.

@@ -139,6 +139,7 @@ mod tests {
                 retreated: false,
                 handed_over: false,
                 done,
+                added: Vec::new(),
             };
             let object = json!({"metadata": {"annotations": {DECISION: note.text()}}, "spec": {"selector": {"app": "shop"}}});
             lens().seen(&object).map(|seen| seen.weight)

@@ -253,7 +253,7 @@ mod tests {
             "metadata": {"name": "shop", "annotations": held.map(|held| json!({HELD: held}))},
             "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "shop"}, "minReplicas": min, "maxReplicas": 5},
         });
-        Kind::Horizontal.of(serde_json::from_value(object).unwrap(), "shop").unwrap()
+        Kind::Horizontal.of(serde_json::from_value(object).unwrap(), (WorkloadKind::Deployment, "shop")).unwrap()
     }
 
     fn held(patch: &Value) -> (i64, Held) {

@@ -77,7 +77,7 @@ impl Pair {
     /// If they cannot be written.
     pub async fn leave_to_collector(&self) -> Result<(), PairError> {
         let names = &self.names;
-        let noted = match self.fresh(&names.stable).await {
+        let noted = match self.fresh(Arm::Stable).await {
             Ok(found) => Note::on(&found.metadata),
             Err(PairError::Missing(_)) => None,
             Err(error) => return Err(error),

@@ -125,7 +125,8 @@ pub async fn plan(session: &Session, release: &ClusterRelease, document: Option<
     let mut planned =
         ClusterPlan { namespace: session.namespace.clone(), checks, steps: Vec::new(), rollback: Vec::new(), stable_replicas };
     if let Some(objects) = objects {
-        let replicas = Replicas::read(session, (&pair, &place, object.uid()), objects.canary, &mut draft, &mut planned.checks).await?;
+        let replicas =
+            Replicas::read(session, (&pair, &place, object.uid(), &release.plan), objects.canary, &mut draft, &mut planned.checks).await?;
         let route = draft.current(objects.route).clone();
         let drawing = Drawing { release, object: &object, pair: &pair, objects, lens: lens.as_ref(), replicas, route };
         let ours = match changes(&pair).await {

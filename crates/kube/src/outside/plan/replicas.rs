@@ -6,8 +6,10 @@
 use serde_json::{Value, json};
 use serin_core::{
     WeightBps,
+    plan::Plan,
     release::{Check, CheckStatus},
 };
+use serin_spec::validated::ClusterRouter;
 
 use super::{
     Session,
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::{
     api::ApiError,
-    release::{Place, check, share_of},
+    release::{Place, check, replicas_for, share_of},
     workload::{Autoscaler, Pair, PairError},
 };
 
@@ -25,6 +27,10 @@ pub(super) struct Replicas {
     release: String,
     /// The canary in the draft.
     canary: usize,
+    /// Whether anybody gives the canary a number: a DaemonSet has none.
+    is_scaled: bool,
+    /// Whether the share is made of replicas.
+    is_ratio: bool,
     /// The canary's before the run.
     rest: i64,
     /// Those of stable that are asked for, and that are ready.
@@ -40,7 +46,7 @@ impl Replicas {
     /// Reads the autoscalers. `uid`: of the release.
     pub(super) async fn read(
         session: &Session,
-        (pair, place, uid): (&Pair, &Place, &str),
+        (pair, place, uid, plan): (&Pair, &Place, &str, &Plan),
         canary: usize,
         draft: &mut Draft,
         checks: &mut Vec<Check>,
@@ -64,8 +70,12 @@ impl Replicas {
         });
         let stable = pair.stable().map_or([1, 1], |stable| [stable.wanted, stable.ready]);
         let stated = place.workload.canary_replicas.and_then(|replicas| i32::try_from(replicas).ok());
-        let first = stated.unwrap_or(stable[0]).max(1);
-        let mut made = Self { release: uid.to_owned(), canary, rest: 0, stable, first, canarys_autoscaler, stables_autoscaler };
+        let is_ratio = matches!(place.traffic.router, ClusterRouter::Replicas { .. });
+        let of_stage = plan.steps.iter().find_map(|step| replicas_for(stable[0], step.weight())).filter(|_| is_ratio);
+        let first = stated.or(of_stage).unwrap_or(stable[0]).max(1);
+        let is_scaled = pair.is_canary_scaled();
+        let release = uid.to_owned();
+        let mut made = Self { release, canary, is_scaled, is_ratio, rest: 0, stable, first, canarys_autoscaler, stables_autoscaler };
         made.rest = if pair.is_managed() { 0 } else { made.wanted(draft) };
         Ok(made)
     }
@@ -87,6 +97,7 @@ impl Replicas {
     /// What the canary begins with, as a merge patch. One that has an autoscaler and runs already is left to that.
     pub(super) fn begun(&self, draft: &Draft) -> Value {
         let replicas = match &self.canarys_autoscaler {
+            _ if !self.is_scaled => return json!({}),
             Some(_) if self.wanted(draft) > 0 => return json!({}),
             Some(scaler) => self.first.max(scaler.min).min(scaler.max),
             None => self.first,
@@ -94,8 +105,14 @@ impl Replicas {
         json!({"spec": {"replicas": replicas}})
     }
 
-    /// The canary has as many as this share needs.
+    /// The canary has as many as this share needs, or is made of.
     pub(super) fn grown(&self, draft: &mut Draft, weight: WeightBps) -> Option<Drawn> {
+        if !self.is_scaled {
+            return None;
+        }
+        if let Some(replicas) = replicas_for(self.stable[0], weight).filter(|_| self.is_ratio) {
+            return draft.draw(self.canary, &json!({"spec": {"replicas": replicas}}));
+        }
         let needed = share_of(self.stable[1], weight);
         if weight.is_zero() || self.canarys_autoscaler.is_some() || self.wanted(draft) >= i64::from(needed) {
             return None;
@@ -105,7 +122,7 @@ impl Replicas {
 
     /// The canary has again what it had before.
     pub(super) fn stopped(&self, draft: &mut Draft) -> Option<Drawn> {
-        draft.draw(self.canary, &json!({"spec": {"replicas": self.rest}}))
+        if self.is_scaled { draft.draw(self.canary, &json!({"spec": {"replicas": self.rest}})) } else { None }
     }
 
     /// Those that the canary is asked to have by now; none of a Deployment that is not there yet.
