@@ -47,6 +47,33 @@ pub(crate) fn target_folder(root: &Path) -> Result<PathBuf> {
     Ok(folders.target_directory)
 }
 
+/// Names of all test targets (files in `tests` folders) of the workspace, sorted.
+///
+/// # Errors
+/// If cargo cannot say.
+pub(crate) fn tests(root: &Path) -> Result<BTreeSet<String>> {
+    parse_tests(&exec::output(&mut cargo(root, &["metadata", "--format-version", "1", "--no-deps"]))?)
+}
+
+fn parse_tests(json: &str) -> Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Workspace {
+        packages: Vec<Targets>,
+    }
+    #[derive(Deserialize)]
+    struct Targets {
+        targets: Vec<Target>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+        kind: Vec<String>,
+    }
+    let workspace: Workspace = serde_json::from_str(json).context("cannot read the output of `cargo metadata`")?;
+    let targets = workspace.packages.into_iter().flat_map(|package| package.targets);
+    Ok(targets.filter(|target| target.kind.iter().any(|kind| kind == "test")).map(|target| target.name).collect())
+}
+
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<RawPackage>,
@@ -129,6 +156,14 @@ fn linked<'a>(id: &'a str, nodes: &BTreeMap<&'a str, &'a Node>) -> BTreeSet<&'a 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn test_targets_of_all_packages() {
+        let json = r#"{"packages": [
+            {"targets": [{"name": "serin", "kind": ["bin"]}, {"name": "run_good", "kind": ["test"]}, {"name": "cluster_bad", "kind": ["test"]}]},
+            {"targets": [{"name": "update", "kind": ["bench"]}, {"name": "stats", "kind": ["test"]}]}]}"#;
+        assert_eq!(parse_tests(json).unwrap().into_iter().collect::<Vec<_>>(), ["cluster_bad", "run_good", "stats"]);
+    }
 
     #[test]
     fn direct_and_linked_dependencies() {

@@ -177,9 +177,15 @@ fn flow(value: &Value) -> String {
     }
 }
 
+/// With a small first letter, unless the first word is written in capitals.
 fn lower_first(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+    let Some(first) = characters.next() else { return String::new() };
+    let rest = characters.as_str();
+    if rest.starts_with(char::is_uppercase) {
+        return text.to_owned();
+    }
+    first.to_lowercase().chain(rest.chars()).collect()
 }
 
 #[cfg(test)]
@@ -191,6 +197,7 @@ mod tests {
     fn table(object: &Value, first: &[&str]) -> Result<String> {
         let schema = json!({"$defs": {
             "Gate": {"oneOf": [{"const": "auto", "description": "Nothing more."}, {"const": "manual", "description": "A person."}]},
+            "Kind": {"oneOf": [{"const": "HTTPRoute", "description": "HTTP."}]},
             "Ready": {"title": "Ready", "properties": {}},
         }});
         let anchor = |name: &str| (name == "Ready").then(|| "readiness".to_owned());
@@ -211,6 +218,7 @@ mod tests {
                 json!({"description": "A.", "$ref": "#/$defs/Gate"}),
                 "| `f` | `auto` or `manual` | – | A.<br>`auto`: nothing more.<br>`manual`: a person. |",
             ),
+            (json!({"description": "A.", "$ref": "#/$defs/Kind"}), "| `f` | `HTTPRoute` | – | A.<br>`HTTPRoute`: HTTP. |"),
             (json!({"description": "A. Default: a|b.", "type": "string"}), "| `f` | text | a\\|b | A. |"),
             (json!({"description": "A.", "type": "integer", "minimum": 0, "maximum": 9}), "| `f` | whole number, at most 9 | – | A. |"),
             (
