@@ -89,7 +89,7 @@ async fn pods_that_the_canary_has_need_no_more_room() {
 
 #[tokio::test]
 async fn what_may_not_be_read_is_no_reason_to_look_away() {
-    for (path, name) in [("deployments/shop", "deployments"), ("deployments/trial", "deployments"), ("services/trial", "services apart")] {
+    for (path, name) in [("deployments/shop", "workloads"), ("deployments/trial", "workloads"), ("services/trial", "services apart")] {
         let (api, world) = shop(2).await;
         api.fault(move |_, asked| asked.ends_with(path).then(|| status(403)));
         let failed = failed(&world).await;
