@@ -72,12 +72,24 @@ impl World {
         }
         let within = Duration::from_millis(self.place.workload.ready_within_ms);
         tokio::select! {
-            () = self.pair.canary_settled(&self.judged, replicas) => Ok(()),
+            settled = self.exactly(replicas) => settled,
             _ = unwanted.wait_for(|unwanted| *unwanted) => Err(no_longer_wanted()),
             () = sleep(within) => {
                 let text = format!("the canary has not had exactly {replicas} replicas ready in time, which {weight} beside {stable} of stable are");
                 Err(Fault { text, retryable: false })
             }
+        }
+    }
+
+    /// Waits until the canary has so many replicas, all of them ready, and no others. What is remembered may be older than what was just written.
+    async fn exactly(&self, replicas: i32) -> Result<(), Fault> {
+        loop {
+            self.pair.canary_settled(&self.judged, replicas).await;
+            let now = self.pair.fresh_canary().await.map_err(pair_fault)?;
+            if now.settled && now.wanted == replicas {
+                return Ok(());
+            }
+            sleep(LOOK_AGAIN).await;
         }
     }
 
