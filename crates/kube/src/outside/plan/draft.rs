@@ -5,7 +5,7 @@
 
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams, TypeMeta},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -82,6 +82,8 @@ impl Draft {
         let name = found.metadata.name.clone().unwrap_or_default();
         let called = format!("{} {namespace}/{name}", resource.kind);
         found.metadata.managed_fields = None;
+        // What comes from a list does not say what it is, and the server's answer to a change does.
+        found.types.get_or_insert_with(|| TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
         let live = serde_json::to_value(&found).unwrap_or_default();
         self.0.push(Object { api, called, name, current: live.clone(), live, is_new: false });
         self.0.len() - 1
