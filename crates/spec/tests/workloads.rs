@@ -1,6 +1,6 @@
 //! Kinds of workloads and where they are: what a pair may be, and which routers lead to it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 use serin_spec::{
     Severity, load_cluster,

@@ -13,7 +13,7 @@ use std::{
 use serin_core::{
     Timestamp,
     release::{Action, Command, Effect, EffectId, Event, Input, Output, Phase, Refusal, Release, narrate},
-    traffic::{Arm, Observation},
+    traffic::Observation,
 };
 use serin_proxy::{ProxyLink, protocol::Stats};
 use tokio::{
@@ -31,7 +31,6 @@ use super::{
     preview::Checking,
     socket::{self, Asked, Response},
     start::{Load, Remembered, Started, reachable},
-    status::{Sources, report},
 };
 use crate::{
     process::ReplicaSet,
@@ -41,6 +40,8 @@ use crate::{
     store::{CheckpointFile, Latch, ReleaseRow, StateFolder},
     workload,
 };
+
+mod telling;
 
 /// How often somebody who watches is told how things are.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
@@ -328,13 +329,6 @@ impl Driver {
         self.publish();
     }
 
-    fn record(&mut self, now: Timestamp, least_ms: u64) {
-        let (state, assessment) = (self.release.state(), self.release.trial().assessment());
-        if let Some(sample) = self.gatherer.due(now, least_ms, state.asked_weight(), assessment) {
-            self.recorder.take(sample);
-        }
-    }
-
     /// In the background and one at a time: a disk that hangs must not hold up the judge.
     fn save_checkpoint(&mut self, now: Timestamp) {
         if self.checkpoint_task.as_ref().is_some_and(|task| !task.is_finished()) {
@@ -347,43 +341,6 @@ impl Driver {
                 tracing::warn!(%error, "no checkpoint");
             }
         }));
-    }
-
-    fn arms(&self) -> [workload::ArmStatus; 2] {
-        let stats = self.world.stats.borrow().clone();
-        serin_core::traffic::by_arm(|arm| self.world.workload.arm(arm, stats.as_deref()))
-    }
-
-    /// Nobody may look: a server asks when somebody does.
-    fn is_watched(&self) -> bool {
-        self.feed.status.receiver_count() > 0 || self.status.receiver_count() > 0
-    }
-
-    fn publish(&self) {
-        if !self.is_watched() {
-            return;
-        }
-        let report = self.report();
-        self.feed.status.send_replace(Some(report.clone()));
-        self.status.send_replace(Some(report));
-    }
-
-    /// How the release is right now.
-    pub(crate) fn report(&self) -> StatusReport {
-        let sources = Sources {
-            release: &self.release,
-            document_hash: &self.row.document_hash,
-            run: self.row.run,
-            meter: &self.meter,
-            recent: &self.recent,
-            arms: self.arms(),
-            store_fault: self.store_fault.clone(),
-            journal_backlog: self.backlog.iter().map(|batch| batch.entries.len() as u64).sum(),
-            effects_running: self.running.len() as u64,
-            listen: self.listen.clone(),
-            preview: self.preview,
-        };
-        report(sources)
     }
 
     /// Takes what the release wants: traffic to stable at once, then the journal, then the rest.
@@ -497,10 +454,5 @@ impl Driver {
 
     fn note(&self, text: String) {
         self.feed.note(text);
-    }
-
-    /// Errors and requests of an arm since the release began.
-    pub(crate) fn totals(&self, arm: Arm) -> super::ArmTotals {
-        self.meter.totals(arm)
     }
 }

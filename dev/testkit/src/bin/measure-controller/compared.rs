@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 
 use crate::figures::Figures;
 
+/// What is compared, the digits after the point, and where it stands.
+type Row = (&'static str, usize, fn(&Figures) -> f64);
+
 /// What is compared, with the digits after the point.
-const ROWS: [(&str, usize, fn(&Figures) -> f64); 5] = [
+const ROWS: [Row; 5] = [
     ("memory (RSS), MiB", 0, |figures| figures.memory_mib),
     ("processor, % of a core", 1, |figures| figures.processor),
     ("API writes for idle releases, per minute", 1, |figures| figures.per_minute(figures.idle_writes)),

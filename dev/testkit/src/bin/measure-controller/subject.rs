@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 use serin_testkit::{
-    cluster::{Cluster, parse},
+    cluster::{Cluster, access},
     processes, wait,
 };
 
@@ -53,20 +53,34 @@ impl Built {
         self.0.join(name)
     }
 
-    /// Applies the manifests and waits until their kinds can be used.
+    /// Makes what the manifests say and waits until their kinds can be used.
     pub(crate) fn install(&self, cluster: &Cluster) -> Result<(), String> {
-        let mut crds = Vec::new();
+        let mut kinds = Vec::new();
         for entry in fs::read_dir(self.0.join("manifests")).map_err(|error| format!("{}: {error}", self.0.display()))? {
             let text = read(&entry.map_err(|error| error.to_string())?.path())?;
-            for object in parse(&text) {
-                cluster.try_apply(&object).map_err(|error| error.to_string())?;
-                if object["kind"] == "CustomResourceDefinition" {
-                    crds.extend(object["metadata"]["name"].as_str().map(str::to_owned));
-                }
+            if text.contains("kind: CustomResourceDefinition") {
+                kinds.extend(create_kinds(cluster, &text)?);
+            } else {
+                cluster.apply(&text);
             }
         }
-        until("its kinds", || crds.iter().all(|name| is_established(cluster, name)))
+        until("its kinds", || kinds.iter().all(|name| is_established(cluster, name)))
     }
+}
+
+/// Names of the kinds that a text makes. It is sent as it is: the API server reads YAML that stricter readers refuse.
+fn create_kinds(cluster: &Cluster, text: &str) -> Result<Vec<String>, String> {
+    let client = cluster.client(&cluster.kubeconfig(access::ADMIN));
+    let documents = text.split("\n---\n").filter(|document| document.contains("kind:"));
+    documents
+        .map(|document| {
+            let request = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions");
+            let request = request.header("content-type", "application/yaml").body(document.as_bytes().to_vec());
+            let request = request.map_err(|error| error.to_string())?;
+            let made = cluster.block_on(client.request::<Value>(request)).map_err(|error| error.to_string())?;
+            Ok(made["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+        })
+        .collect()
 }
 
 /// A controller, until dropped.
