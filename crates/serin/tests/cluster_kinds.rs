@@ -63,7 +63,7 @@ metadata: {{name: shop, namespace: shop}}
 spec:
   workload: {{kubernetes: {{{arms}}}}}
   traffic: {{gatewayApi: {{route: vault, stableService: vault, {services}}}}}
-  strategy: {{canary: {{stages: [{{weight: 50, hold: 2s}}], bake: 1s}}}}
+  strategy: {{canary: {{stages: [{{weight: 50, hold: 2s, maxHold: 2s}}]}}}}
   analysis: {{onNoData: continue, onInconclusive: advance}}
 "
     ));
