@@ -65,11 +65,11 @@ impl<'a> Checker<'a> {
 
     /// Where a field of that very name would be right: fields are more often in the wrong place than made up.
     fn elsewhere(&self, name: &str) -> Option<String> {
-        const MANY: usize = 4;
+        const MOST: usize = 4;
         let mut found = Vec::new();
         self.find_field(self.schema, name, &Path::root(), &mut found);
         found.dedup();
-        (!found.is_empty() && found.len() < MANY)
+        (!found.is_empty() && found.len() <= MOST)
             .then(|| format!("a field of that name belongs into {}", list(found.iter().map(String::as_str), "or")))
     }
 
