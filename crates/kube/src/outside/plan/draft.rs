@@ -8,7 +8,7 @@ use kube::{
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams, TypeMeta},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::diff::{Field, fields};
 use crate::api::{ApiError, FIELD_MANAGER, merge_patch, merged, within};
@@ -159,8 +159,12 @@ fn ours(object: &Value) -> Value {
         fields.remove("status");
     }
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata
-            .retain(|name, _| matches!(name.as_str(), "annotations" | "labels" | "name" | "namespace" | "finalizers" | "ownerReferences"));
+        // The server leaves out what is empty.
+        metadata.retain(|name, value| {
+            matches!(name.as_str(), "annotations" | "labels" | "name" | "namespace" | "finalizers" | "ownerReferences")
+                && !value.as_object().is_some_and(Map::is_empty)
+                && !value.as_array().is_some_and(Vec::is_empty)
+        });
     }
     object
 }
