@@ -158,6 +158,8 @@ fn a_namespace_that_is_deleted_goes_with_its_release() {
     until_holding(&shop, 2_000);
     shop.cluster.delete("v1", "Namespace", "", "shop");
     shop.until("the release to go", |shop| shop.status().is_null().then_some(()));
+    // The deletion of the route is in the log once all of it is over.
+    shop.until("the namespace to go", |shop| shop.cluster.get("v1", "Namespace", "", "shop").is_none().then_some(()));
     Record::of(&shop).assert_rules();
 }
 

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use serin_core::release::WorkloadSeen;
-use serin_spec::validated::ClusterTraffic;
+use serin_spec::validated::{ClusterTraffic, WorkloadKind};
 
 use crate::workload::{ArmSeen, Memory};
 
@@ -75,7 +75,14 @@ impl Presence {
     }
 
     /// All of it as the engine takes it. `over`: why the canary must end in any case; `failing`: what is wrong with one of its pods.
-    pub(super) fn seen(self, arms: [Option<ArmSeen>; 2], over: Option<String>, failing: Option<String>) -> WorkloadSeen {
+    /// `kind`: what stable is.
+    pub(super) fn seen(
+        self,
+        kind: WorkloadKind,
+        arms: [Option<ArmSeen>; 2],
+        over: Option<String>,
+        failing: Option<String>,
+    ) -> WorkloadSeen {
         let [stable, canary] = arms;
         let ready = |ready: i32| Some(u32::try_from(ready).unwrap_or(0));
         let canary_ready = canary.as_ref().map_or(0, |canary| canary.ready);
@@ -83,7 +90,8 @@ impl Presence {
         WorkloadSeen {
             canary_ready: ready(canary_ready),
             stable_ready: ready(self.stable_ready),
-            stable_failure: stable.map_or_else(|| Some("its workload is gone".to_owned()), |stable| self.stable_service.or(stable.trouble)),
+            stable_failure: stable
+                .map_or_else(|| Some(format!("its {} is gone", kind.name())), |stable| self.stable_service.or(stable.trouble)),
             // The cause before what it leads to.
             canary_failure: over.or(self.canary_service).or(failing).or(trouble).or(self.absent),
         }
@@ -132,11 +140,11 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let there = |canary_service| Presence { stable_ready: 0, stable_service: text("gone"), canary_service, absent: text("absent") };
         let arms = || [Some(ArmSeen { ready: 2, ..ArmSeen::default() }), Some(ArmSeen::default())];
-        let seen = there(None).seen(arms(), None, text("crash loop"));
+        let seen = there(None).seen(WorkloadKind::Deployment, arms(), None, text("crash loop"));
         assert_eq!((seen.stable_ready, seen.stable_failure, seen.canary_failure), (Some(0), text("gone"), text("crash loop")));
-        assert_eq!(there(None).seen(arms(), None, None).canary_failure, text("absent"));
-        assert_eq!(there(text("service")).seen(arms(), None, text("crash loop")).canary_failure, text("service"));
-        assert_eq!(there(text("service")).seen(arms(), text("changed"), None).canary_failure, text("changed"));
+        assert_eq!(there(None).seen(WorkloadKind::Deployment, arms(), None, None).canary_failure, text("absent"));
+        assert_eq!(there(text("service")).seen(WorkloadKind::Deployment, arms(), None, text("crash loop")).canary_failure, text("service"));
+        assert_eq!(there(text("service")).seen(WorkloadKind::Deployment, arms(), text("changed"), None).canary_failure, text("changed"));
         assert_eq!(there(text("service")).lost(), Some("service"));
     }
 }

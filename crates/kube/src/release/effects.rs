@@ -336,7 +336,13 @@ impl World {
             }
             Err(error) => return Err(error.to_string()),
         }
-        self.set_note(Some("stable to run what was judged on all its replicas".to_owned()));
+        let takes_over = format!("{} to run what was judged on all its replicas", self.stables());
+        let is_lost = is_handed_over && self.pair.is_canary_lost();
+        self.set_note(Some(if is_lost {
+            format!("{takes_over}; nothing reaches the canary any more, and stable serves")
+        } else {
+            takes_over
+        }));
         tokio::select! {
             settled = self.stable_took_over() => settled?,
             () = self.pair.canary_lost(), if !is_handed_over => {
@@ -394,11 +400,16 @@ impl World {
         }
     }
 
+    /// Stable's workload, for people.
+    fn stables(&self) -> String {
+        format!("stable's {}", self.place.workload.kinds[0].name())
+    }
+
     /// Why stable cannot take over yet.
     fn unsettled(&self) -> String {
         match self.pair.stable() {
-            None => "stable's workload is gone".to_owned(),
-            Some(stable) if stable.wanted == 0 => "stable is asked to have no replicas: scale it up".to_owned(),
+            None => format!("{} is gone", self.stables()),
+            Some(stable) if stable.wanted == 0 => format!("{} is asked to have no replicas: scale it up", self.stables()),
             Some(stable) if stable.version != self.judged => "stable's template was changed back by somebody else".to_owned(),
             Some(stable) => format!("{} of {} replicas of stable run what was judged and are ready", stable.ready, stable.wanted),
         }

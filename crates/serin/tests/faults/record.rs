@@ -162,7 +162,12 @@ impl Record {
                 let last = moves.iter().rfind(|one| one.at < at);
                 let is_gone = |one: &Move| self.deletions.iter().any(|gone| one.at < *gone && *gone < at);
                 let has_none = last.is_none_or(|one| (one.weight == 0 && one.note["matches"] == false) || is_gone(one));
-                assert!(has_none, "scaled to {replicas} at {at} after {last:?}");
+                assert!(
+                    has_none,
+                    "scaled to {replicas} at {at} after {last:?}; routes deleted at {:?}; moves {:?}",
+                    self.deletions,
+                    moves.iter().map(|one| (&one.at, one.weight)).collect::<Vec<_>>()
+                );
             }
             before = Some(replicas);
         }

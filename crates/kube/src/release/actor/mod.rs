@@ -309,7 +309,7 @@ impl Actor {
         let judged = &self.run.judged;
         // What its own controller says of a version before is none of this one's.
         let canary = canary.map(|canary| ArmSeen { trouble: canary.trouble.filter(|_| canary.version == *judged), ..canary });
-        let seen = there.seen([stable, canary], self.changed.clone().or(gone), failing);
+        let seen = there.seen(self.world.place.workload.kinds[0], [stable, canary], self.changed.clone().or(gone), failing);
         self.engine.handle(Input::WorkloadSeen(seen), self.clock.now());
         self.end_if_it_may(stable_ready);
         if self.world.is_ratio() {
