@@ -34,7 +34,9 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn of(shop: &Shop) -> Self {
         let (all, _) = shop.cluster.audit(0);
-        let is_deletion = |entry: &&AuditEntry| entry.resource == "httproutes" && entry.verb.starts_with("delete") && entry.code == 200;
+        // A collection that meets a conflict is deleted in part, and once more later.
+        let is_deletion =
+            |entry: &&AuditEntry| entry.resource == "httproutes" && entry.verb.starts_with("delete") && ![403, 404].contains(&entry.code);
         let deletions = all.iter().filter(is_deletion).map(|entry| entry.at.clone()).collect();
         Self { entries: all.into_iter().filter(|entry| entry.user.starts_with(ACCOUNTS)).collect(), deletions }
     }
